@@ -1,0 +1,78 @@
+# make report                    the report on simulated radiographs (profile demo), rendered to _site/
+# make report PROFILE=smoke      every line of it in minutes, on a tiny phantom
+# make report DATA=/path/to/MURA-v1.1 [PROFILE=paper]     the same chapters on MURA
+# make test                      notebooks, modules and README in step, all chapters in profile smoke, pytest
+# make help                      everything else
+
+PROFILE ?= $(or $(MURA_NB_PROFILE),demo)
+DATA ?= $(MURA_NB_DATA)
+PYTHON ?= python3
+
+# the only two variables that the notebooks read
+export MURA_NB_PROFILE := $(PROFILE)
+export MURA_NB_DATA := $(if $(strip $(DATA)),$(shell cd "$(DATA)" 2>/dev/null && pwd))
+
+BIN := .venv/bin
+STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
+
+.PHONY: report ablations test test-all lab notebooks site lock clean help choice setup
+.DEFAULT_GOAL := report
+
+report: choice $(STAMP)  ## run the chapters and render them to _site/
+	@$(BIN)/python tools/report.py
+
+ablations: choice $(STAMP)  ## the same, with the cells that study what stands beside the report
+	@$(BIN)/python tools/report.py --ablation
+
+test: $(STAMP)  ## what must hold before a commit
+	@$(BIN)/python tools/check.py
+
+test-all: $(STAMP)  ## test (unless this very tree has just passed it) and the slow outer checks
+	@$(BIN)/python tools/check.py --all
+
+lab: choice $(STAMP)  ## JupyterLab on the notebooks
+	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/nbs
+
+notebooks: choice  ## maintainers: write the outputs of the demo into nbs/, and the README
+	@if [ -n "$$MURA_NB_DATA" ]; then echo "make notebooks: refused, DATA is set. Committed notebooks hold simulated radiographs only; MURA's may not be redistributed." >&2; exit 2; fi
+	@if [ "$$MURA_NB_PROFILE" != demo ]; then echo "make notebooks: refused, PROFILE=$$MURA_NB_PROFILE. Committed notebooks hold the outputs of profile demo." >&2; exit 2; fi
+	@$(MAKE) --no-print-directory $(STAMP)
+	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/nbdev-sidebar && $(BIN)/python tools/readme.py
+
+site: $(STAMP)  ## the documentation site with Quarto, to _docs/ (where Quarto is installed)
+	@command -v quarto >/dev/null || { echo "make site: needs the quarto program, see its site; make report renders the same chapters without it" >&2; exit 2; }
+	@$(BIN)/nbdev-docs
+
+lock:  ## maintainers: resolve requirements.lock anew (needs uv)
+	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \
+	   uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock
+
+clean:  ## remove what was rendered and cached; results, data and .venv stay
+	rm -rf _site _build _docs _proc .cache build dist
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+
+# An unknown profile or a missing folder is said before anything is installed or run.
+choice:
+	@grep -q "^\[profile $$MURA_NB_PROFILE\]" settings.ini || { echo "make: unknown PROFILE '$$MURA_NB_PROFILE'; settings.ini has: $$(sed -n 's/^\[profile \(.*\)\]/\1/p' settings.ini | tr '\n' ' ')" >&2; exit 2; }
+	@if [ -n "$(strip $(DATA))" ] && [ -z "$$MURA_NB_DATA" ]; then echo "make: DATA=$(DATA): no such folder; it must be the one that holds train/ and valid/" >&2; exit 2; fi
+	@if [ "$$MURA_NB_PROFILE" = paper ] && [ -z "$$MURA_NB_DATA" ]; then echo "make: PROFILE=paper reads real radiographs: add DATA=/path/to/MURA-v1.1" >&2; exit 2; fi
+
+setup: $(STAMP)  ## install into .venv what the project needs; every command that needs it does so itself
+
+$(STAMP): requirements.lock pyproject.toml
+	@if command -v uv >/dev/null; then \
+	   echo "setting up .venv with uv (once; minutes, mostly PyTorch)"; \
+	   { [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11' .venv; } && \
+	   uv pip install --quiet --python $(BIN)/python -r requirements.lock && \
+	   uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
+	 else \
+	   $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer: install it (or uv), or name one: make PYTHON=python3.12 ..." >&2; exit 2; }; \
+	   echo "setting up .venv with pip (once; minutes, mostly PyTorch)"; \
+	   { [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; } && \
+	   $(BIN)/python -m pip install --quiet -r requirements.lock && \
+	   $(BIN)/python -m pip install --quiet --no-deps -e .; \
+	 fi
+	@rm -f .venv/.ready-*; touch $@

@@ -1,0 +1,85 @@
+"Renders executed notebooks as a small site that needs no network: pictures embedded, formulas as MathML, no script from elsewhere."
+import copy, os, re, shutil, tempfile
+from pathlib import Path
+from latex2mathml.converter import convert as mathml
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer
+from pygments.formatters import HtmlFormatter
+from runner import ROOT, directives
+
+HERE = Path(__file__).parent
+NUMBER = re.compile(r'^\d+[a-z]?_')
+
+
+def _math(display):
+    def render(self, body):
+        try: return mathml(body, display=display)
+        except Exception: return f'<code>{self.escape_html(body)}</code>'  # shown as it was written
+    return render
+
+# browsers draw MathML themselves; nbconvert would load a script from the network
+IPythonRenderer.inline_math, IPythonRenderer.block_math = _math('inline'), _math('block')
+
+
+def page(stem): return NUMBER.sub('', stem) + '.html'
+
+
+def title(nb, stem):
+    "H1 and `>` line of a notebook"
+    text = next((c.source for c in nb.cells if c.cell_type == 'markdown' and c.source.lstrip().startswith('# ')), f'# {stem}')
+    sub = re.search(r'^>\s*(.+)', text, re.M)
+    return re.search(r'^# (.+)', text, re.M)[1].strip(), sub[1].strip() if sub else ''
+
+
+def _summary(source):
+    "What a folded cell defines: its functions and classes with their first words"
+    names = re.findall(r'^(?:async )?(?:def|class) (\w+)', source, re.M) or re.findall(r'^([A-Za-z]\w*)(?:\s*,\s*\w+)*\s*=', source, re.M)
+    if re.match(r'(from|import) ', source): return 'imports'
+    return ', '.join(n for n in names if not n.startswith('_')) or ', '.join(names) or 'code'
+
+
+def _visible(cell):
+    "A copy of a cell as the page shows it, or None"
+    d = directives(cell) if cell.cell_type == 'code' else {}
+    if {'hide', 'default_exp'} & d.keys() or not cell.source.strip() or d.get('include') == 'false': return None
+    c = copy.deepcopy(cell)
+    if c.cell_type != 'code': return c
+    c.source = '\n'.join(l for l in c.source.splitlines() if not l.startswith('#|')).strip()
+    c.metadata['fold'] = _summary(c.source) if {'export', 'exporti', 'exports'} & d.keys() or c.source.startswith(('from ', 'import ')) else ''
+    c.metadata['no_input'] = 'hide_input' in d or d.get('echo') == 'false'
+    c.outputs = [o for o in c.outputs if not (o.output_type == 'stream' and o.name == 'stderr')] if 'hide_output' not in d else []
+    return c
+
+
+def _relink(html, pages):
+    "Links between notebooks become links between pages"
+    def fix(m): return f'href="{pages[m[1]]}{m[2]}"' if m[1] in pages else m[0]
+    return re.sub(r'href="(?:\./)?([\w-]+)\.ipynb(#[^"]*)?"', lambda m: fix([m[0], m[1], m[2] or '']), html)
+
+
+def _css():
+    dark = HtmlFormatter(style='github-dark').get_style_defs('.highlight')
+    light = HtmlFormatter(style='friendly').get_style_defs('.highlight')
+    return (HERE/'page'/'style.css').read_text() + light + '\n@media (prefers-color-scheme: dark) {\n' + dark + '\n}\n'
+
+
+def render_site(notebooks, site, note):
+    """Render {stem: notebook} to folder `site`, replaced as a whole; `note` says on every page what the numbers rest on."""
+    order = sorted(notebooks, key=lambda s: (s != 'index', s))
+    nav = [dict(href=page(s), number='' if s == 'index' else s.split('_')[0], name=NUMBER.sub('', s) if s != 'index' else 'overview', sub=title(notebooks[s], s)[1]) for s in order]
+    pages = {s: page(s) for s in order}
+    exporter = HTMLExporter(template_name='page', extra_template_basedirs=[str(HERE)], embed_images=True, anchor_link_text='#')
+    exporter.log.setLevel('ERROR')
+    new = Path(tempfile.mkdtemp(dir=site.parent, prefix='.site-'))
+    (new/'style.css').write_text(_css())
+    for i, s in enumerate(order):
+        nb = copy.deepcopy(notebooks[s])
+        nb.cells = [c for c in map(_visible, nb.cells) if c is not None]
+        chrome = dict(nav=nav, here=page(s), note=note, page_title=title(nb, s)[0],
+            prev=nav[i-1] if i else None, next=nav[i+1] if i+1 < len(nav) else None)
+        html, _ = exporter.from_notebook_node(nb, dict(metadata=dict(path=str(ROOT/'nbs'), name=s), chrome=chrome))
+        (new/page(s)).write_text(_relink(html, pages), encoding='utf-8')
+    new.chmod(0o755)
+    shutil.rmtree(site, ignore_errors=True)
+    os.replace(new, site)
+    return site/page(order[0])
