@@ -1,5 +1,5 @@
 "Runs one notebook in a Jupyter kernel: cells in order, flagged ones left out, standard error forwarded and not stored."
-import os, queue, re, sys, time
+import os, queue, re, sys, tempfile, time
 from pathlib import Path
 import nbformat
 from jupyter_client import KernelManager
@@ -44,7 +44,8 @@ class Kernel:
 
     def __enter__(self):
         self.km = KernelManager(kernel_name='python3')
-        self.km.start_kernel(cwd=str(self.cwd), env=self.env)
+        self.log = tempfile.TemporaryFile('w+')  # what compiled code prints, needed only when the kernel dies
+        self.km.start_kernel(cwd=str(self.cwd), env=self.env, stdout=self.log, stderr=self.log)
         self.kc = self.km.blocking_client()
         self.kc.start_channels()
         self.kc.wait_for_ready(timeout=120)
@@ -56,6 +57,7 @@ class Kernel:
             self._drain(10)
         self.kc.stop_channels()
         self.km.shutdown_kernel(now=True)
+        self.log.close()
 
     def _drain(self, seconds):
         end = time.time() + seconds
@@ -68,7 +70,9 @@ class Kernel:
         "The next message, or None after a second of silence; a dead kernel is an error"
         try: return self.kc.get_iopub_msg(timeout=1)
         except queue.Empty:
-            if not self.km.is_alive(): raise CellError('the kernel died, most likely for lack of memory')
+            if self.km.is_alive(): return
+            self.log.seek(0)
+            raise CellError(f'the kernel died, most likely for lack of memory\n{self.log.read()[-2000:]}')
 
     def run(self, cell, on_stderr):
         "Run one code cell, filling its outputs"

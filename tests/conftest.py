@@ -1,0 +1,16 @@
+import os, sys
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT/'tools'), str(ROOT)]
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    "Tests see neither the caller's profile nor their radiographs"
+    for k in [k for k in os.environ if k.startswith('MURA_NB_')] + ['PROFILE', 'DATA', 'MAKEFLAGS', 'MAKELEVEL']: monkeypatch.delenv(k, raising=False)
+
+
+@pytest.fixture
+def root(): return ROOT

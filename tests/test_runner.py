@@ -1,0 +1,58 @@
+"Running chapters: flags, stored outputs, progress on standard error, failure, interruption."
+import json, os, signal, subprocess, sys, time
+import nbformat, pytest
+from nbformat.v4 import new_code_cell as code, new_notebook, new_output
+import runner
+
+
+def stored(source, text='stored'): return code(source, outputs=[new_output('stream', text=text)])
+
+
+@pytest.fixture(scope='module')
+def done(tmp_path_factory):
+    "One notebook run once, seen by the tests below"
+    nb = new_notebook(cells=[code('import sys, os\nfor i in range(2): print("step", i, file=sys.stderr)\nprint("seen")\n"value"'), code('#| slow\nprint("trained")'),
+        stored('#| ablation\nprint("new")'), stored('#| cuda\n1/0'), stored('#| eval: false\n1/0'), code('print("a"); print("b"); display("c")'), code('print(os.environ["WHERE"], os.getcwd())')])
+    said, cwd = [], tmp_path_factory.mktemp('cwd')
+    runner.run_notebook(nb, cwd, ['slow'], True, dict(WHERE='here'), on_stderr=said.append)
+    return [''.join(o.get('text') or o['data']['text/plain'] for o in c.outputs) for c in nb.cells], ''.join(said), cwd
+
+
+def test_flags_and_stored_outputs(done): assert done[0][1:5] == ['trained\n', 'stored', 'stored', 'stored']
+def test_stderr_is_forwarded_and_not_stored(done): assert 'step 1' in done[1] and done[0][0] == "seen\n'value'"
+def test_streams_are_joined(done): assert done[0][5] == "a\nb\n'c'"
+def test_folder_and_environment(done): assert done[0][6] == f'here {done[2].resolve()}\n'
+
+
+def test_failure_names_the_cell(tmp_path):
+    nb = new_notebook(cells=[code('x = 1'), stored('#| ablation\n1'), code('raise ValueError("no such bone")'), code('print("never")')])
+    with pytest.raises(runner.CellError, match='no such bone') as e: runner.run_notebook(nb, tmp_path, keep=False)
+    assert e.value.cell == 2 and nb.cells[1].outputs == [] and nb.cells[3].outputs == []
+
+
+def test_dead_kernel_is_an_error_not_a_wait(tmp_path):
+    with pytest.raises(runner.CellError, match='kernel died'): runner.run_notebook(new_notebook(cells=[code('import os; os._exit(9)')]), tmp_path)
+
+
+def test_ctrl_c_lets_the_cell_clean_up_and_leaves_no_process(tmp_path):
+    cell = f'import os, time\nopen("pid", "w").write(str(os.getpid()))\ntry: time.sleep(60)\nfinally: open("tidy", "w").close()'
+    script = f'import sys; sys.path.insert(0, {str(runner.ROOT/"tools")!r})\nimport runner\nfrom nbformat.v4 import *\nrunner.run_notebook(new_notebook(cells=[new_code_cell({cell!r})]), {str(tmp_path)!r})'
+    p = subprocess.Popen([sys.executable, '-c', script], stderr=subprocess.DEVNULL)
+    end = time.time() + 60
+    while not (tmp_path/'pid').exists() and time.time() < end: time.sleep(.2)
+    time.sleep(.5)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(30) != 0
+    assert (tmp_path/'tidy').exists()
+    with pytest.raises(ProcessLookupError): os.kill(int((tmp_path/'pid').read_text()), 0)
+
+
+def test_order(tmp_path):
+    for n in 'index', '10_programs', '02_data', '00_core', '_draft': (tmp_path/f'{n}.ipynb').touch()
+    assert [f.stem for f in runner.chapters(tmp_path)] == ['00_core', '02_data', '10_programs', 'index']
+
+
+def test_committed_notebooks_carry_no_stderr_and_no_errors(root):
+    for f in runner.chapters():
+        for c in nbformat.read(f, 4).cells:
+            for o in c.get('outputs', []): assert o.output_type != 'error' and o.get('name') != 'stderr', f'{f.name}: {c.id}'
