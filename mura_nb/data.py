@@ -8,14 +8,16 @@ __all__ = ['SPLITS', 'Parts', 'parse_path', 'read_list', 'walk_files', 'read_lis
            'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp', 'eval_geometry',
            'train_geometry', 'Views', 'train_dls', 'eval_dl']
 
-# %% ../nbs/02_data.ipynb #f1c78b5f
-import hashlib, io, os, re
+# %% ../nbs/02_data.ipynb #a2967376
+import hashlib, io, os, re, time
+from contextlib import suppress
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
+from fastcore.basics import patch, patch_to
 from filelock import FileLock
 from PIL import Image, ImageFile
 from .core import *
@@ -184,15 +186,16 @@ def _check_files(df, rows, found):
         what = 'AppleDouble file' if name.startswith('._') else 'image not listed' if (p := parse_path(f)) and p.path else 'extra file'
         yield 'warning', what, f, 'in the folder, not in the index'
 
-# %% ../nbs/02_data.ipynb #2b41f403
+# %% ../nbs/02_data.ipynb #b8e277b7
 def _check_labels(df, rows):
     "Studies with two labels; lists that contradict the folder's suffix"
     rows = rows[rows.twin.isin(set(df.study.str.replace(r'_(positive|negative)$', '', regex=True)))]
-    said = rows.assign(label=rows.label.fillna(rows.suffix))
+    said = rows.assign(label=rows.label.fillna(rows.suffix), told=rows.label.notna())
     both = set(said.groupby('twin').label.nunique().loc[lambda n: n>1].index)
     clash = set(rows.groupby('twin').suffix.nunique().loc[lambda n: n>1].index) | set(rows.groupby('twin').label.nunique().loc[lambda n: n>1].index)
     for (twin,study),g in said[said.twin.isin(both)].groupby(['twin','study']):
-        where = ', '.join(f'{r.source}:{r.line} says {r.label}' if r.source else f'folder says {r.label}' for r in g.drop_duplicates(['source','label']).itertuples())
+        where = ', '.join(f'{r.source}:{r.line} says {r.label}' for r in g[g.told].drop_duplicates(['source','label']).itertuples())
+        where = f"the folder's name says {g.suffix.iloc[0]}" + (', ' + where if where else '')
         yield 'error', 'study with both labels' if twin in clash else 'list and folder disagree', study, where
     many = df.groupby('study').label.nunique()
     for study in many[many>1].index.difference(said.study[said.twin.isin(both)]): yield 'error', 'study with both labels', study, 'in the index'
@@ -286,7 +289,7 @@ def _check_content(df, scans):
         for r in (train if across else g[g.split=='train'] if both else g.iloc[1:]).itertuples():
             yield level, what, r.path, f"{who}: same picture as {', '.join(g.path[g.path!=r.path].head(3))}"
 
-# %% ../nbs/02_data.ipynb #bc46905f
+# %% ../nbs/02_data.ipynb #c3b4e642
 class UnreadableImages(OSError):
     "Some files of a dataset cannot be decoded; `.problems` maps path to reason"
     def __init__(self, root, problems):
@@ -315,6 +318,7 @@ class ImageStore:
                 self._update(self._stale(paths), workers)
         if self.problems and strict: raise UnreadableImages(self.root, self.problems)
         self.table = self.table.loc[[p for p in paths if p not in self.problems]]
+        if self.end: self._map = np.memmap(self.data, np.uint8, 'r')
         self._at = {p:(o,h,w) for p,o,h,w in zip(self.table.index, *(self.table[c].tolist() for c in ('offset','h','w')))}
 
     def __len__(self): return len(self._at)
@@ -330,7 +334,8 @@ class ImageStore:
     def sizes(self)->dict: # path -> (h, w) of the file
         return {p:(h,w) for p,(_,h,w) in self._at.items()}
 
-# %% ../nbs/02_data.ipynb #6e82da49
+# %% ../nbs/02_data.ipynb #507fa70b
+@patch
 def _load(self:ImageStore):
     "Read the index; an absent or foreign one is an empty store"
     self.index,self.end = self.folder/'index.csv',0
@@ -343,52 +348,57 @@ def _load(self:ImageStore):
     self.data,self.end = data,end
     self.table = pd.read_csv(self.index, skiprows=1, index_col='path', dtype={'key':str,'pixels':str})
 
+@patch
 def _save(self:ImageStore):
     "Write the index over the old one"
     with write_atomic(self.index) as tmp, open(tmp, 'w') as f:
         f.write(f'# mura_nb store 1 {self.data.name} {self.end}\n')
         self.table.to_csv(f)
 
-ImageStore._load,ImageStore._save = _load,_save
-
-# %% ../nbs/02_data.ipynb #d1474a11
+# %% ../nbs/02_data.ipynb #c250f420
 def _stat(file):
+    "Size and times; a file written this very moment gets no time, so that it is looked at again next time"
     try: s = os.stat(file)
     except OSError: return None
-    return s.st_size, s.st_mtime_ns, s.st_ctime_ns
+    return s.st_size, s.st_mtime_ns, s.st_ctime_ns if time.time_ns()-s.st_ctime_ns > 10**8 else 0
 
+@patch
 def _stale(self:ImageStore, paths):
     "Those of `paths` that are new or whose file changed, with what the file system says of them"
     known = dict(zip(self.table.index, zip(*(self.table[c].tolist() for c in _columns[1:4]))))
     now = {p:_stat(self.root/p) for p in paths}
     return {p:s for p,s in now.items() if s is None or known.get(p)!=s}
 
+@patch
 def _update(self:ImageStore, todo, workers):
     "Decode what is stale, and write the index every few seconds' work"
     if not todo: return
     slots = {r.key:(r.pixels, r.offset, r.h, r.w) for r in self.table.itertuples()}
-    new,self._map = [],None
+    new = []
     with open(self.data, 'ab') as f:
         f.truncate(self.end)
-        for path,scan in scan_files(self.root, todo, 'decoding', workers):
-            if scan.error: self.problems[path] = scan.error; continue
-            if scan.key not in slots:
-                slots[scan.key] = (scan.pixels, self.end, *scan.grey.shape)
-                self.end += f.write(scan.grey.tobytes())
-            new.append((path, *todo[path], scan.key, *slots[scan.key]))
-            if len(new)>=2048: f.flush(); new = self._merge(new)
-        f.flush()
-        self._merge(new)
+        try:
+            for path,scan in scan_files(self.root, todo, 'decoding', workers):
+                if scan.error: self.problems[path] = scan.error; continue
+                if scan.key not in slots:
+                    slots[scan.key] = (scan.pixels, self.end, *scan.grey.shape)
+                    self.end += f.write(scan.grey.tobytes())
+                new.append((path, *todo[path], scan.key, *slots[scan.key]))
+                if len(new)>=2048: new = self._merge(new, f)
+        finally: self._merge(new, f)
     self._compact()
 
-def _merge(self:ImageStore, new):
-    "Put rows into the index and save it"
+@patch
+def _merge(self:ImageStore, new, f):
+    "Put rows into the index and save it, once their pixels are in file `f`"
+    f.flush()
     new = pd.DataFrame(new, columns=_columns).set_index('path')
     old = self.table[~self.table.index.isin(new.index)]
     self.table = pd.concat([old, new]) if len(old) else new
     self._save()
     return []
 
+@patch
 def _compact(self:ImageStore):
     "If more than half of the pixels belong to files that have changed since, or are gone, copy the others to a new file"
     live = self.table[[(self.root/p).is_file() for p in self.table.index]]
@@ -403,9 +413,8 @@ def _compact(self:ImageStore):
         self.table = live.assign(offset=live.key.map(at).astype(np.int64))
         self._save()
     for f in self.folder.glob('pixels-*.bin'):
-        if f!=self.data: f.unlink(missing_ok=True)
-
-ImageStore._stale,ImageStore._update,ImageStore._merge,ImageStore._compact = _stale,_update,_merge,_compact
+        if f!=self.data:
+            with suppress(OSError): f.unlink()
 
 # %% ../nbs/02_data.ipynb #b5788593
 def _root(df, root=None):
@@ -531,33 +540,31 @@ class Geometry:
     def scale(self)->tuple: # of x and y, as seen in the source
         return tuple(np.hypot(*self.matrix[:,:2]))
 
-# %% ../nbs/02_data.ipynb #8abd3805
-def _static(f): setattr(Geometry, f.__name__.lstrip('_'), staticmethod(f)); return f
-
-@_static
-def _resize(src, dst):
+# %% ../nbs/02_data.ipynb #a5b834fb
+@patch_to(Geometry, static_method=True)
+def resize(src, dst):
     "Stretch a picture of (h, w) `src` to `dst`"
     return Geometry([[dst[1]/src[1], 0, 0], [0, dst[0]/src[0], 0]])
 
-@_static
-def _crop(x0, y0):
+@patch_to(Geometry, static_method=True)
+def crop(x0, y0):
     "Cut a picture so that (x0, y0) becomes the corner"
     return Geometry([[1, 0, -x0], [0, 1, -y0]])
 
-@_static
-def _flip(width):
+@patch_to(Geometry, static_method=True)
+def flip(width):
     "Mirror a picture left to right"
     return Geometry([[-1, 0, width], [0, 1, 0]])
 
-@_static
-def _rotate(degrees, centre):
+@patch_to(Geometry, static_method=True)
+def rotate(degrees, centre):
     "Turn about (x, y) `centre`, clockwise on the screen"
     c,s = np.cos(np.deg2rad(degrees)),np.sin(np.deg2rad(degrees))
     a = np.array([[c, -s], [s, c]])
     return Geometry(np.c_[a, centre - a@centre])
 
-@_static
-def _letterbox(src, dst):
+@patch_to(Geometry, static_method=True)
+def letterbox(src, dst):
     "Fit (h, w) `src` into `dst` with its shape kept (to whole pixels), centred"
     k = min(dst[0]/src[0], dst[1]/src[1])
     h,w = (max(1, round(n*k)) for n in src)
