@@ -63,7 +63,7 @@ def _convert(text, m):
     if v in ('', ()): raise ValueError(text)
     return v
 
-# %% ../nbs/00_core.ipynb #150376d2
+# %% ../nbs/00_core.ipynb #0b000949
 @dataclass(frozen=True)
 class Recipe:
     "How one network is trained"
@@ -87,6 +87,8 @@ class Recipe:
     def card(self)->dict: # every field, ready for JSON
         "The recipe as it is written on a model's card"
         return asdict(self)
+
+    def _repr_markdown_(self): return f'`{self.name}`: ' + ', '.join(f'{k} {v}' for k,v in self.card().items() if k!='name')
 
 # %% ../nbs/00_core.ipynb #2fd36781
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ PNG = base64.b64encode(bytes.fromhex('89504e470d0a1a0a0000000d494844520000000100
 
 
 def notebooks():
-    one = new_notebook(cells=[md('# core\n> What all share.\n\nThe loss is $-w_{T,1}\\,y\\log p$.\n\n$$\\frac{a}{b}$$\n\nSee [next](01_phantom.ipynb#Bones).'),
+    one = new_notebook(cells=[md('# core\n> What all share.\n\nThe loss is $-w_{T,1}\\,y\\log p$.\n\n$$\\frac{a}{b}$$\n\nSee [next](01_phantom.ipynb#bones).'),
         code('#| hide\nsecret = 1'), code('#| export\ndef double(x): return 2*x'), code('double(2)', outputs=[
             new_output('stream', name='stderr', text='50%|##'), new_output('execute_result', data={'text/plain': '4', 'text/markdown': '| a |\n|--:|\n| 4 |'})])])
     two = new_notebook(cells=[md('# phantom\n> Simulated.\n\n## Bones'), code('#| echo: false\nshow()', outputs=[new_output('display_data', data={'image/png': PNG, 'text/plain': 'Figure'})])])
-    return {'00_core': one, '01_phantom': two, 'index': new_notebook(cells=[md('# mura_nb\n\n[core](00_core.ipynb)')])}
+    return {'00_core': one, '01_phantom': two, 'index': new_notebook(cells=[md('# mura_nb\n\n[core](00_core.ipynb), [settings](../settings.ini)')])}
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def fetched(site):
 
 
 def test_links(site): assert list(dead_links(site)) == []
+def test_linked_files_go_along(site, root): assert (site/'settings.ini.txt').read_text() == (root/'settings.ini').read_text()
 def test_offline(site): assert list(fetched(site)) == []
 
 
@@ -54,7 +55,7 @@ def test_what_a_page_shows(site):
     assert 'secret' not in core and '50%' not in core and '#|' not in core
     assert core.count('<math') == 2 and '$' not in re.sub(r'<script.*?</script>', '', core, flags=re.S)
     assert '<summary>double</summary>' in core and '<table>' in core
-    assert 'href="phantom.html#Bones"' in core
+    assert 'href="phantom.html#bones"' in core
     assert re.search(r'<a [^>]*href="phantom.html"[^>]*rel="next"', core) and re.search(r'<a [^>]*href="core.html"[^>]*rel="prev"', phantom)
     assert 'data:image/png;base64,' in phantom and 'show()' not in phantom
 

@@ -1,5 +1,6 @@
 "Renders executed notebooks as a small site that needs no network: pictures embedded, formulas as MathML, no script from elsewhere."
 import copy, os, re, shutil, tempfile
+from html import unescape
 from pathlib import Path
 from latex2mathml.converter import convert as mathml
 from nbconvert import HTMLExporter
@@ -17,8 +18,14 @@ def _math(display):
         except Exception: return f'<code>{self.escape_html(body)}</code>'  # shown as it was written
     return render
 
+def _heading(self, text, level, **attrs):
+    "A heading with the anchor that Quarto and GitHub give it"
+    slug = re.sub(r'[^\w\- ]', '', unescape(re.sub('<[^>]*>', '', text))).strip().lower().replace(' ', '-')
+    return f'<h{level} id="{slug}">{text}<a class="anchor-link" href="#{slug}" aria-label="link to this section">#</a></h{level}>\n'
+
 # browsers draw MathML themselves; nbconvert would load a script from the network
 IPythonRenderer.inline_math, IPythonRenderer.block_math = _math('inline'), _math('block')
+IPythonRenderer.heading = _heading
 
 
 def page(stem): return NUMBER.sub('', stem) + '.html'
@@ -34,7 +41,6 @@ def title(nb, stem):
 def _summary(source):
     "What a folded cell defines: its functions and classes with their first words"
     names = re.findall(r'^(?:async )?(?:def|class) (\w+)', source, re.M) or re.findall(r'^([A-Za-z]\w*)(?:\s*,\s*\w+)*\s*=', source, re.M)
-    if re.match(r'(from|import) ', source): return 'imports'
     return ', '.join(n for n in names if not n.startswith('_')) or ', '.join(names) or 'code'
 
 
@@ -45,16 +51,23 @@ def _visible(cell):
     c = copy.deepcopy(cell)
     if c.cell_type != 'code': return c
     c.source = '\n'.join(l for l in c.source.splitlines() if not l.startswith('#|')).strip()
-    c.metadata['fold'] = _summary(c.source) if {'export', 'exporti', 'exports'} & d.keys() or c.source.startswith(('from ', 'import ')) else ''
+    imports = all(re.match(r'(from|import)\b|\s*#|\s*$', l) for l in c.source.splitlines())
+    c.metadata['fold'] = 'imports' if imports else _summary(c.source) if {'export', 'exporti', 'exports'} & d.keys() else ''
     c.metadata['no_input'] = 'hide_input' in d or d.get('echo') == 'false'
     c.outputs = [o for o in c.outputs if not (o.output_type == 'stream' and o.name == 'stderr')] if 'hide_output' not in d else []
     return c
 
 
-def _relink(html, pages):
-    "Links between notebooks become links between pages"
-    def fix(m): return f'href="{pages[m[1]]}{m[2]}"' if m[1] in pages else m[0]
-    return re.sub(r'href="(?:\./)?([\w-]+)\.ipynb(#[^"]*)?"', lambda m: fix([m[0], m[1], m[2] or '']), html)
+def _relink(html, pages, site):
+    "Links between notebooks become links between pages; files of the checkout that a page links to go with it"
+    def page_of(m): return f'href="{pages[m[1]]}{m[2] or ""}"' if m[1] in pages else m[0]
+    def file_of(m):
+        src = ROOT/m[1]
+        if not src.is_file() or src.stat().st_size > 1e6: return m[0]
+        shutil.copyfile(src, site/f'{src.name}.txt')
+        return f'href="{src.name}.txt"'
+    html = re.sub(r'href="(?:\./)?([\w-]+)\.ipynb(#[^"]*)?"', page_of, html)
+    return re.sub(r'href="\.\./([\w./-]+)"', file_of, html)
 
 
 def _css():
@@ -78,7 +91,7 @@ def render_site(notebooks, site, note):
         chrome = dict(nav=nav, here=page(s), note=note, page_title=title(nb, s)[0],
             prev=nav[i-1] if i else None, next=nav[i+1] if i+1 < len(nav) else None)
         html, _ = exporter.from_notebook_node(nb, dict(metadata=dict(path=str(ROOT/'nbs'), name=s), chrome=chrome))
-        (new/page(s)).write_text(_relink(html, pages), encoding='utf-8')
+        (new/page(s)).write_text(_relink(html, pages, new), encoding='utf-8')
     new.chmod(0o755)
     shutil.rmtree(site, ignore_errors=True)
     os.replace(new, site)

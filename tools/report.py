@@ -54,7 +54,7 @@ def failed(nb, name, e):
     cell = nb.cells[e.cell]
     first = next((l for l in cell.source.splitlines() if l.strip() and not l.startswith('#|')), '')
     console.print(f'[red]failed[/]  {name}, cell {e.cell} ({cell.get("id", "")}): {first}', highlight=False)
-    console.print(Text.from_ansi(str(e)))
+    console.print(Text.from_ansi(str(e)), soft_wrap=True)
 
 
 def run_chapters(s, flags, watch):
