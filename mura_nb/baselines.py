@@ -6,9 +6,9 @@
 __all__ = ['WeightsUnavailable', 'load_in_order', 'packaged_net', 'create_body', 'input_stats', 'Renormalise', 'SingleLogit',
            'type_weights', 'WeightedBCE', 'Plateau', 'adam', 'save_state', 'load_state', 'Files', 'Keep', 'resume',
            'data_key', 'versions', 'fit', 'predict', 'save_predictions', 'load_predictions', 'run_recipe',
-           'loss_curves', 'roc_figure', 'roc_band', 'kind_table']
+           'loss_curves', 'roc_band', 'roc_figure', 'kind_table']
 
-# %% ../nbs/04_baselines.ipynb #f88ff890
+# %% ../nbs/04_baselines.ipynb #a395a20b
 import importlib, json, math, sys, time
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -22,7 +22,7 @@ from fastai.optimizer import OptimWrapper
 from fastai.torch_core import default_device
 from .core import *
 from .data import eval_dl, index_fingerprint, train_dls
-from .evaluation import expit, group_metrics, interval, operating_point, platt, pool_studies, resamples
+from .evaluation import evaluate, expit, group_metrics, interval, operating_point, platt, pool_studies, resamples
 
 # %% ../nbs/04_baselines.ipynb #a7df946b
 def _timm_body(name, pretrained=False):
@@ -363,14 +363,14 @@ def fit(
         if start<recipe.epochs: learn.fit(recipe.epochs-start, lr=learn.opt.hypers[-1]['lr'])
     return _finish(recipe, files, key, keep.history, train, tune)
 
-# %% ../nbs/04_baselines.ipynb #9261e507
+# %% ../nbs/04_baselines.ipynb #e57bb246
 def _finish(recipe, files, key, history, train, tune):
     "Best weights and card as the model file; the checkpoint is no longer needed"
     from safetensors.torch import load_file
     model = SingleLogit(recipe.backbone, 'none', recipe.precision)
     model.load_state_dict(load_file(files.best))
     best = min(history, key=lambda h: h['tune_loss'])
-    data = dict(train_images=int((~tune).sum()), tune_images=int(tune.sum()), train_patients=int(train.patient[~tune].nunique()))
+    data = dict(folder=Path(train.attrs.get('root', '')).name, train_images=int((~tune).sum()), tune_images=int(tune.sum()), train_patients=int(train.patient[~tune].nunique()))
     card = dict(architecture='single_logit', recipe=recipe.card(), fingerprint=key, data=data, versions=versions(),
         metrics=dict(epoch=best['epoch'], epochs=len(history), tune_loss=best['tune_loss'], seconds=sum(h['seconds'] for h in history)))
     save_model(model, card, files.model)
@@ -415,7 +415,7 @@ def load_predictions(
     if split and split not in set(pred.split): raise ValueError(f"{path}: has no split {split!r}; there is {', '.join(pred.split.unique())}")
     return pred[pred.split==split].reset_index(drop=True) if split else pred
 
-# %% ../nbs/04_baselines.ipynb #a2559150
+# %% ../nbs/04_baselines.ipynb #8334afdb
 def run_recipe(
     recipe:Recipe, # from `settings().recipe(name)`
     df:pd.DataFrame, # index with train and valid
@@ -434,57 +434,36 @@ def run_recipe(
     studies = pool_studies(pred[pred.split=='tune'])
     scale = platt(studies)
     card |= dict(predicted=key, threshold=operating_point(studies), platt=dict(slope=scale.slope, intercept=scale.intercept, n=scale.n))
+    for k in pred.split.unique(): card['metrics'][k] = {m:evaluate(pool_studies(pred[pred.split==k]), n_boot=0)[m].value for m in ('auc','accuracy','kappa')}
     save_model(model.cpu(), card, files.model)
     return card
 
-# %% ../nbs/04_baselines.ipynb #88a9b7a6
+# %% ../nbs/04_baselines.ipynb #8c370002
 def loss_curves(
     histories:dict # title -> history table
     ): # matplotlib Figure
     "Training and tuning loss by epoch; dashed where the learning rate is divided by ten, a ring on the epoch that is kept"
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(1 + 3.2*len(histories), 3.2), dpi=90, layout='constrained')
-    for ax,(title,h) in zip(fig.subplots(1, len(histories), squeeze=False)[0], histories.items()):
+    import matplotlib.pyplot as plt
+    fig,axes = plt.subplots(1, len(histories), figsize=(1 + 3.2*len(histories), 3.2), dpi=90, layout='constrained', squeeze=False, sharey=True)
+    for ax,(title,h) in zip(axes[0], histories.items()):
         ax.plot(h.epoch, h.train_loss, 'o-', ms=3, color='C0', label='train')
         ax.plot(h.epoch, h.tune_loss, 'o-', ms=3, color='C1', label='tuning split')
         for e in h.epoch[h['drop']]: ax.axvline(e+.5, color='.6', ls='--', lw=1)
         best = h.loc[h.tune_loss.idxmin()]
         ax.plot(best.epoch, best.tune_loss, 'o', ms=10, mfc='none', color='C1')
         ax.set(title=title, xlabel='epoch', xlim=(.5, h.epoch.max()+.7), xticks=range(1, h.epoch.max()+1, 1 + h.epoch.max()//10))
-    fig.axes[0].set_ylabel('weighted cross-entropy'); fig.axes[0].legend(frameon=False)
+    axes[0,0].set_ylabel('weighted cross-entropy'); axes[0,0].legend(frameon=False)
+    plt.close(fig)
     return fig
 
-# %% ../nbs/04_baselines.ipynb #c3bfd82d
-def roc_figure(
-    models:dict, # name -> studies with label and prob
-    title:str, # of the figure
-    n_boot:int=200, # resamples of patients for the bands
-    marked:dict=None # name -> operating threshold, shown as a point
-    ): # matplotlib Figure
-    "ROC curves with 95 % bands from resampled patients"
-    from matplotlib.figure import Figure
-    fig = Figure(figsize=(4.6, 4.4), dpi=90, layout='constrained')
-    ax = fig.subplots()
-    ax.plot([0,1], [0,1], color='.7', lw=1, ls='--')
-    for k,(name,d) in enumerate(models.items()):
-        grid,lo,mid,hi = roc_band(d, n_boot)
-        ax.fill_between(grid, lo, hi, color=f'C{k}', alpha=.15, lw=0)
-        ax.plot(grid, mid, color=f'C{k}', label=name)
-        if name in (marked or {}):
-            called,y = d.prob>marked[name],d.label==1
-            ax.plot((called & ~y).sum()/(~y).sum(), (called & y).sum()/y.sum(), 'o', ms=7, color=f'C{k}', mec='k')
-    ax.set(title=title, xlabel='1 - specificity', ylabel='sensitivity', xlim=(0,1), ylim=(0,1.01), aspect='equal')
-    ax.legend(frameon=False, loc='lower right')
-    return fig
-
-# %% ../nbs/04_baselines.ipynb #60545c03
+# %% ../nbs/04_baselines.ipynb #5a2175c5
 def _roc_at(y, p, w, grid):
     "Sensitivity at each 1 - specificity of `grid`, studies weighted by `w`; nan without both classes"
     order = np.argsort(-p, kind='stable')
     last = np.r_[np.flatnonzero(np.diff(p[order])), len(p)-1]
     tp,fp = (np.r_[0, np.cumsum((w*v)[order])[last]] for v in (y, 1-y))
     if not tp[-1] or not fp[-1]: return np.full(len(grid), np.nan)
-    return np.interp(grid, fp/fp[-1] + np.arange(len(fp))*1e-9, tp/tp[-1])
+    return np.interp(grid, fp/fp[-1] - np.arange(len(fp))[::-1]*1e-9, tp/tp[-1]) # of a vertical step the upper end
 
 def roc_band(
     studies:pd.DataFrame, # patient, label, prob
@@ -497,6 +476,29 @@ def roc_band(
     draws = [_roc_at(y, p, w[patient], grid) for ws in resamples(len(names), n_boot, seed) for w in ws]
     lo,hi = np.nanquantile(draws[1:], [.025,.975], axis=0) if n_boot else (draws[0], draws[0])
     return grid,lo,draws[0],hi
+
+# %% ../nbs/04_baselines.ipynb #5932ae8a
+def roc_figure(
+    models:dict, # name -> studies with label and prob
+    title:str, # of the figure
+    n_boot:int=200, # resamples of patients for the bands
+    marked:dict=None # name -> operating threshold, shown as a point
+    ): # matplotlib Figure
+    "ROC curves with 95 % bands from resampled patients"
+    import matplotlib.pyplot as plt
+    fig,ax = plt.subplots(figsize=(4.6, 4.4), dpi=90, layout='constrained')
+    ax.plot([0,1], [0,1], color='.7', lw=1, ls='--')
+    for k,(name,d) in enumerate(models.items()):
+        grid,lo,mid,hi = roc_band(d, n_boot)
+        ax.fill_between(grid, lo, hi, color=f'C{k}', alpha=.15, lw=0)
+        ax.plot(grid, mid, color=f'C{k}', label=name)
+        if name in (marked or {}):
+            called,y = d.prob>marked[name],d.label==1
+            ax.plot((called & ~y).sum()/(~y).sum(), (called & y).sum()/y.sum(), 'o', ms=7, color=f'C{k}', mec='k')
+    ax.set(title=title, xlabel='1 - specificity', ylabel='sensitivity', xlim=(0,1), ylim=(0,1.01), aspect='equal')
+    ax.legend(frameon=False, loc='lower right', fontsize='small')
+    plt.close(fig)
+    return fig
 
 # %% ../nbs/04_baselines.ipynb #3ee6e0a6
 def kind_table(

@@ -1,0 +1,202 @@
+"Baselines: what a notebook should not carry (killed processes, broken files, caches), on a small made-up dataset"
+import json, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, pandas as pd, pytest, torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from mura_nb import baselines as B
+from mura_nb.core import STUDY_TYPES, Recipe, load_card, load_model, load_table, save_model
+from mura_nb.data import image_store, mura_index, patient_split
+
+torch.set_num_threads(1)
+TINY = Recipe('tiny', 'timm:tf_efficientnet_lite0', 'none', 4, 1e-3, 3, 1, 'stretch', True, True, 10., 'single', 0, 40, 32)
+
+def made_up(root, n=28, seed=0):
+    "Noise in MURA's layout; abnormal ones have a bright square"
+    rng = np.random.default_rng(seed)
+    for i in range(n):
+        split,label = ('valid' if i%4==3 else 'train'),i//7%2
+        folder = root/split/f'XR_{STUDY_TYPES[i%7]}'/f'patient{i:05}'/f"study1_{'positive' if label else 'negative'}"
+        folder.mkdir(parents=True)
+        for v in (1, 2):
+            a = rng.normal(80, 20, (50, 60))
+            if label: a[10:30,20:40] += 100
+            Image.fromarray(a.clip(0, 255).astype(np.uint8)).save(folder/f'image{v}.png')
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp('made_up')
+    made_up(root/'data')
+    df = mura_index(root/'data')
+    return df, image_store(df, folder=root/'store'), patient_split(df, .3, 0)
+
+def history(out): return load_table('history_tiny', out).drop(columns=['seconds','images_per_s'])
+
+class Kill(B.Callback):
+    "The process dies in the middle of an epoch"
+    def __init__(self, epoch): self.die = epoch
+    def after_batch(self):
+        if self.training and len(self.keep.history)==self.die-1: os.kill(os.getpid(), signal.SIGKILL)
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+@pytest.mark.filterwarnings('ignore:.*fork.*')
+def test_killed_and_resumed(data, tmp_path):
+    whole,_ = B.fit(TINY, *data, tmp_path/'whole', workers=0)
+    for epoch in (2, 3):
+        pid = os.fork()
+        if not pid:
+            try: B.fit(TINY, *data, tmp_path/'cut', [Kill(epoch)], workers=0)
+            finally: os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==-signal.SIGKILL
+        assert len(history(tmp_path/'cut'))==epoch-1
+    again,card = B.fit(TINY, *data, tmp_path/'cut', workers=0)
+    pd.testing.assert_frame_equal(history(tmp_path/'cut'), history(tmp_path/'whole'))
+    for a,b in zip(whole.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
+    assert sorted(p.name for p in (tmp_path/'cut/models').iterdir())==['tiny.json','tiny.safetensors']
+
+def test_best_epoch_is_kept(data, tmp_path):
+    df,store,tune = data
+    model,card = B.fit(TINY, *data, tmp_path, workers=0)
+    h = history(tmp_path)
+    assert card['metrics']['epoch']==h.epoch[h.tune_loss.idxmin()]
+    pred = B.predict(model, df[tune], store, TINY)
+    loss = B.WeightedBCE(B.type_weights(df[(df.split=='train') & ~tune]))
+    y,t = torch.tensor(pred.label.to_numpy(float)),torch.tensor([STUDY_TYPES.index(k) for k in pred.study_type])
+    assert loss(torch.tensor(pred.logit.to_numpy()), y, t).item()==pytest.approx(h.tune_loss.min(), rel=1e-4)
+
+def test_trains_again_only_when_something_changed(data, tmp_path):
+    df,store,tune = data
+    one = replace(TINY, epochs=1)
+    _,first = B.fit(one, *data, tmp_path, workers=0)
+    stop = [Kill(1)] # training would kill this process
+    mixed = df.sample(frac=1, random_state=1)
+    assert B.fit(one, mixed, store, tune[mixed.index], tmp_path, stop, workers=0)[1]==first
+    labels = df.assign(label=df.label.where(df.index!=df.index[df.split=='train'][0], 1-df.label))
+    keys = {B.data_key(d, store) for d in (df, labels, df[1:])}
+    assert len(keys)==3
+    _,other = B.fit(replace(one, lr=1e-4), *data, tmp_path, workers=0)
+    assert other['fingerprint']!=first['fingerprint']==B.fit(one, *data, tmp_path, workers=0)[1]['fingerprint']
+
+def test_changed_pixels_change_the_key(tmp_path):
+    made_up(tmp_path/'data', 7)
+    df = mura_index(tmp_path/'data')
+    before = B.data_key(df, image_store(df, folder=tmp_path/'s'))
+    assert B.data_key(df, image_store(df, folder=tmp_path/'s2'))==before
+    Image.new('L', (50, 60), 7).save(tmp_path/'data'/df.path[0])
+    assert B.data_key(df, image_store(df, folder=tmp_path/'s'))!=before
+
+def test_checkpoint_of_other_data_is_removed(data, tmp_path):
+    files = B.Files('tiny', tmp_path)
+    net = torch.nn.Linear(2, 1); opt = B.adam(net.parameters(), lr=.1)
+    B.save_state(files.state, net, opt, dict(key='other', history=[], rule={}))
+    assert B.resume(B.Keep(TINY, files, 'mine'), net, opt)==0
+    assert not files.state.exists()
+
+def test_broken_model_file_trains_again(data, tmp_path):
+    one = replace(TINY, epochs=1)
+    _,card = B.fit(one, *data, tmp_path, workers=0)
+    B.Files('tiny', tmp_path).model.write_bytes(b'cut off')
+    assert B.fit(one, *data, tmp_path, workers=0)[1]['fingerprint']==card['fingerprint']
+
+def test_loss_that_is_not_a_number(data, tmp_path):
+    class Nan(B.Callback):
+        order = 61
+        def before_batch(self): self.learn.xb = (self.xb[0]*float('nan'),)
+    with pytest.raises(FloatingPointError, match='lower lr'): B.fit(TINY, *data, tmp_path, [Nan()], workers=0)
+
+def test_run_recipe_writes_what_others_read(data, tmp_path):
+    df,store,tune = data
+    one = replace(TINY, epochs=1)
+    card = B.run_recipe(one, df, store, tune, tmp_path, workers=0)
+    pred = B.load_predictions('tiny', out=tmp_path)
+    assert list(pred.columns)==['path','study','patient','study_type','label','logit','prob','split']
+    assert set(pred.path[pred.split=='tune'])==set(df.path[tune])
+    assert set(pred.path[pred.split=='valid'])==set(df.path[df.split=='valid'])
+    np.testing.assert_allclose(pred.prob, 1/(1+np.exp(-pred.logit)), rtol=1e-6)
+    assert 0<=card['threshold']<=1 and set(card['platt'])=={'slope','intercept','n'}
+    assert load_card(tmp_path/'models/tiny')['threshold']==card['threshold']
+    assert not load_model(tmp_path/'models/tiny')[0].training
+    when = (tmp_path/'predictions/tiny.csv').stat().st_mtime_ns
+    assert B.run_recipe(one, df, store, tune, tmp_path, workers=0)['threshold']==card['threshold']
+    assert (tmp_path/'predictions/tiny.csv').stat().st_mtime_ns==when
+    with pytest.raises(ValueError, match="no split 'test'"): B.load_predictions('tiny', 'test', tmp_path)
+    with pytest.raises(FileNotFoundError, match='chapter 04_baselines'): B.load_predictions('none', out=tmp_path)
+    (tmp_path/'predictions/short.csv').write_text('path,label\n')
+    with pytest.raises(ValueError, match='lacks study'): B.load_predictions('short', out=tmp_path)
+
+def test_labels_may_be_missing_in_prediction(data):
+    df,store,_ = data
+    pred = B.predict(B.SingleLogit('timm:tf_efficientnet_lite0'), df[:3].assign(label=pd.array([pd.NA]*3, 'Int8')), store, TINY)
+    assert pred.label.isna().all() and pred.logit.notna().all()
+
+def test_weights_from_a_file(tmp_path):
+    a = B.SingleLogit('timm:tf_efficientnet_lite0')
+    save_model(a, dict(architecture='single_logit'), tmp_path/'own')
+    b = B.create_body('timm:tf_efficientnet_lite0', str(tmp_path/'own.safetensors'))
+    plain = {k:v.contiguous() for k,v in a.body.state_dict().items()}
+    save_file({**plain, 'classifier.weight':torch.zeros(3, 1280)}, tmp_path/'plain.safetensors')
+    c = B.create_body('timm:tf_efficientnet_lite0', str(tmp_path/'plain.safetensors'))
+    for net in (b, c):
+        for u,v in zip(a.body.state_dict().values(), net.state_dict().values()): assert torch.equal(u, v)
+    for name,state in dict(less={k:plain[k] for k in list(plain)[1:]}, more={**plain, 'extra.weight':torch.zeros(1)}, shape={**plain, 'bn1.weight':torch.zeros(3)}).items():
+        save_file(state, tmp_path/f'{name}.safetensors')
+        with pytest.raises(ValueError, match=f'{name}.safetensors: not the weights of .* 1 tensors'): B.create_body('timm:tf_efficientnet_lite0', str(tmp_path/f'{name}.safetensors'))
+
+def test_imagenet_file_put_by_hand_is_found(tmp_path, monkeypatch):
+    "What the error message of a failed download asks for works"
+    from torchvision.models import densenet169
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    for k in ('https_proxy','HTTPS_PROXY'): monkeypatch.setenv(k, 'http://127.0.0.1:9')
+    with pytest.raises(B.WeightsUnavailable) as e: B.create_body('torchvision:densenet169', 'imagenet')
+    place = Path(str(e.value).split('put it at ')[1].split(';')[0])
+    net = densenet169(weights=None)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(net.state_dict(), place)
+    body = B.create_body('torchvision:densenet169', 'imagenet')
+    assert torch.equal(body.state_dict()['features.conv0.weight'], net.features.conv0.weight)
+
+@pytest.mark.parametrize('backbone', ['torchvision:mobilenet_v2', 'torchvision:efficientnet_b0', 'torchvision:convnext_tiny', 'torchvision:mnasnet0_5', 'torchvision:regnet_y_400mf',
+    'timm:resnet18', 'timm:mobilenetv3_small_100', 'timm:tf_efficientnet_lite2'])
+def test_many_backbones_fit(backbone):
+    net = B.SingleLogit(backbone).eval()
+    with torch.no_grad(): maps,logit = net.features(torch.zeros(2, 3, 64, 64)),net(torch.zeros(2, 3, 64, 64))
+    assert maps.shape[1]==net.head.in_features and logit.shape==(2,)
+
+def test_unknown_names():
+    for name in ('keras:resnet50', 'resnet50'):
+        with pytest.raises(ValueError, match='must be timm:NAME or torchvision:NAME'): B.create_body(name)
+    with pytest.raises(ValueError, match='no such classifier'): B.create_body('torchvision:fasterrcnn_resnet50_fpn')
+    with pytest.raises(ValueError, match='precision'): B.SingleLogit('timm:resnet18', precision='half')
+
+def test_bfloat16_is_close_and_single_outside_the_body():
+    net,x = B.SingleLogit('timm:resnet18').eval(),torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        a = net(x); net.precision = 'bfloat16'; b = net(x)
+        assert net.features(x).dtype==torch.bfloat16 and b.dtype==torch.float32
+    assert 0<(a-b).abs().max()<.05
+
+def test_plain_adam():
+    "`adam` takes PyTorch's own steps, without weight decay"
+    torch.manual_seed(0)
+    x,nets = torch.randn(8, 3),[torch.nn.Linear(3, 1) for _ in range(2)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    for net,opt in zip(nets, (B.adam(nets[0].parameters(), lr=.01), torch.optim.Adam(nets[1].parameters(), lr=.01))):
+        for _ in range(5): net(x).square().mean().backward(); opt.step(); opt.zero_grad()
+    assert torch.equal(nets[0].weight, nets[1].weight)
+
+def test_renormalise_is_identity_for_imagenet_statistics():
+    x = torch.randn(2, 3, 4, 4)
+    assert torch.allclose(B.Renormalise(*B.input_stats('torchvision:resnet50'))(x), x)
+
+def test_loss_needs_labels():
+    with pytest.raises(ValueError, match='1 images have no label'): B.type_weights(pd.DataFrame(dict(study_type=['HAND']*2, label=pd.array([1, pd.NA], 'Int8'))))
+
+def test_roc_ends_in_both_corners_and_has_the_area():
+    from sklearn.metrics import roc_auc_score
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200).astype(float); p = (y + rng.normal(0, 1, 200)).round(1)
+    grid = np.linspace(0, 1, 20001)
+    curve = B._roc_at(y, p, np.ones(200), grid)
+    assert curve[-1]==1 and (np.diff(curve)>=-1e-12).all()
+    assert np.trapezoid(curve, grid)==pytest.approx(roc_auc_score(y, p), abs=1e-3)
