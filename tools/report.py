@@ -2,7 +2,7 @@
 
 The notebooks in nbs/ are not touched: copies run in _build/<profile>/, since pictures of MURA may not be committed.
 --save (make notebooks) writes the outputs of the simulated demo back into nbs/."""
-import argparse, os, signal, sys, time
+import argparse, os, re, signal, sys, time
 from pathlib import Path
 import nbformat
 from rich.console import Console
@@ -15,6 +15,7 @@ from render import render_site
 from mura_nb.core import settings
 
 console = Console()
+BAR = re.compile(r'\d%\||\d\w+ \[')  # a line of a progress bar; warnings are for `make lab`
 HEARTBEAT = 30  # seconds between lines where there is no terminal to redraw
 
 
@@ -34,8 +35,8 @@ class Watch:
         self.draw()
 
     def on_stderr(self, text):
-        parts = [l.strip() for l in text.replace('\r', '\n').split('\n') if l.strip()]
-        if parts: self.line = parts[-1]
+        bars = [l.strip() for l in re.split(r'[\r\n]', text) if BAR.search(l)]
+        if bars: self.line = bars[-1]
         self.draw()
 
     def draw(self):
