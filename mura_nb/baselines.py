@@ -109,7 +109,7 @@ def packaged_net(
     file = getattr(module, f'EfficientnetLite{k}ModelFile').get_model_file_path()
     return load_in_order(timm.create_model(name), torch.load(file, map_location='cpu', weights_only=True), file).eval()
 
-# %% ../nbs/04_baselines.ipynb #4bfd66ee
+# %% ../nbs/04_baselines.ipynb #f90d933a
 def _load_file(body, path, backbone):
     "Fill `body` from a safetensors file; strict, a classifier apart"
     from safetensors.torch import load_file
@@ -122,6 +122,7 @@ def _load_file(body, path, backbone):
     if bad: raise ValueError(f'{file}: not the weights of {backbone}: {len(bad)} tensors do not fit, the first is {bad[0]}')
     body.load_state_dict({k:state[k] for k in want})
 
+# %% ../nbs/04_baselines.ipynb #c1294d00
 def create_body(
     backbone:str, # timm:NAME or torchvision:NAME
     weights:str='none' # imagenet, packaged, none or the path of a .safetensors file
@@ -322,18 +323,19 @@ def versions()->dict: # package -> version
     from importlib.metadata import version
     return dict(python='.'.join(map(str, sys.version_info[:3])), **{p:version(p) for p in ('torch','torchvision','timm','fastai')})
 
-# %% ../nbs/04_baselines.ipynb #d4883e3d
+# %% ../nbs/04_baselines.ipynb #1783534c
 def _learner(recipe, train, store, tune, keep, cbs=None, workers=0):
     "A fastai `Learner` for a recipe"
     seed_everything(recipe.seed)
-    model = SingleLogit(recipe.backbone, recipe.weights, recipe.precision)
     dls = train_dls(train, tune, store, recipe, workers=workers, seed=recipe.seed)
+    model = SingleLogit(recipe.backbone, recipe.weights, recipe.precision).to(dls.device) # before the optimiser: a checkpoint's state goes where the weights are
     loss = WeightedBCE(type_weights(train[~tune]))
     learn = Learner(dls, model, loss, adam, recipe.lr, default_cbs=False, cbs=[TrainEvalCallback(), CastToTensor(), keep, *(cbs or [])])
     learn.logger = lambda *_: None
     learn.create_opt()
     return learn
 
+# %% ../nbs/04_baselines.ipynb #b937b6e4
 def _finished(files, key):
     "The finished model and its card, if they belong to this recipe and these data"
     try: model,card = load_model(files.model)
@@ -377,7 +379,7 @@ def _finish(recipe, files, key, history, train, tune):
     for f in (files.best, files.state): f.unlink(missing_ok=True)
     return load_model(files.model)
 
-# %% ../nbs/04_baselines.ipynb #a8e6d875
+# %% ../nbs/04_baselines.ipynb #387e1a6c
 _keys = ['path','study','patient','study_type','label']
 
 @torch.no_grad()
@@ -396,6 +398,7 @@ def predict(
     z = torch.cat(z).double().numpy()
     return df[_keys].assign(logit=z, prob=expit(z), split=df.split).reset_index(drop=True)
 
+# %% ../nbs/04_baselines.ipynb #4eaf2371
 def save_predictions(pred, name, out=None)->Path:
     "Write `predictions/<recipe>.csv`"
     path = Files(name, out).predictions
