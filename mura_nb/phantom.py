@@ -174,7 +174,7 @@ def _volume(v, f):
     "Signed volume of a closed mesh."
     return np.einsum('ij,ij->', v[f[:, 0]], np.cross(v[f[:, 1]], v[f[:, 2]]))/6
 
-# %% ../nbs/01_phantom.ipynb #443102a9
+# %% ../nbs/01_phantom.ipynb #cc4622e2
 @dataclass(frozen=True)
 class Skeleton:
     "Bones by name, with the MuJoCo model that poses them."
@@ -231,8 +231,10 @@ def _seat(m, d, bones, socket, ball, body, target):
 def skeleton() -> Skeleton: # the right arm, shoulder and ribs at rest, in mm
     "The posable skeleton: MyoSuite's arm model (PyPI `myo-sim`, Apache-2.0), its meshes mended and measured once."
     import mujoco, myo_sim
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore'); m = myo_sim.load_model('myoarm_r')
+    before = mujoco.get_mju_user_warning(); mujoco.set_mju_user_warning(lambda _: None)   # else a note about names goes to stderr and a log file
+    try:
+        with warnings.catch_warnings(): warnings.simplefilter('ignore'); m = myo_sim.load_model('myoarm_r')
+    finally: mujoco.set_mju_user_warning(before)
     d = mujoco.MjData(m); mujoco.mj_forward(m, d)
     bones = {}
     for g in range(m.ngeom):
@@ -575,7 +577,7 @@ def finish(
     ImageDraw.Draw(pic).text((at[0]*w, at[1]*h), side, fill=250, anchor=('lt', 'rt', 'lb', 'rb')[ex.marker], font=ImageFont.load_default(size))
     return np.asarray(pic)
 
-# %% ../nbs/01_phantom.ipynb #602a13c1
+# %% ../nbs/01_phantom.ipynb #d3ca7fdc
 SIZES = pd.DataFrame([
     ('fracture', 'gap', 'mm', .8, 3., 'visible lucent line'),
     ('fracture', 'shift over shaft width', '', .12, .6, 'displaced; Neer 1970 calls a part displaced from 10 mm or 45 degrees'),
@@ -587,7 +589,7 @@ SIZES = pd.DataFrame([
     ('lesion', 'radius over bone radius', '', .8, 1.4, 'enchondromas and cysts of hand bones fill half the shaft or more'),
     ('lesion', 'length over width', '', 1.1, 2.4, 'geographic lesions grow along the shaft (Lodwick et al. 1980)'),
     ('joint', 'loss of joint space', '', .6, 1., 'Kellgren and Lawrence 1957 grades 3 and 4'),
-    ('joint', 'spur over joint radius', '', .22, .5, 'definite to large osteophytes (Altman and Gold 2007)'),
+    ('joint', 'spur over joint radius', '', .22, .5, 'definite to large osteophytes (Altman and Gold 2007); .9 to 4.5 mm'),
     ('dislocation', 'shift', 'mm', 6, 34, 'no contact left between the joint surfaces; by joint'),
 ], columns=['kind', 'size', 'unit', 'low', 'high', 'source'])
 KINDS = ('fracture', 'hardware', 'lesion', 'joint', 'dislocation')
@@ -756,7 +758,7 @@ def lesion(rng, parts, bone, s) -> Abnormality:
     out = Abnormality('lesion', bone, add=[Part(bone, b.body, v + c, f, tissue=tissue) for v, f in shells], sizes=dict(radius=k, length=2*tall, width=2*wide, tissue=tissue))
     return out
 
-# %% ../nbs/01_phantom.ipynb #9b921c99
+# %% ../nbs/01_phantom.ipynb #49f04893
 JOINTS = {  # joint -> (proximal bone, distal bone, usual direction at rest (x: to the midline, y: back, z: up), shift mm, shortening mm)
     'glenohumeral': ('scapula', 'humerus', (.75, -.35, -.6), (20, 32), (0, 0)),
     'acromioclavicular': ('clavicle', 'scapula', (.2, 0, -1), (9, 16), (0, 0)),
@@ -766,6 +768,8 @@ JOINTS = {  # joint -> (proximal bone, distal bone, usual direction at rest (x: 
 } | {f'mcp{i}': (f'{i}mc', f'{i}prox', (-1, 0, 0), (8, 13), (3, 8)) for i in range(1, 6)} \
   | {f'pip{i}': (f'{i}prox', f'{i}mid', (-1, 0, 0), (7, 11), (3, 7)) for i in range(2, 6)} \
   | {f'dip{i}': (f'{i}mid', f'{i}dist', (-1, 0, 0), (6, 9), (2, 5)) for i in range(2, 6)} | {'ip1': ('1prox', '1dist', (-1, 0, 0), (6, 9), (2, 5))}
+
+_WIDE = dict(radiocarpal=12., acromioclavicular=7.)         # radius, mm, where the nearest points of two bones do not span the joint
 
 @dataclass(frozen=True)
 class Joint:
@@ -788,7 +792,8 @@ def joint(name: str) -> Joint: # a key of JOINTS
     if not name.startswith(('gleno', 'acromio', 'cmc')): axis = T[b[q].body][:3, :3] @ b[q].axis*.7 + .3*axis; axis = _unit(axis)
     if name == 'elbow': c = T[b[q].body][:3, 3]                       # a hinge around the pulley of the humerus: its axis, not the nearest point
     across = Q[near] - c; across = across - (across @ axis)[:, None]*axis
-    return Joint(p, q, c, axis, float(np.quantile(np.linalg.norm(across, axis=1), .9)), float(np.quantile(gap, .06)))
+    radius = _WIDE.get(name) or max(np.quantile(np.linalg.norm(across, axis=1), .9), b[q].radius_at(.04) if q[0].isdigit() else 0)
+    return Joint(p, q, c, axis, float(radius), float(np.sort(gap)[:max(8, len(gap)//100)].mean()))
 
 def _local(body, points):
     "World points at rest, mm, in a body's frame."
@@ -809,14 +814,15 @@ def joint_disease(rng, parts, name) -> Abnormality:
     "Osteoarthritis: narrowed joint space, spurs at the rim, sclerosis under the cartilage, now and then a cyst."
     j = joint(name); b = skeleton().bones; P, D = b[j.proximal], b[j.distal]
     loss, spur = _size(rng, 'joint', 'loss of joint space'), _size(rng, 'joint', 'spur over joint radius')
-    out = Abnormality('joint', name, sizes=dict(loss=loss, spur=spur*j.radius), reach=2.)
+    grow = float(np.clip(spur*j.radius, .9, 4.5))
+    out = Abnormality('joint', name, sizes=dict(loss=loss, spur=grow), reach=2.)
     out.moves = [(skeleton().below(D.body), P.body, _rest_move(P.body, _affine(t=-j.axis*loss*j.space)))]
     T = pose_bodies({}); R = _frame(j.axis); marks = [_disc(j, 1., .15*j.radius)]
     for k in range(rng.integers(3, 7)):
         a = rng.uniform(0, 2*np.pi); host = (P, D)[k % 2]
         rim = j.centre + R @ [np.cos(a)*j.radius*1.25, np.sin(a)*j.radius*1.25, (-.3, .3)[k % 2]*j.radius]
         W = _apply(T[host.body], host.v); at = W[np.argmin(np.linalg.norm(W - rim, axis=1))]
-        size = spur*j.radius*rng.uniform(.7, 1.1); v, f = _blob(rng, np.array([size, size, size*.7]), R, n=8)
+        size = grow*rng.uniform(.7, 1.1); v, f = _blob(rng, np.array([size, size, size*.7]), R, n=8)
         out.add.append(Part(host.name, host.body, _local(host.body, v + at), f, tissue='spur')); marks.append(v + at)
     for host in (P, D):
         v, f = _blob(rng, np.array([j.radius, j.radius, .3*j.radius + 1.2]), R, n=8)
@@ -872,7 +878,7 @@ def draw_abnormality(
     if kind in ('joint', 'dislocation'): return dict(joint=joint_disease, dislocation=dislocation)[kind](rng, parts, name)
     return dict(fracture=fracture, hardware=hardware, lesion=lesion)[kind](rng, parts, name, rng.uniform(*site[1:3]))
 
-# %% ../nbs/01_phantom.ipynb #5edfdfbf
+# %% ../nbs/01_phantom.ipynb #e348ae2c
 @dataclass
 class Shot:
     "One simulated radiograph and its truth."
@@ -916,7 +922,7 @@ def _tissue_maps(ab, parts, T2, view, density):
         at, wall, core = _overlap(p, [parts[p.bone]], T2, view)
         share = 1/3 if ab.kind == 'lesion' else 1                   # a lesion is three nested shells
         if p.tissue == 'lytic': extra[at] -= share*density*(.8*MU['cortical']*wall + .95*MU['cancellous']*core)
-        else: extra[at] += share*MU['sclerotic']*core*(1 if ab.kind == 'lesion' else .6)
+        else: extra[at] += share*MU['sclerotic']*core*(1 if ab.kind == 'lesion' else .35)
         if ab.kind == 'lesion': shadow[at] |= (wall + core) > .3
     return metal, extra, shadow
 

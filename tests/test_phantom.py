@@ -1,0 +1,119 @@
+"What the notebook of the phantom should not carry: files, workers, interruption, errors."
+import hashlib, json
+import numpy as np, pandas as pd, pytest
+from PIL import Image
+from mura_nb import phantom as P
+
+SMALL = dict(studies=28, seed=7, size=96, valid_frac=.5)
+
+def files(root): return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob('*')) if p.is_file()}
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory): return P.make_phantom(tmp_path_factory.mktemp('a')/'d', **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
+
+
+def test_same_bytes_whatever_the_workers(small, tmp_path):
+    other = P.make_phantom(tmp_path/'d', **SMALL, workers=2, pairs=True, hardware_in_normal=.5)
+    assert files(other) == files(small)
+
+
+def test_another_seed_is_another_dataset(small, tmp_path):
+    other = P.make_phantom(tmp_path/'d', **SMALL | dict(seed=8), workers=1)
+    shared = set(files(other).values()) & {h for f, h in files(small).items() if f.endswith('.png') and 'masks' not in f}
+    assert not shared
+
+
+def test_layout_is_mura_v11(small):
+    for split in ('train', 'valid'):
+        images = pd.read_csv(small/f'{split}_image_paths.csv', header=None)[0]; studies = pd.read_csv(small/f'{split}_labeled_studies.csv', header=None)
+        on_disk = {f'MURA-v1.1/{p.relative_to(small).as_posix()}' for p in (small/split).rglob('*.png')}
+        assert set(images) == on_disk and images.str.fullmatch(r'MURA-v1\.1/(train|valid)/XR_[A-Z]+/patient\d{5}/study\d_(positive|negative)/image\d+\.png').all()
+        assert set(images.str.rpartition('/')[0] + '/') == set(studies[0]) and ((studies[0].str.contains('positive')) == (studies[1] == 1)).all()
+    people = [set(p.name for p in (small/s).glob('*/*')) for s in ('train', 'valid')]
+    assert not people[0] & people[1]
+    assert {p.name for p in small.iterdir()} == {'train', 'valid', 'truth', *(f'{s}_{w}.csv' for s in ('train', 'valid') for w in ('image_paths', 'labeled_studies'))}
+
+
+def test_truth_matches_the_files(small):
+    boxes, images = pd.read_csv(small/'truth'/'boxes.csv'), pd.read_csv(small/'truth'/'images.csv')
+    assert set(images.path) == {p.relative_to(small).as_posix() for s in ('train', 'valid') for p in (small/s).rglob('*.png')}
+    assert set(images.side) == {'L', 'R'} and (images.mm_per_px > 0).all()
+    seen = boxes.dropna(subset='x0')
+    assert len(seen) > .9*len(boxes)
+    for r in seen.itertuples():
+        w, h = Image.open(small/r.path).size; mask = np.asarray(Image.open(small/r.mask))
+        assert mask.shape == (h, w) and max(w, h) == SMALL['size'] and 0 <= r.x0 < r.x1 <= w and 0 <= r.y0 < r.y1 <= h
+        ys, xs = np.where(mask); assert (xs.min(), ys.min(), xs.max()+1, ys.max()+1) == (r.x0, r.y0, r.x1, r.y1)
+        assert Image.open(small/r.pair).size == (w, h)
+
+
+def test_hardware_in_normal_studies_only_where_asked(small, tmp_path):
+    boxes = pd.read_csv(small/'truth'/'boxes.csv')
+    normal = boxes[boxes.path.str.contains('negative')]
+    assert len(normal) and set(normal.kind) == {'hardware'}
+    plain = P.plan_studies(200, 1); assert (plain.kind == '').eq(plain.label == 0).all()
+
+
+def test_every_positive_study_differs_from_its_twin(small):
+    boxes = pd.read_csv(small/'truth'/'boxes.csv').dropna(subset='x0')
+    changed = {}
+    for r in boxes.itertuples():
+        a, b = (np.asarray(Image.open(small/p).convert('L'), int) for p in (r.path, r.pair))
+        changed[r.path.rpartition('/')[0]] = changed.get(r.path.rpartition('/')[0], 0) + (np.abs(a - b) > 8).sum()
+    assert min(changed.values()) > 0
+
+
+def test_goes_on_after_an_interruption(small, tmp_path, monkeypatch):
+    write, n = P._write_study, []
+    def stop(*a):
+        n.append(1)
+        if len(n) > 5: raise KeyboardInterrupt
+        return write(*a)
+    monkeypatch.setattr(P, '_write_study', stop)
+    with pytest.raises(KeyboardInterrupt): P.make_phantom(tmp_path/'d', **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
+    assert not (tmp_path/'d').exists()
+    monkeypatch.setattr(P, '_write_study', lambda *a: n.append(2) or write(*a))
+    done = P.make_phantom(tmp_path/'d', **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
+    assert files(done) == files(small) and [p.name for p in tmp_path.iterdir()] == ['d']
+
+
+def test_made_once_and_never_over_something_else(small, tmp_path):
+    before = (small/'truth'/'card.json').stat().st_mtime_ns
+    assert P.make_phantom(small, **SMALL, pairs=True, hardware_in_normal=.5) == small and (small/'truth'/'card.json').stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match='another simulated dataset'): P.make_phantom(small, **SMALL | dict(seed=9))
+    (tmp_path/'mine').mkdir()
+    with pytest.raises(FileExistsError, match='no simulated dataset'): P.make_phantom(tmp_path/'mine', **SMALL)
+
+
+@pytest.mark.parametrize('bad, words', [(dict(studies=5), 'at least 28'), (dict(valid_frac=1.5), 'valid_frac'), (dict(size=20), '64 to 2048'), (dict(hardware_in_normal=-1), 'hardware_in_normal')])
+def test_bad_arguments_say_what_is_allowed(bad, words, tmp_path):
+    with pytest.raises(ValueError, match=words): P.make_phantom(tmp_path/'d', **SMALL | bad)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_kind_and_type():
+    with pytest.raises(ValueError, match='fracture'): P.draw_abnormality(np.random.default_rng(0), 'cyst', 'HAND', {})
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_the_plan_follows_mura_and_says_little(seed):
+    plan = P.plan_studies(20_000, seed)
+    assert P.plan_auc(plan) <= .62
+    share = plan[plan.split == 'train'].label.mean(); assert abs(share - 5177/13457) < .005
+    assert plan.kind.value_counts()[list(P.KINDS)].agg(np.ptp) <= 2
+    assert abs(plan[plan.split == 'train'].groupby('study_type').views.mean()['HAND'] - P.MURA_STUDIES['HAND'][2]) < .1
+
+
+def test_metal_lies_along_the_bone_in_every_view():
+    "Abnormalities are three-dimensional: the box of a shaft's hardware stays on its bone whatever the projection."
+    shots, ab = P.example_study('FOREARM', 'hardware', seed=4, views=2, size=256)
+    assert all(s.box for s in shots)
+    assert all(s.image[s.mask].mean() > s.image[s.image > 20].mean() for s in shots)
+
+
+@pytest.mark.parametrize('kind', P.KINDS)
+def test_every_kind_in_every_type_has_a_box(kind):
+    for k, t in enumerate(P.STUDY_TYPES):
+        shots, ab = P.example_study(t, kind, seed=50 + k, views=2, size=128)
+        assert any(s.box for s in shots), (t, kind, ab.bone)
