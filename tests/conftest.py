@@ -12,5 +12,11 @@ def own_environment(monkeypatch):
     for k in [k for k in os.environ if k.startswith('MURA_NB_')] + ['PROFILE', 'DATA', 'MAKEFLAGS', 'MAKELEVEL']: monkeypatch.delenv(k, raising=False)
 
 
+@pytest.fixture(autouse=True)
+def own_arithmetic():
+    "Training has the processor treat denormal numbers as zero, for good; hypothesis refuses to draw numbers then"
+    if 'torch' in sys.modules: sys.modules['torch'].set_flush_denormal(False)
+
+
 @pytest.fixture
 def root(): return ROOT
