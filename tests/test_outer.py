@@ -9,7 +9,8 @@ PUBLIC = ['core', 'phantom', 'data', 'evaluation', 'baselines', 'fusenet', 'ense
 
 
 def sh(*cmd, **kw):
-    r = subprocess.run([str(c) for c in cmd], capture_output=True, text=True, **kw)
+    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONDONTWRITEBYTECODE', 'PYTHONPATH')}  # as people import it: compiled once
+    r = subprocess.run([str(c) for c in cmd], capture_output=True, text=True, env=env, **kw)
     assert r.returncode == 0, r.stdout + r.stderr
     return r.stdout
 
@@ -33,7 +34,7 @@ def clean(wheel):
     key = hashlib.sha256(lock.read_bytes() + (ROOT/'pyproject.toml').read_bytes() + sys.version.encode()).hexdigest()[:12]
     env, ready = ROOT/'.cache'/f'wheel-{key}', ROOT/'.cache'/f'wheel-{key}'/'ready'
     python = env/'bin'/'python'
-    def install(*args): return sh(UV, 'pip', 'install', '--quiet', '--python', python, *args) if UV else sh(python, '-m', 'pip', 'install', '--quiet', *args)
+    def install(*args): return sh(UV, 'pip', 'install', '--quiet', '--compile-bytecode', '--python', python, *args) if UV else sh(python, '-m', 'pip', 'install', '--quiet', *args)
     if not ready.exists():
         for old in (ROOT/'.cache').glob('wheel-*'): shutil.rmtree(old)
         sh(UV, 'venv', '--quiet', '--python', sys.executable, env) if UV else sh(sys.executable, '-m', 'venv', env)
