@@ -9,16 +9,15 @@ __all__ = ['PROJECTIONS', 'REQUIRED', 'MU', 'SIZES', 'KINDS', 'JOINTS', 'MURA_ST
            'trace', 'soft_tissue', 'Exposure', 'draw_exposure', 'attenuation', 'expose', 'finish', 'cut_mesh',
            'Abnormality', 'fracture', 'hardware', 'lesion', 'Joint', 'joint', 'joint_disease', 'dislocation',
            'draw_abnormality', 'Shot', 'take', 'views_distribution', 'plan_studies', 'draw_study', 'make_phantom',
-           'field_table', 'example_study', 'show_shot', 'plan_auc', 'shortcut_auc']
+           'field_table', 'example_study', 'bone_name', 'show_shot', 'plan_auc', 'shortcut_auc']
 
-# %% ../nbs/01_phantom.ipynb #51a54188
-import csv, functools, json, shutil, warnings
+# %% ../nbs/01_phantom.ipynb #6678d7f9
+import functools, json, shutil, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numba, numpy as np, pandas as pd
+import numpy as np, pandas as pd, scipy
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage as ndi
 from .core import *
 
 # %% ../nbs/01_phantom.ipynb #57a59552
@@ -45,8 +44,7 @@ def close_mesh(
     cone = np.repeat(np.column_stack([e, len(v) + apex]), np.abs(net), axis=0)
     return np.concatenate([v, tips]), np.concatenate([f, cone])
 
-# %% ../nbs/01_phantom.ipynb #dfaac515
-@numba.njit(cache=True)
+# %% ../nbs/01_phantom.ipynb #b85a6fb1
 def _scan(v, f, out, near, far, vol):
     "Walk faces `f` of vertices `v` (x, y in px, z in any unit): add signed depth to `out`, or depth range to `near`, `far`, or winding to `vol`."
     H, W = out.shape
@@ -75,6 +73,12 @@ def _scan(v, f, out, near, far, vol):
                 elif near.size: near[y, x] = min(near[y, x], z); far[y, x] = max(far[y, x], z)
                 else: out[y, x] += sign*z
 
+@functools.lru_cache(1)
+def _compiled():
+    "`_scan` as machine code; numba is imported only where a picture is made."
+    import numba
+    return numba.njit(cache=True)(_scan)
+
 _no2, _no3 = np.empty((0, 0)), np.empty((0, 0, 0))
 
 def thickness(
@@ -84,7 +88,7 @@ def thickness(
 ) -> np.ndarray: # (height, width) mm of the mesh that the ray through each pixel's centre crosses
     "Thickness of a closed mesh along parallel rays: the sum over its faces of signed depth."
     out = np.zeros(shape)
-    _scan(np.ascontiguousarray(v), np.ascontiguousarray(f), out, _no2, _no2, _no3)
+    _compiled()(np.ascontiguousarray(v), np.ascontiguousarray(f), out, _no2, _no2, _no3)
     return np.maximum(out if out.sum() > 0 else -out, 0)
 
 def depths(
@@ -94,7 +98,7 @@ def depths(
 ) -> tuple: # (near, far): mm, +inf and -inf where no ray meets the mesh
     "Nearest and farthest depth at which the ray through each pixel meets the mesh."
     near, far = np.full(shape, np.inf), np.full(shape, -np.inf)
-    _scan(np.ascontiguousarray(v), np.ascontiguousarray(f), near, near, far, _no3)
+    _compiled()(np.ascontiguousarray(v), np.ascontiguousarray(f), near, near, far, _no3)
     return near, far
 
 # %% ../nbs/01_phantom.ipynb #46926e79
@@ -104,7 +108,7 @@ def _box(size):
     q = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
     return v, np.concatenate([q[:, [0, 1, 2]], q[:, [0, 2, 3]]])
 
-# %% ../nbs/01_phantom.ipynb #d7175083
+# %% ../nbs/01_phantom.ipynb #6be6447e
 _ROUGH = dict(humerus=1.5, ulna=1.1, radius=1.1, clavicle=1.1, scapula=1.2)   # voxel side, mm
 
 def smooth_mesh(
@@ -119,9 +123,9 @@ def smooth_mesh(
     inside = np.zeros(dims)
     for ax in [(0, 1, 2), (1, 2, 0), (2, 0, 1)]:                          # majority of three directions: a crack in one is outvoted
         vol = np.zeros(dims[[ax[1], ax[0], ax[2]]])
-        _scan(np.ascontiguousarray(((v-lo)/voxel)[:, ax]), np.ascontiguousarray(f), np.zeros(vol.shape[:2]), _no2, _no2, vol)
+        _compiled()(np.ascontiguousarray(((v-lo)/voxel)[:, ax]), np.ascontiguousarray(f), np.zeros(vol.shape[:2]), _no2, _no2, vol)
         inside += np.transpose(np.abs(np.cumsum(vol, 2)) > .5, np.argsort([ax[1], ax[0], ax[2]]))
-    p, q, *_ = marching_cubes(ndi.gaussian_filter((inside >= 2).astype(np.float32), 1.), .45)
+    p, q, *_ = marching_cubes(scipy.ndimage.gaussian_filter((inside >= 2).astype(np.float32), 1.), .45)
     return (p + .5)*voxel + lo, q[:, ::-1].astype(np.int64)
 
 # %% ../nbs/01_phantom.ipynb #03e36fcc
@@ -496,7 +500,7 @@ def _overlap(part: Part, host: list, T, view: View):
         wall += np.maximum(0, whole - inside); core += inside
     return at, wall, core
 
-# %% ../nbs/01_phantom.ipynb #cc59824f
+# %% ../nbs/01_phantom.ipynb #ac6b6b15
 def soft_tissue(
     bone: np.ndarray, # (h, w) bool: where limb bones are
     margin: float, # mm of soft tissue beside the bone
@@ -507,10 +511,10 @@ def soft_tissue(
     small = np.pad(bone, ((0, -h % k), (0, -w % k)))
     small = small.reshape(small.shape[0]//k, k, -1, k).any((1, 3))
     pad = int(np.ceil(margin/(k*mm_per_px))) + 1
-    dist = ndi.distance_transform_edt(~np.pad(small, pad, mode='edge'))[pad:-pad, pad:-pad]*k*mm_per_px
+    dist = scipy.ndimage.distance_transform_edt(~np.pad(small, pad, mode='edge'))[pad:-pad, pad:-pad]*k*mm_per_px
     slab = 2*np.sqrt(np.clip(margin**2 - np.clip(dist, 0, margin)**2, 0, None))
-    slab = ndi.gaussian_filter(slab, margin*.18/(k*mm_per_px))
-    return ndi.zoom(slab, k, order=1, grid_mode=True, mode='nearest')[:h, :w]
+    slab = scipy.ndimage.gaussian_filter(slab, margin*.18/(k*mm_per_px))
+    return scipy.ndimage.zoom(slab, k, order=1, grid_mode=True, mode='nearest')[:h, :w]
 
 @dataclass(frozen=True)
 class Exposure:
@@ -535,7 +539,7 @@ def draw_exposure(rng) -> Exposure:
                     int(rng.integers(4)) if rng.random() < .75 else -1, tuple(cut), float(rng.normal(0, 2)))
 
 def _noise(rng, shape, sigma):
-    z = ndi.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)
+    z = scipy.ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)
     return z/z.std()
 
 def attenuation(maps: Maps, soft, ex: Exposure, patient: Patient, mm_per_px: float, texture=True) -> np.ndarray: # (h, w), no unit
@@ -557,7 +561,7 @@ def expose(
     y, x = np.mgrid[-.5:.5:h*1j, -.5:.5:w*1j]
     beam = ex.quanta*(1 + ex.tilt[0]*x + ex.tilt[1]*y)*np.exp(-att)
     quanta = beam + np.sqrt(beam)*rng.standard_normal(att.shape, dtype=np.float32)      # Poisson, normal at these counts
-    quanta = ndi.gaussian_filter(quanta.astype(np.float32), ex.blur)
+    quanta = scipy.ndimage.gaussian_filter(quanta.astype(np.float32), ex.blur)
     shown = -np.log(np.maximum(quanta, 1)/ex.quanta)
     return (np.clip((shown - window[0])/(window[1] - window[0]), 0, 1)**ex.gamma*255).astype(np.uint8)
 
@@ -577,20 +581,20 @@ def finish(
     ImageDraw.Draw(pic).text((at[0]*w, at[1]*h), side, fill=250, anchor=('lt', 'rt', 'lb', 'rb')[ex.marker], font=ImageFont.load_default(size))
     return np.asarray(pic)
 
-# %% ../nbs/01_phantom.ipynb #d3ca7fdc
+# %% ../nbs/01_phantom.ipynb #9ff9f072
 SIZES = pd.DataFrame([
-    ('fracture', 'gap', 'mm', .8, 3., 'visible lucent line'),
-    ('fracture', 'shift over shaft width', '', .12, .6, 'displaced; Neer 1970 calls a part displaced from 10 mm or 45 degrees'),
-    ('fracture', 'angulation', 'degrees', 5, 30, 'unstable from 20 degrees at the distal radius (Lafontaine et al. 1989)'),
-    ('hardware', 'plate width', 'mm', 4.8, 11., 'AO mini (2.0) to small fragment (3.5) plates; Ruedi et al. 2007'),
+    ('fracture', 'gap', 'mm', .8, 3., 'a lucent line that can be seen, ours; narrower in bones thinner than 7 mm of radius, down to .45 of it'),
+    ('fracture', 'shift over shaft width', '', .12, .6, 'displaced; a part of the proximal humerus counts as displaced from 10 mm (Neer 1970)'),
+    ('fracture', 'angulation', 'degrees', 5, 30, 'unstable from 20 at the distal radius (Lafontaine et al. 1989), displaced from 45 (Neer 1970)'),
+    ('hardware', 'plate width', 'mm', 4.8, 11., 'from mini fragment (2.0 mm screws) to small fragment (3.5 mm screws) sets; Ruedi et al. 2007'),
     ('hardware', 'screw diameter', 'mm', 1.5, 3.5, 'the same sets'),
-    ('hardware', 'nail diameter', 'mm', 2., 8., 'elastic nails of the forearm to humeral nails'),
-    ('hardware', 'wire diameter', 'mm', 1., 2., 'Kirschner wires'),
-    ('lesion', 'radius over bone radius', '', .8, 1.4, 'enchondromas and cysts of hand bones fill half the shaft or more'),
-    ('lesion', 'length over width', '', 1.1, 2.4, 'geographic lesions grow along the shaft (Lodwick et al. 1980)'),
-    ('joint', 'loss of joint space', '', .6, 1., 'Kellgren and Lawrence 1957 grades 3 and 4'),
-    ('joint', 'spur over joint radius', '', .22, .5, 'definite to large osteophytes (Altman and Gold 2007); .9 to 4.5 mm'),
-    ('dislocation', 'shift', 'mm', 6, 34, 'no contact left between the joint surfaces; by joint'),
+    ('hardware', 'nail diameter', 'mm', 2., 8., 'elastic nails of the forearm to nails of the humerus; Ruedi et al. 2007'),
+    ('hardware', 'wire diameter', 'mm', 1., 2., 'Kirschner wires; Ruedi et al. 2007'),
+    ('lesion', 'radius over bone radius', '', .8, 1.4, 'scalloping of the cortex is usual in enchondromas; Murphey et al. 1998'),
+    ('lesion', 'length over width', '', 1.1, 2.4, 'enchondromas are 10 to 50 mm long (Melamud et al. 2014); a fifth of those below 20 mm can be seen on radiographs'),
+    ('joint', 'loss of joint space', '', .6, 1., 'grades 3 and 4 of Kellgren and Lawrence 1957'),
+    ('joint', 'spur over joint radius', '', .22, .5, 'at least .9 and at most 4.5 mm: mild (below 3) to moderate (3 to 7) of Samilson and Prieto 1983'),
+    ('dislocation', 'shift', 'mm', 6, 32, 'no contact left between the joint surfaces; by joint, see JOINTS'),
 ], columns=['kind', 'size', 'unit', 'low', 'high', 'source'])
 KINDS = ('fracture', 'hardware', 'lesion', 'joint', 'dislocation')
 
@@ -758,7 +762,7 @@ def lesion(rng, parts, bone, s) -> Abnormality:
     out = Abnormality('lesion', bone, add=[Part(bone, b.body, v + c, f, tissue=tissue) for v, f in shells], sizes=dict(radius=k, length=2*tall, width=2*wide, tissue=tissue))
     return out
 
-# %% ../nbs/01_phantom.ipynb #49f04893
+# %% ../nbs/01_phantom.ipynb #3c711d97
 JOINTS = {  # joint -> (proximal bone, distal bone, usual direction at rest (x: to the midline, y: back, z: up), shift mm, shortening mm)
     'glenohumeral': ('scapula', 'humerus', (.75, -.35, -.6), (20, 32), (0, 0)),
     'acromioclavicular': ('clavicle', 'scapula', (.2, 0, -1), (9, 16), (0, 0)),
@@ -825,7 +829,7 @@ def joint_disease(rng, parts, name) -> Abnormality:
         size = grow*rng.uniform(.7, 1.1); v, f = _blob(rng, np.array([size, size, size*.7]), R, n=8)
         out.add.append(Part(host.name, host.body, _local(host.body, v + at), f, tissue='spur')); marks.append(v + at)
     for host in (P, D):
-        v, f = _blob(rng, np.array([j.radius, j.radius, .3*j.radius + 1.2]), R, n=8)
+        v, f = _blob(rng, np.array([j.radius, j.radius, .15*j.radius + 1.]), R, n=8)
         out.add.append(Part(host.name, host.body, _local(host.body, v + j.centre), f, tissue='sclerotic'))
         if rng.random() < .5:
             v, f = _blob(rng, np.full(3, j.radius*rng.uniform(.18, .3)), R, n=8); c = j.centre + j.axis*(1 if host is D else -1)*j.radius*.4 + _perp(rng, j.axis)*j.radius*.3
@@ -878,7 +882,7 @@ def draw_abnormality(
     if kind in ('joint', 'dislocation'): return dict(joint=joint_disease, dislocation=dislocation)[kind](rng, parts, name)
     return dict(fracture=fracture, hardware=hardware, lesion=lesion)[kind](rng, parts, name, rng.uniform(*site[1:3]))
 
-# %% ../nbs/01_phantom.ipynb #e348ae2c
+# %% ../nbs/01_phantom.ipynb #7ac8ff00
 @dataclass
 class Shot:
     "One simulated radiograph and its truth."
@@ -922,7 +926,7 @@ def _tissue_maps(ab, parts, T2, view, density):
         at, wall, core = _overlap(p, [parts[p.bone]], T2, view)
         share = 1/3 if ab.kind == 'lesion' else 1                   # a lesion is three nested shells
         if p.tissue == 'lytic': extra[at] -= share*density*(.8*MU['cortical']*wall + .95*MU['cancellous']*core)
-        else: extra[at] += share*MU['sclerotic']*core*(1 if ab.kind == 'lesion' else .35)
+        else: extra[at] += share*MU['sclerotic']*core*(1 if ab.kind == 'lesion' else .3)
         if ab.kind == 'lesion': shadow[at] |= (wall + core) > .3
     return metal, extra, shadow
 
@@ -933,7 +937,7 @@ def _mask(ab, T2, view, shadow):
         q = np.floor(view.project(_apply(T2[body] @ M, pts))[:, :2]).astype(int)
         ok = (q >= 0).all(1) & (q[:, 0] < view.shape[1]) & (q[:, 1] < view.shape[0]); seen[q[ok, 1], q[ok, 0]] = True
     if not seen.any(): return shadow
-    return shadow | (ndi.distance_transform_edt(~seen)*view.mm_per_px <= ab.reach)
+    return shadow | (scipy.ndimage.distance_transform_edt(~seen)*view.mm_per_px <= ab.reach)
 
 def take(
     patient: Patient, parts: dict, T: np.ndarray, view: View, ex: Exposure, study_type: str, side: str,
@@ -1128,7 +1132,7 @@ def _field(t, projection, pose, rng):
     ok = (q[:, :2] >= 0).all(1) & (q[:, 0] <= v.shape[1]) & (q[:, 1] <= v.shape[0])
     return v.shape[0]*v.mm_per_px, v.shape[1]*v.mm_per_px, ok.mean()
 
-# %% ../nbs/01_phantom.ipynb #3432e8d9
+# %% ../nbs/01_phantom.ipynb #3b34cc72
 def example_study(
     study_type: str, # one of STUDY_TYPES
     kind: str='', # one of KINDS, or '' for normal
@@ -1138,6 +1142,15 @@ def example_study(
     "Simulate a study on its own, outside any dataset."
     row = pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
     return draw_study(row, seed, size, pairs)
+
+def bone_name(
+    name: str, # a bone of the skeleton or a joint of JOINTS
+) -> str: # what a radiographer calls it
+    "`3prox` -> 'proximal phalanx 3'; other names stay"
+    parts = dict(mc='metacarpal', prox='proximal phalanx', mid='middle phalanx', dist='distal phalanx', mcp='MCP joint', pip='PIP joint', dip='DIP joint', ip='IP joint', cmc='CMC joint')
+    stem, digit = name.strip('12345'), ''.join(c for c in name if c.isdigit())
+    if digit and stem in parts: return f'{parts[stem]} {digit}'
+    return f'{name} joint' if name in JOINTS else name
 
 def show_shot(ax, shot, title='', box=True):
     "Draw a radiograph with the box of its abnormality."
