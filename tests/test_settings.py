@@ -71,7 +71,8 @@ def test_any_value_is_read_or_named(tmp_path_factory, text):
     "A value nobody thought of ends in a settings error, never in another exception or in a silent default"
     from conftest import ROOT
     f = tmp_path_factory.mktemp('s')/'settings.ini'
-    f.write_text((ROOT/'settings.ini').read_text().replace('n_boot = 2000', f'n_boot = {text}'), encoding='utf-8')
-    try: n = core.settings('demo', file=f).n_boot
+    before, _, after = (ROOT/'settings.ini').read_text().partition('n_boot = 200\n')
+    f.write_text(f'{before}n_boot = {text}\n{after}', encoding='utf-8')
+    try: n = core.settings('smoke', file=f).n_boot
     except core.SettingError as e: assert str(f) in str(e)
     else: assert n == int(text.split(' #')[0].split('\t#')[0]) >= 1

@@ -27,7 +27,8 @@ class Watch:
     def __init__(self, live): self.live, self.begin, self.beat = live, time.time(), time.time()
 
     def chapter(self, name, i, n):
-        self.name, self.where, self.start, self.line, self.cell = name, f'{i+1}/{n}', time.time(), '', ''
+        self.name, self.where, self.start, self.line, self.cell = name, f'{i+1}/{n}', time.time(), '', 'starting'
+        self.draw()
         if not console.is_terminal: console.print(f'chapter {self.where} {name}')
 
     def on_cell(self, j, n, cell):
