@@ -117,3 +117,20 @@ def test_every_kind_in_every_type_has_a_box(kind):
     for k, t in enumerate(P.STUDY_TYPES):
         shots, ab = P.example_study(t, kind, seed=50 + k, views=2, size=128)
         assert any(s.box for s in shots), (t, kind, ab.bone)
+
+
+def test_sizes_stay_inside_the_documented_ranges():
+    rng, found = np.random.default_rng(0), []
+    names = {('hardware', 'width'): 'plate width', ('hardware', 'screw'): 'screw diameter', ('hardware', 'nail'): 'nail diameter', ('hardware', 'wire'): 'wire diameter',
+             ('lesion', 'radius'): 'radius over bone radius', ('joint', 'loss'): 'loss of joint space', ('dislocation', 'shift'): 'shift', ('fracture', 'angulation'): 'angulation'}
+    limits = P.SIZES.set_index(['kind', 'size'])[['low', 'high']]
+    parts = P.parts_of(P.draw_patient(rng), P._DRAWN['HAND'] + ['humerus', 'scapula', 'clavicle'])
+    for t in ('FINGER', 'FOREARM', 'HUMERUS', 'SHOULDER'):
+        for kind in P.KINDS:
+            for _ in range(8 if kind == 'hardware' else 2):
+                ab = P.draw_abnormality(rng, kind, t, parts)
+                for k, x in ab.sizes.items():
+                    if (kind, k) not in names: continue
+                    lo, hi = limits.loc[(kind, names[kind, k])]; found.append((kind, k))
+                    assert lo - 1e-9 <= x <= hi + 1e-9, (kind, k, x)
+    assert set(found) == set(names)
