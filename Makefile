@@ -15,7 +15,7 @@ export MURA_NB_DATA := $(if $(strip $(DATA)),$(shell cd "$(DATA)" 2>/dev/null &&
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations test test-all lab notebooks site lock clean help choice setup
+.PHONY: report ablations test test-all lab notebooks site lock clean help choice quarto setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -39,8 +39,7 @@ notebooks: choice  ## maintainers: write the outputs of the demo into nbs/, and 
 	@$(MAKE) --no-print-directory $(STAMP)
 	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/nbdev-sidebar && $(BIN)/python tools/readme.py
 
-site: $(STAMP)  ## the documentation site with Quarto, to _docs/ (where Quarto is installed)
-	@command -v quarto >/dev/null || { echo "make site: needs the quarto program, see its site; make report renders the same chapters without it" >&2; exit 2; }
+site: quarto $(STAMP)  ## the documentation site with Quarto, to _docs/ (where Quarto is installed)
 	@$(BIN)/nbdev-docs
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
@@ -53,6 +52,9 @@ clean:  ## remove what was rendered and cached; results, data and .venv stay
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+
+quarto:
+	@command -v quarto >/dev/null || { echo "make site: needs the quarto program (quarto.org); make report renders the same chapters without it" >&2; exit 2; }
 
 # An unknown profile or a missing folder is said before anything is installed or run.
 choice:
