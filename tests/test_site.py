@@ -60,6 +60,15 @@ def test_what_a_page_shows(site):
     assert 'data:image/png;base64,' in phantom and 'show()' not in phantom
 
 
+def test_pictures_beside_the_notebooks_are_embedded(tmp_path, monkeypatch):
+    monkeypatch.setattr(render, 'ROOT', tmp_path)
+    (tmp_path/'results').mkdir()
+    (tmp_path/'results'/'f.png').write_bytes(base64.b64decode(PNG))
+    nb = new_notebook(cells=[md('# x\n\n![a](../results/f.png) ![b](../results/gone.png) ![c](../../secret.png)')])
+    html = render.render_site({'index': nb}, tmp_path/'_site', '').read_text()
+    assert f'src="data:image/png;base64,{PNG}"' in html and html.count('data:image') == 1 and 'src="../results/gone.png"' in html
+
+
 def test_rendered_again_replaces_as_a_whole(site):
     (site/'old.html').write_text('')
     render.render_site(notebooks(), site, '')

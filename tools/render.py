@@ -1,5 +1,5 @@
 "Renders executed notebooks as a small site that needs no network: pictures embedded, formulas as MathML, no script from elsewhere."
-import copy, os, re, shutil, tempfile
+import base64, copy, mimetypes, os, re, shutil, tempfile
 from html import unescape
 from pathlib import Path
 from latex2mathml.converter import convert as mathml
@@ -59,13 +59,18 @@ def _visible(cell):
 
 
 def _relink(html, pages, site):
-    "Links between notebooks become links between pages; files of the checkout that a page links to go with it"
+    "Links between notebooks become links between pages; pictures are embedded, other files of the checkout go with the page"
     def page_of(m): return f'href="{pages[m[1]]}{m[2] or ""}"' if m[1] in pages else m[0]
     def file_of(m):
         src = ROOT/m[1]
         if not src.is_file() or src.stat().st_size > 1e6: return m[0]
         shutil.copyfile(src, site/f'{src.name}.txt')
         return f'href="{src.name}.txt"'
+    def embedded(m):
+        src = (ROOT/'nbs'/m[1]).resolve()
+        if not src.is_file() or ROOT not in src.parents: return m[0]
+        return f'src="data:{mimetypes.guess_type(src.name)[0]};base64,{base64.b64encode(src.read_bytes()).decode()}"'
+    html = re.sub(r'src="(?!\w+:)([^"]+)"', embedded, html)
     html = re.sub(r'href="(?:\./)?([\w-]+)\.ipynb(#[^"]*)?"', page_of, html)
     return re.sub(r'href="\.\./([\w./-]+)"', file_of, html)
 
@@ -81,7 +86,7 @@ def render_site(notebooks, site, note):
     order = sorted(notebooks, key=lambda s: (s != 'index', s))
     nav = [dict(href=page(s), number='' if s == 'index' else s.split('_')[0], name=NUMBER.sub('', s) if s != 'index' else 'overview', sub=title(notebooks[s], s)[1]) for s in order]
     pages = {s: page(s) for s in order}
-    exporter = HTMLExporter(template_name='page', extra_template_basedirs=[str(HERE)], embed_images=True, anchor_link_text='#')
+    exporter = HTMLExporter(template_name='page', extra_template_basedirs=[str(HERE)], anchor_link_text='#')
     exporter.log.setLevel('ERROR')
     new = Path(tempfile.mkdtemp(dir=site.parent, prefix='.site-'))
     (new/'style.css').write_text(_css())
