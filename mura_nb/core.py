@@ -208,7 +208,14 @@ def settings(
 def _recipe(self:Settings, name): return read_recipe(name, self)
 Settings.recipe = _recipe
 
-# %% ../nbs/00_core.ipynb #141c9f41
+# %% ../nbs/00_core.ipynb #e6763aeb
+def _keep_memory():
+    "Let glibc's malloc reuse large blocks instead of mapping each anew; does nothing on other systems"
+    import ctypes
+    try: mallopt = ctypes.CDLL('libc.so.6').mallopt
+    except (OSError, AttributeError): return
+    for option,value in ((-4, 0), (-1, 2**31-1), (-2, 2**28)): mallopt(option, value) # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
+
 def seed_everything(
     seed:int # 0 to 2**32-1
     ):
@@ -216,6 +223,7 @@ def seed_everything(
     import torch
     random.seed(seed); np.random.seed(seed); torch.manual_seed(seed)
     torch.set_flush_denormal(True)
+    _keep_memory()
 
 # %% ../nbs/00_core.ipynb #6f1f7def
 def progress(

@@ -581,19 +581,19 @@ def finish(
     ImageDraw.Draw(pic).text((at[0]*w, at[1]*h), side, fill=250, anchor=('lt', 'rt', 'lb', 'rb')[ex.marker], font=ImageFont.load_default(size))
     return np.asarray(pic)
 
-# %% ../nbs/01_phantom.ipynb #9ff9f072
+# %% ../nbs/01_phantom.ipynb #3d3d5652
 SIZES = pd.DataFrame([
-    ('fracture', 'gap', 'mm', .8, 3., 'a lucent line that can be seen, ours; narrower in bones thinner than 7 mm of radius, down to .45 of it'),
-    ('fracture', 'shift over shaft width', '', .12, .6, 'displaced; a part of the proximal humerus counts as displaced from 10 mm (Neer 1970)'),
-    ('fracture', 'angulation', 'degrees', 5, 30, 'unstable from 20 at the distal radius (Lafontaine et al. 1989), displaced from 45 (Neer 1970)'),
+    ('fracture', 'gap', 'mm', .8, 3., 'a lucent line that can be seen, ours; narrower in bones thinner than 7 mm of radius, down to .6 of it'),
+    ('fracture', 'shift over shaft width', '', .15, .7, 'displaced; a part of the proximal humerus counts as displaced from 10 mm (Neer 1970)'),
+    ('fracture', 'angulation', 'degrees', 8, 35, 'unstable from 20 at the distal radius (Lafontaine et al. 1989), displaced from 45 (Neer 1970)'),
     ('hardware', 'plate width', 'mm', 4.8, 11., 'from mini fragment (2.0 mm screws) to small fragment (3.5 mm screws) sets; Ruedi et al. 2007'),
     ('hardware', 'screw diameter', 'mm', 1.5, 3.5, 'the same sets'),
     ('hardware', 'nail diameter', 'mm', 2., 8., 'elastic nails of the forearm to nails of the humerus; Ruedi et al. 2007'),
     ('hardware', 'wire diameter', 'mm', 1., 2., 'Kirschner wires; Ruedi et al. 2007'),
-    ('lesion', 'radius over bone radius', '', .8, 1.4, 'scalloping of the cortex is usual in enchondromas; Murphey et al. 1998'),
-    ('lesion', 'length over width', '', 1.1, 2.4, 'enchondromas are 10 to 50 mm long (Melamud et al. 2014); a fifth of those below 20 mm can be seen on radiographs'),
+    ('lesion', 'radius over bone radius', '', .9, 1.5, 'scalloping of the cortex is usual in enchondromas; Murphey et al. 1998'),
+    ('lesion', 'length over width', '', 1.4, 3., 'enchondromas are 10 to 50 mm long (Melamud et al. 2014); a fifth of those below 20 mm can be seen on radiographs'),
     ('joint', 'loss of joint space', '', .6, 1., 'grades 3 and 4 of Kellgren and Lawrence 1957'),
-    ('joint', 'spur over joint radius', '', .22, .5, 'at least .9 and at most 4.5 mm: mild (below 3) to moderate (3 to 7) of Samilson and Prieto 1983'),
+    ('joint', 'spur over joint radius', '', .3, .6, 'at least 1 and at most 4.5 mm: mild (below 3) to moderate (3 to 7) of Samilson and Prieto 1983'),
     ('dislocation', 'shift', 'mm', 6, 32, 'no contact left between the joint surfaces; by joint, see JOINTS'),
 ], columns=['kind', 'size', 'unit', 'low', 'high', 'source'])
 KINDS = ('fracture', 'hardware', 'lesion', 'joint', 'dislocation')
@@ -629,7 +629,7 @@ def _tidy(v, f):
     used, f = np.unique(f, return_inverse=True)
     return close_mesh(v[used], f.reshape(-1, 3))
 
-# %% ../nbs/01_phantom.ipynb #cd575163
+# %% ../nbs/01_phantom.ipynb #bf634db2
 @dataclass
 class Abnormality:
     "What is wrong in a study, in the bones' own frames: the same in every view."
@@ -662,7 +662,7 @@ def fracture(rng, parts, bone, s) -> Abnormality:
     b, p = skeleton().bones[bone], parts[bone]
     r = b.radius_at(s); small = bone in _CARPALS
     width = _size(rng, 'fracture', 'shift over shaft width')*(.3 if small else 1); bend = _size(rng, 'fracture', 'angulation')*(.2 if small else 1)
-    gap = _size(rng, 'fracture', 'gap')*np.clip(r/7, .45, 1.)
+    gap = _size(rng, 'fracture', 'gap')*np.clip(r/7, .6, 1.)
     tilt = np.tan(np.deg2rad(rng.uniform(0, 50)))*_perp(rng, b.axis); normal = _unit(b.axis + tilt)
     u, w = _perp(rng, normal), None; w = np.cross(normal, u)
     waves = [(rng.uniform(.25, .9)*6/max(r, 3), rng.uniform(0, 6.3), rng.uniform(0, 6.3), rng.uniform(.05, .13)*r) for _ in range(4)]
@@ -736,7 +736,7 @@ def hardware(rng, parts, bone, s) -> Abnormality:
     else: bodies, sizes = _wires(rng, b, p, s, _size(rng, 'hardware', 'wire diameter'), np.clip(5*r, 20, 70)*rng.uniform(.8, 1.2))
     return Abnormality('hardware', bone, add=[Part(bone, b.body, v, f, tissue='metal') for v, f in bodies], sizes=sizes, reach=1.)
 
-# %% ../nbs/01_phantom.ipynb #f10c5fba
+# %% ../nbs/01_phantom.ipynb #3e2e8a6b
 def _blob(rng, radii, R, rough=.18, n=14):
     "Closed uneven ellipsoid, semi-axes `radii` mm along the columns of `R`."
     th, ph = np.meshgrid(np.linspace(0, np.pi, n+1)[1:-1], np.linspace(0, 2*np.pi, 2*n, endpoint=False), indexing='ij')
@@ -755,14 +755,14 @@ def lesion(rng, parts, bone, s) -> Abnormality:
     "Eat out or fill in the marrow of `bone` around `s` of its length."
     b, p = skeleton().bones[bone], parts[bone]; r = b.radius_at(s)
     k, long = _size(rng, 'lesion', 'radius over bone radius'), _size(rng, 'lesion', 'length over width')
-    span = np.ptp(p.v @ b.axis); wide = np.clip(k*r, 3., 24.); tall = min(wide*long, .3*span)
+    span = np.ptp(p.v @ b.axis); wide = np.clip(k*r, 3., 24.); tall = min(wide*long, .3*span, 25.)
     c = b.at(s) + _perp(rng, b.axis)*r*rng.uniform(0, .3); R = _frame(b.axis); tissue = 'lytic' if rng.random() < .6 else 'sclerotic'
     seed = int(rng.integers(2**31))
     shells = [_blob(np.random.default_rng(seed), np.array([wide, wide, tall])*q, R) for q in (1., .86, .72)]
     out = Abnormality('lesion', bone, add=[Part(bone, b.body, v + c, f, tissue=tissue) for v, f in shells], sizes=dict(radius=k, length=2*tall, width=2*wide, tissue=tissue))
     return out
 
-# %% ../nbs/01_phantom.ipynb #3c711d97
+# %% ../nbs/01_phantom.ipynb #0f5786be
 JOINTS = {  # joint -> (proximal bone, distal bone, usual direction at rest (x: to the midline, y: back, z: up), shift mm, shortening mm)
     'glenohumeral': ('scapula', 'humerus', (.75, -.35, -.6), (20, 32), (0, 0)),
     'acromioclavicular': ('clavicle', 'scapula', (.2, 0, -1), (9, 16), (0, 0)),
@@ -818,11 +818,11 @@ def joint_disease(rng, parts, name) -> Abnormality:
     "Osteoarthritis: narrowed joint space, spurs at the rim, sclerosis under the cartilage, now and then a cyst."
     j = joint(name); b = skeleton().bones; P, D = b[j.proximal], b[j.distal]
     loss, spur = _size(rng, 'joint', 'loss of joint space'), _size(rng, 'joint', 'spur over joint radius')
-    grow = float(np.clip(spur*j.radius, .9, 4.5))
+    grow = float(np.clip(spur*j.radius, 1., 4.5))
     out = Abnormality('joint', name, sizes=dict(loss=loss, spur=grow), reach=2.)
     out.moves = [(skeleton().below(D.body), P.body, _rest_move(P.body, _affine(t=-j.axis*loss*j.space)))]
     T = pose_bodies({}); R = _frame(j.axis); marks = [_disc(j, 1., .15*j.radius)]
-    for k in range(rng.integers(3, 7)):
+    for k in range(rng.integers(4, 8)):
         a = rng.uniform(0, 2*np.pi); host = (P, D)[k % 2]
         rim = j.centre + R @ [np.cos(a)*j.radius*1.25, np.sin(a)*j.radius*1.25, (-.3, .3)[k % 2]*j.radius]
         W = _apply(T[host.body], host.v); at = W[np.argmin(np.linalg.norm(W - rim, axis=1))]
