@@ -460,8 +460,8 @@ def lay_out(
     px = ext.max()/size
     return View(projection, R, lo, px, tuple(np.maximum(1, np.round(ext[::-1]/px)).astype(int)))
 
-# %% ../nbs/01_phantom.ipynb #0fc870f8
-MU = dict(cortical=.115, cancellous=.034, soft=.024, metal=1.2, spur=.06, sclerotic=.055)   # per mm; metal: titanium with some steel
+# %% ../nbs/01_phantom.ipynb #18eeeb56
+MU = dict(cortical=.115, cancellous=.034, soft=.024, metal=1.2, spur=.06, sclerotic=.08)   # per mm; metal: titanium with some steel; sclerotic: what marrow lacks to cortical bone
 
 @dataclass
 class Maps:
@@ -581,11 +581,11 @@ def finish(
     ImageDraw.Draw(pic).text((at[0]*w, at[1]*h), side, fill=250, anchor=('lt', 'rt', 'lb', 'rb')[ex.marker], font=ImageFont.load_default(size))
     return np.asarray(pic)
 
-# %% ../nbs/01_phantom.ipynb #3d3d5652
+# %% ../nbs/01_phantom.ipynb #2f9ef287
 SIZES = pd.DataFrame([
-    ('fracture', 'gap', 'mm', .8, 3., 'a lucent line that can be seen, ours; narrower in bones thinner than 7 mm of radius, down to .6 of it'),
-    ('fracture', 'shift over shaft width', '', .15, .7, 'displaced; a part of the proximal humerus counts as displaced from 10 mm (Neer 1970)'),
-    ('fracture', 'angulation', 'degrees', 8, 35, 'unstable from 20 at the distal radius (Lafontaine et al. 1989), displaced from 45 (Neer 1970)'),
+    ('fracture', 'gap', 'mm', 1., 3.5, 'a lucent line that can be seen, ours; narrower in bones thinner than 7 mm of radius, down to .6 of it'),
+    ('fracture', 'shift over shaft width', '', .12, .6, 'displaced; a part of the proximal humerus counts as displaced from 10 mm (Neer 1970)'),
+    ('fracture', 'angulation', 'degrees', 5, 30, 'unstable from 20 at the distal radius (Lafontaine et al. 1989), displaced from 45 (Neer 1970)'),
     ('hardware', 'plate width', 'mm', 4.8, 11., 'from mini fragment (2.0 mm screws) to small fragment (3.5 mm screws) sets; Ruedi et al. 2007'),
     ('hardware', 'screw diameter', 'mm', 1.5, 3.5, 'the same sets'),
     ('hardware', 'nail diameter', 'mm', 2., 8., 'elastic nails of the forearm to nails of the humerus; Ruedi et al. 2007'),
@@ -851,10 +851,10 @@ def dislocation(rng, parts, name) -> Abnormality:
     out.marks = [(P.body, _local(P.body, np.concatenate([disc + t*(_apply(M, disc) - disc) for t in np.linspace(0, 1, 6)])), np.eye(4))]
     return out
 
-# %% ../nbs/01_phantom.ipynb #25b806d7
+# %% ../nbs/01_phantom.ipynb #b4bcf01d
 _SHAFTS = {   # study type -> [(bone, from, to, weight)]; {i}: the finger under study
     'FINGER': [('{i}prox', .12, .9, 3), ('{i}mid', .15, .85, 3), ('{i}dist', .2, .7, 1)],
-    'HAND': [(f'{i}mc', .2, .9, 3) for i in range(1, 6)] + [(f'{i}prox', .15, .85, 2) for i in range(1, 6)] + [(f'{i}mid', .2, .8, 1) for i in range(2, 6)],
+    'HAND': [(f'{i}mc', .2, .9, 4) for i in range(1, 6)] + [(f'{i}prox', .15, .85, 2) for i in range(1, 6)] + [(f'{i}mid', .2, .8, 1) for i in range(2, 6)],
     'WRIST': [('radius', .88, .96, 6), ('ulna', .9, .96, 1.5), ('scaphoid', .35, .65, 1), ('2mc', .12, .3, .5), ('5mc', .12, .3, .5)],
     'FOREARM': [('radius', .15, .92, 3), ('ulna', .12, .92, 3)],
     'ELBOW': [('humerus', .82, .94, 4), ('radius', .05, .2, 3), ('ulna', .06, .25, 3)],
@@ -882,7 +882,7 @@ def draw_abnormality(
     if kind in ('joint', 'dislocation'): return dict(joint=joint_disease, dislocation=dislocation)[kind](rng, parts, name)
     return dict(fracture=fracture, hardware=hardware, lesion=lesion)[kind](rng, parts, name, rng.uniform(*site[1:3]))
 
-# %% ../nbs/01_phantom.ipynb #7ac8ff00
+# %% ../nbs/01_phantom.ipynb #340e7194
 @dataclass
 class Shot:
     "One simulated radiograph and its truth."
@@ -925,8 +925,8 @@ def _tissue_maps(ab, parts, T2, view, density):
             continue
         at, wall, core = _overlap(p, [parts[p.bone]], T2, view)
         share = 1/3 if ab.kind == 'lesion' else 1                   # a lesion is three nested shells
-        if p.tissue == 'lytic': extra[at] -= share*density*(.8*MU['cortical']*wall + .95*MU['cancellous']*core)
-        else: extra[at] += share*MU['sclerotic']*core*(1 if ab.kind == 'lesion' else .3)
+        if p.tissue == 'lytic': extra[at] -= share*density*.95*(MU['cortical']*wall + MU['cancellous']*core)
+        else: extra[at] += share*MU['sclerotic']*core*(1 if ab.kind == 'lesion' else .2)
         if ab.kind == 'lesion': shadow[at] |= (wall + core) > .3
     return metal, extra, shadow
 
