@@ -9,7 +9,7 @@ __all__ = ['PROJECTIONS', 'REQUIRED', 'MU', 'SIZES', 'KINDS', 'JOINTS', 'MURA_ST
            'trace', 'soft_tissue', 'Exposure', 'draw_exposure', 'attenuation', 'expose', 'finish', 'cut_mesh',
            'Abnormality', 'fracture', 'hardware', 'lesion', 'Joint', 'joint', 'joint_disease', 'dislocation',
            'draw_abnormality', 'Shot', 'take', 'views_distribution', 'plan_studies', 'draw_study', 'make_phantom',
-           'field_table', 'example_study', 'bone_name', 'show_shot', 'plan_auc', 'shortcut_auc']
+           'bone_name', 'field_table', 'example_study', 'show_shot', 'plan_auc', 'shortcut_auc']
 
 # %% ../nbs/01_phantom.ipynb #6678d7f9
 import functools, json, shutil, warnings
@@ -311,9 +311,8 @@ def parts_of(
         out[n] = Part(n, b.body, v, b.f, v - b.normal*(b.wall*patient.wall)[:, None], b.f)
     return out
 
-# %% ../nbs/01_phantom.ipynb #6848691b
+# %% ../nbs/01_phantom.ipynb #4ec831c5
 _DIGITS = '2345'
-_ALL = {'FINGER': None, 'HAND': None, 'WRIST': None}
 _HAND = [f'{i}mc' for i in range(1, 6)] + ['1prox', '1dist'] + [f'{i}{p}' for i in _DIGITS for p in ('prox', 'mid', 'dist')]
 _FOREARM = ['radius', 'ulna']
 
@@ -629,7 +628,7 @@ def _tidy(v, f):
     used, f = np.unique(f, return_inverse=True)
     return close_mesh(v[used], f.reshape(-1, 3))
 
-# %% ../nbs/01_phantom.ipynb #bf634db2
+# %% ../nbs/01_phantom.ipynb #9afa498c
 @dataclass
 class Abnormality:
     "What is wrong in a study, in the bones' own frames: the same in every view."
@@ -664,7 +663,7 @@ def fracture(rng, parts, bone, s) -> Abnormality:
     width = _size(rng, 'fracture', 'shift over shaft width')*(.3 if small else 1); bend = _size(rng, 'fracture', 'angulation')*(.2 if small else 1)
     gap = _size(rng, 'fracture', 'gap')*np.clip(r/7, .6, 1.)
     tilt = np.tan(np.deg2rad(rng.uniform(0, 50)))*_perp(rng, b.axis); normal = _unit(b.axis + tilt)
-    u, w = _perp(rng, normal), None; w = np.cross(normal, u)
+    u = _perp(rng, normal); w = np.cross(normal, u)
     waves = [(rng.uniform(.25, .9)*6/max(r, 3), rng.uniform(0, 6.3), rng.uniform(0, 6.3), rng.uniform(.05, .13)*r) for _ in range(4)]
     c = b.at(s)
     def dist(v):
@@ -736,7 +735,7 @@ def hardware(rng, parts, bone, s) -> Abnormality:
     else: bodies, sizes = _wires(rng, b, p, s, _size(rng, 'hardware', 'wire diameter'), np.clip(5*r, 20, 70)*rng.uniform(.8, 1.2))
     return Abnormality('hardware', bone, add=[Part(bone, b.body, v, f, tissue='metal') for v, f in bodies], sizes=sizes, reach=1.)
 
-# %% ../nbs/01_phantom.ipynb #3e2e8a6b
+# %% ../nbs/01_phantom.ipynb #89b2873b
 def _blob(rng, radii, R, rough=.18, n=14):
     "Closed uneven ellipsoid, semi-axes `radii` mm along the columns of `R`."
     th, ph = np.meshgrid(np.linspace(0, np.pi, n+1)[1:-1], np.linspace(0, 2*np.pi, 2*n, endpoint=False), indexing='ij')
@@ -746,7 +745,7 @@ def _blob(rng, radii, R, rough=.18, n=14):
     q = np.stack([i*m+j, (i+1)*m+j, (i+1)*m+j2, i*m+j2], -1).reshape(-1, 4)
     return close_mesh((d*bump[:, None]*radii) @ R.T, np.concatenate([q[:, [0, 1, 2]], q[:, [0, 2, 3]]]))
 
-def _frame(axis, rng=None):
+def _frame(axis):
     "Columns: two directions across `axis`, then `axis`."
     u = np.cross(axis, [.36, .48, .8]); u = _unit(u)
     return np.stack([u, np.cross(axis, u), axis], 1)
@@ -1111,7 +1110,17 @@ def _same_card(file, card, path):
     if there != card: raise FileExistsError(f'{path} holds another simulated dataset ({ {k: v for k, v in there.items() if card.get(k) != v} }); give another folder or delete it')
     return path
 
-# %% ../nbs/01_phantom.ipynb #2de20329
+# %% ../nbs/01_phantom.ipynb #34511ff7
+def bone_name(
+    name: str, # a bone of the skeleton or a joint of JOINTS
+) -> str: # what a radiographer calls it
+    "`3prox` -> 'proximal phalanx 3'; other names stay"
+    parts = dict(mc='metacarpal', prox='proximal phalanx', mid='middle phalanx', dist='distal phalanx', mcp='MCP joint', pip='PIP joint', dip='DIP joint', ip='IP joint', cmc='CMC joint')
+    stem, digit = name.strip('12345'), ''.join(c for c in name if c.isdigit())
+    if digit and stem in parts: return f'{parts[stem]} {digit}'
+    return f'{name} joint' if name in JOINTS else name
+
+# %% ../nbs/01_phantom.ipynb #8ea3a572
 def field_table(
     patients: int=3, # posed for each projection
     seed: int=0,
@@ -1121,7 +1130,7 @@ def field_table(
     for t in PROJECTIONS:
         for projection, (pose, turn) in PROJECTIONS[t].items():
             h, w, inside = zip(*[_field(t, projection, pose, np.random.default_rng([seed, k])) for k in range(patients)])
-            need = ', '.join(n.replace('{i}', 'finger ') for n in REQUIRED[t]) if len(REQUIRED[t]) < 10 else f'{len(REQUIRED[t])} bones'
+            need = ', '.join(bone_name(n.replace('{i}', '2')).replace(' 2', '') for n in REQUIRED[t]) if len(REQUIRED[t]) < 10 else f'{len(REQUIRED[t])} bones'
             rows.append((t, projection, turn, need, np.mean(h), np.mean(w), min(inside)))
     return pd.DataFrame(rows, columns=['study type', 'projection', 'turned, degrees', 'must be inside', 'height, mm', 'width, mm', 'inside'])
 
@@ -1132,7 +1141,7 @@ def _field(t, projection, pose, rng):
     ok = (q[:, :2] >= 0).all(1) & (q[:, 0] <= v.shape[1]) & (q[:, 1] <= v.shape[0])
     return v.shape[0]*v.mm_per_px, v.shape[1]*v.mm_per_px, ok.mean()
 
-# %% ../nbs/01_phantom.ipynb #3b34cc72
+# %% ../nbs/01_phantom.ipynb #3432e8d9
 def example_study(
     study_type: str, # one of STUDY_TYPES
     kind: str='', # one of KINDS, or '' for normal
@@ -1142,15 +1151,6 @@ def example_study(
     "Simulate a study on its own, outside any dataset."
     row = pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
     return draw_study(row, seed, size, pairs)
-
-def bone_name(
-    name: str, # a bone of the skeleton or a joint of JOINTS
-) -> str: # what a radiographer calls it
-    "`3prox` -> 'proximal phalanx 3'; other names stay"
-    parts = dict(mc='metacarpal', prox='proximal phalanx', mid='middle phalanx', dist='distal phalanx', mcp='MCP joint', pip='PIP joint', dip='DIP joint', ip='IP joint', cmc='CMC joint')
-    stem, digit = name.strip('12345'), ''.join(c for c in name if c.isdigit())
-    if digit and stem in parts: return f'{parts[stem]} {digit}'
-    return f'{name} joint' if name in JOINTS else name
 
 def show_shot(ax, shot, title='', box=True):
     "Draw a radiograph with the box of its abnormality."

@@ -1,5 +1,5 @@
 "Baselines: what a notebook should not carry (killed processes, broken files, caches), on a small made-up dataset"
-import json, os, signal, sys
+import os, signal
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch

@@ -40,7 +40,7 @@ def test_same_chapters_on_a_foreign_folder(foreign):
         notebooks = state(d/'nbs')
         r = subprocess.run([sys.executable, 'tools/report.py'], cwd=d, env=env, capture_output=True, text=True)
         assert r.returncode == 0, r.stdout[-4000:] + r.stderr[-2000:]
-        page = (d/'_site'/'02_data.html').read_text()
+        page = (d/'_site'/'data.html').read_text()
         assert all(w in page for w in ('._image1.png', 'both labels', 'unreadable')), 'the page must say what is wrong with the folder'
         assert (d/'results'/'smoke-my radiographs'/'tables'/'baselines.csv').is_file() and not (d/'results'/'smoke').exists()
         assert state(d/'nbs') == notebooks, 'radiographs of others must not get into the notebooks'
