@@ -6,6 +6,7 @@ The target is at least 12 files a second on two cores and under 2 GiB a worker, 
 import resource, sys, tempfile, time
 from pathlib import Path
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor
 from mura_nb.phantom import make_phantom
 
 
@@ -15,6 +16,7 @@ def main(studies=200, workers=2):
         root = make_phantom(Path(d)/'phantom', studies, seed=1, workers=workers)
         seconds, n = time.perf_counter() - start, len(pd.read_csv(root/'truth'/'images.csv'))
         size = sum(f.stat().st_size for f in root.rglob('image*.png'))/n/1024
+    get_reusable_executor().shutdown(wait=True)                               # only ended processes are counted
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss/1024**2      # kB on Linux
     print(f'{n} files of {size:.0f} KiB in {seconds:.1f} s: {n/seconds:.1f} a second with {workers} workers; the largest worker took {peak:.2f} GiB')
 

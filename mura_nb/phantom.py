@@ -580,7 +580,7 @@ def finish(
     ImageDraw.Draw(pic).text((at[0]*w, at[1]*h), side, fill=250, anchor=('lt', 'rt', 'lb', 'rb')[ex.marker], font=ImageFont.load_default(size))
     return np.asarray(pic)
 
-# %% ../nbs/01_phantom.ipynb #2f9ef287
+# %% ../nbs/01_phantom.ipynb #d574737d
 SIZES = pd.DataFrame([
     ('fracture', 'gap', 'mm', 1., 3.5, 'a lucent line that can be seen, ours; narrower in bones thinner than 7 mm of radius, down to .6 of it'),
     ('fracture', 'shift over shaft width', '', .12, .6, 'displaced; a part of the proximal humerus counts as displaced from 10 mm (Neer 1970)'),
@@ -590,7 +590,7 @@ SIZES = pd.DataFrame([
     ('hardware', 'nail diameter', 'mm', 2., 8., 'elastic nails of the forearm to nails of the humerus; Ruedi et al. 2007'),
     ('hardware', 'wire diameter', 'mm', 1., 2., 'Kirschner wires; Ruedi et al. 2007'),
     ('lesion', 'radius over bone radius', '', .9, 1.5, 'scalloping of the cortex is usual in enchondromas; Murphey et al. 1998'),
-    ('lesion', 'length over width', '', 1.4, 3., 'enchondromas are 10 to 50 mm long (Melamud et al. 2014); a fifth of those below 20 mm can be seen on radiographs'),
+    ('lesion', 'length over width', '', 1.4, 3., 'enchondromas are 10 to 50 mm long (Melamud et al. 2014); ours 8 to 50'),
     ('joint', 'loss of joint space', '', .6, 1., 'grades 3 and 4 of Kellgren and Lawrence 1957'),
     ('joint', 'spur over joint radius', '', .3, .6, 'at least 1 and at most 4.5 mm: mild (below 3) to moderate (3 to 7) of Samilson and Prieto 1983'),
     ('dislocation', 'shift', 'mm', 6, 32, 'no contact left between the joint surfaces; by joint, see JOINTS'),
