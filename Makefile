@@ -12,7 +12,7 @@ PYTHON ?= python3
 export MURA_NB_PROFILE := $(PROFILE)
 export MURA_NB_DATA := $(if $(strip $(DATA)),$(shell cd "$(DATA)" 2>/dev/null && pwd))
 
-# PyTorch's threads spin only briefly while they wait: as fast on a quiet machine, several times faster beside another busy program
+# PyTorch's threads spin only briefly while they wait: as fast on a quiet machine, about 1.5 times faster beside another busy program
 export GOMP_SPINCOUNT ?= 1000
 
 BIN := .venv/bin

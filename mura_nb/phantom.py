@@ -1007,12 +1007,10 @@ def plan_studies(
     df['views'] = [int(rng.choice(6, p=dist[t])) + 1 for t in df.study_type]; df['rgb'] = rng.random(len(df)) < _RGB
     return df
 
-# %% ../nbs/01_phantom.ipynb #1544cdc5
-_ORDER = {t: list(p) for t, p in PROJECTIONS.items()}
-
+# %% ../nbs/01_phantom.ipynb #19020142
 def _projections(rng, study_type, n):
     "The projections of a study of `n` views: the usual ones first, then repeats."
-    usual = _ORDER[study_type]; first = usual[:2] if rng.random() < .85 else [usual[0], usual[-1]]
+    usual = list(PROJECTIONS[study_type]); first = usual[:2] if rng.random() < .85 else [usual[0], usual[-1]]
     rest = [p for p in usual if p not in first]
     return (first + list(rng.permutation(rest)) + [usual[i] for i in rng.integers(0, len(usual), 6)])[:n]
 
@@ -1035,7 +1033,7 @@ def draw_study(
         shots.append(take(patient, parts, T, view, draw_exposure(r), row.study_type, side, ab, pairs))
     return shots, ab
 
-# %% ../nbs/01_phantom.ipynb #3ceadbaf
+# %% ../nbs/01_phantom.ipynb #0bf85286
 def _save_png(array, path, rgb=False):
     path.parent.mkdir(parents=True, exist_ok=True)
     im = Image.fromarray(array); im = im.convert('RGB') if rgb else im
@@ -1055,7 +1053,7 @@ def _write_study(row, seed, size, pairs, root):
         if pairs: _save_png(s.twin, root/twin, row.rgb)
         out['boxes'].append([path, ab.kind, ab.bone, *box, mask if s.box else '', twin])
     out['sizes'] = [row.folder, ab.kind, ab.bone, {k: v if isinstance(v, str) else round(float(v), 4) for k, v in ab.sizes.items()}] if ab else None
-    done.parent.mkdir(exist_ok=True); tmp = done.with_suffix('.tmp'); tmp.write_text(json.dumps(out)); tmp.rename(done)
+    with write_atomic(done) as tmp: tmp.write_text(json.dumps(out))
     return row.views
 
 def _write_lists(plan, root):
