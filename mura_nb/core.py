@@ -63,7 +63,7 @@ def _convert(text, m):
     if v in ('', ()): raise ValueError(text)
     return v
 
-# %% ../nbs/00_core.ipynb #0b000949
+# %% ../nbs/00_core.ipynb #47e94c5b
 @dataclass(frozen=True)
 class Recipe:
     "How one network is trained"
@@ -83,14 +83,17 @@ class Recipe:
     seed:int = knob(int, 'seed of the head, the order and the augmentation', 0, 2**32-1)
     resize:int = knob(int, 'side after resizing, px', 16, 4096)
     crop:int = knob(int, 'side of what the network sees, px', 16, 4096)
+    heatmap:str = knob(str, "FuseNet: how feature maps become a heat map", choices=('cam','max'), default=None)
+    threshold:float = knob(float, 'FuseNet: share of the heat map\'s range above which a point belongs to the crop; left out, the tuning split chooses', 0, 1, default=None)
+    pixels:str = knob(str, "FuseNet: where a crop's pixels come from, the network's input or the file", choices=('input','file'), default=None)
 
-    def card(self)->dict: # every field, ready for JSON
+    def card(self)->dict: # every field that is set, ready for JSON
         "The recipe as it is written on a model's card"
-        return asdict(self)
+        return {k:v for k,v in asdict(self).items() if v is not None}
 
     def _repr_markdown_(self): return f'`{self.name}`: ' + ', '.join(f'{k} {v}' for k,v in self.card().items() if k!='name')
 
-# %% ../nbs/00_core.ipynb #2fd36781
+# %% ../nbs/00_core.ipynb #c968c50b
 @dataclass(frozen=True)
 class Settings:
     "The settings of one run: profile, data, result folder, recipes"
@@ -108,6 +111,15 @@ class Settings:
     seed:int = knob(int, 'seed of simulation and splits', 0, 2**32-1)
     recipes:tuple = knob(tuple, 'the recipes that the report compares')
     baseline:str = knob(str, 'the recipe of the first baseline')
+    local:str = knob(str, "the recipe of FuseNet's local branch")
+    fusenet:str = knob(str, "the recipe of FuseNet's fusion layer")
+    ensemble:tuple = knob(tuple, 'the recipes whose mean is the ensemble')
+    sweep:tuple = knob(tuple, 'ablation: recipes that differ in batch size')
+    repeats:tuple = knob(tuple, 'ablation: recipes that differ in seed')
+    starts:tuple = knob(tuple, 'ablation: recipes with and without ImageNet weights')
+    crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
+    precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
+    backbones:tuple = knob(tuple, 'ablation: recipes of different networks at about equal time')
     studies:int = knob(int, 'studies simulated', 1, 1_000_000, default=0)
     valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
@@ -177,7 +189,7 @@ def read_recipe(
     raw = dict(resize=str(profile.resize), crop=str(profile.crop)) | _recipe_raw(ini, name, profile.file)
     return Recipe(name=name, **_typed(Recipe, profile.file, f'recipe {name}', raw))
 
-# %% ../nbs/00_core.ipynb #fab476aa
+# %% ../nbs/00_core.ipynb #b8e6e905
 def _data_folder(root, profile):
     "Where the radiographs are, and whether we made them"
     given = os.environ.get('MURA_NB_DATA')
@@ -201,7 +213,7 @@ def settings(
     if simulated and not kw.get('studies'): raise SettingError(f'{file}: [profile {name}] lacks studies, without which nothing can be simulated')
     results = root/'results'/(name if simulated or name=='paper' else f'{name}-{data.name}')
     s = Settings(profile=name, root=root, data=data, simulated=simulated, results=results, file=file, **kw)
-    for r in (*s.recipes, s.baseline): read_recipe(r, s)
+    for r in (*s.recipes, s.baseline, s.local, s.fusenet, *s.ensemble, *s.sweep, *s.repeats, *s.starts, *s.crops, *s.precisions, *s.backbones): read_recipe(r, s)
     return s
 
 # %% ../nbs/00_core.ipynb #1601ff20

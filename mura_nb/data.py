@@ -664,7 +664,7 @@ def _loader(views, bs, workers, shuffle=False, device=None):
     tfms = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
     return _view_loader()(views, bs=min(bs, len(views)), shuffle=shuffle, drop_last=shuffle, num_workers=workers, after_batch=tfms, device=device or default_device())
 
-# %% ../nbs/02_data.ipynb #e0261ad0
+# %% ../nbs/02_data.ipynb #953faca3
 def _sides(df, tune):
     "Training and tuning rows, or an error"
     tune = np.asarray(tune, bool)
@@ -690,7 +690,8 @@ def train_dls(
     "Augmented training images, and tuning images as they are evaluated"
     from fastai.data.core import DataLoaders
     train,tuned = _sides(df, tune)
-    dls = [_loader(Views(d, store, recipe, seed, train=i==0), recipe.batch_size, workers, i==0, device) for i,d in enumerate((train, tuned))]
+    views = getattr(store, 'views', Views)
+    dls = [_loader(views(d, store, recipe, seed, train=i==0), recipe.batch_size, workers, i==0, device) for i,d in enumerate((train, tuned))]
     return DataLoaders(*dls, device=dls[0].device)
 
 def eval_dl(
@@ -702,4 +703,4 @@ def eval_dl(
     device=None # default fastai's
     ): # fastai loader in the order of `df`: batches (x, y, t), y is nan where the label is missing
     "Images as they are evaluated"
-    return _loader(Views(df, store, recipe), batch_size, workers, False, device)
+    return _loader(getattr(store, 'views', Views)(df, store, recipe), batch_size, workers, False, device)
