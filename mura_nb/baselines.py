@@ -5,13 +5,18 @@
 # %% auto #0
 __all__ = ['WeightsUnavailable', 'load_in_order', 'packaged_net', 'create_body', 'input_stats', 'Renormalise', 'SingleLogit',
            'type_weights', 'WeightedBCE', 'Plateau', 'adam', 'save_state', 'load_state', 'Files', 'Keep', 'resume',
-           'data_key', 'versions', 'fit', 'predict', 'save_predictions', 'load_predictions', 'run_recipe',
-           'loss_curves', 'roc_band', 'roc_figure', 'kind_table']
+           'data_key', 'weights_key', 'versions', 'fit', 'processes', 'first_process', 'total', 'share', 'shards',
+           'synced', 'Together', 'together', 'predict', 'save_predictions', 'load_predictions', 'run_recipe',
+           'with_results', 'loss_curves', 'roc_band', 'roc_figure', 'kind_table', 'typical_study', 'study_figure',
+           'tuning_table', 'beside', 'tuning_view', 'auc_figure', 'seed_sd', 'overfitting', 'paired_metrics',
+           'step_speed', 'device_name']
 
-# %% ../nbs/04_baselines.ipynb #a395a20b
-import importlib, json, math, sys, time
+# %% ../nbs/04_baselines.ipynb #41a4e304
+import hashlib, importlib, json, math, os, sys, time
 from collections import OrderedDict
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
@@ -19,10 +24,10 @@ from torch import nn
 from fastai.callback.core import Callback, TrainEvalCallback
 from fastai.learner import CastToTensor, Learner
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import default_device
+from fastai.torch_core import default_device, distrib_barrier, num_distrib, rank_distrib
 from .core import *
-from .data import eval_dl, index_fingerprint, train_dls
-from .evaluation import evaluate, expit, group_metrics, interval, operating_point, platt, pool_studies, resamples
+from .data import eval_dl, eval_geometry, index_fingerprint, train_dls, warp
+from .evaluation import METRICS, compare, evaluate, expit, group_metrics, interval, operating_point, platt, pool_studies, resamples
 
 # %% ../nbs/04_baselines.ipynb #a7df946b
 def _timm_body(name, pretrained=False):
@@ -262,7 +267,7 @@ class Files:
         from safetensors.torch import save_file
         with write_atomic(self.best) as tmp: save_file({k:v.detach().cpu().contiguous() for k,v in model.state_dict().items()}, tmp)
 
-# %% ../nbs/04_baselines.ipynb #9520676b
+# %% ../nbs/04_baselines.ipynb #5d32e97b
 class Keep(Callback):
     "Seeds each epoch, follows the tuning loss, lowers the learning rate, keeps what a stopped run needs"
     order = 60 # after fastai's own callbacks
@@ -283,15 +288,17 @@ class Keep(Callback):
         self.bar.update()
 
     def after_epoch(self):
-        (train,n),(tune,m) = (v.tolist() for v in self.sums.values())
+        (train,n),(tune,m) = total(np.stack([*self.sums.values()])).tolist()
         if not math.isfinite(train + tune): raise FloatingPointError(f'{self.recipe.name}: the loss is not a number in epoch {len(self.history)+1}; lower lr = {self.recipe.lr} in settings.ini')
         new,drop = self.rule.step(tune/m)
         lr,seconds = self.opt.hypers[-1]['lr'],time.perf_counter()-self.began
         self.history.append(dict(epoch=len(self.history)+1, lr=lr, train_loss=train/n, tune_loss=tune/m, best=new, drop=drop, seconds=seconds, images_per_s=(n+m)/seconds))
-        if new: self.files.save_best(self.model)
         if drop: self.opt.set_hyper('lr', lr/10)
+        if rank_distrib(): return # of several processes the first writes
+        model = getattr(self.model, 'module', self.model)
+        if new: self.files.save_best(model)
         save_table(pd.DataFrame(self.history), self.files.history, self.files.out)
-        save_state(self.files.state, self.model, self.opt, dict(key=self.key, history=self.history, rule=vars(self.rule)))
+        save_state(self.files.state, model, self.opt, dict(key=self.key, history=self.history, rule=vars(self.rule)))
 
 # %% ../nbs/04_baselines.ipynb #d6424b43
 def resume(
@@ -310,7 +317,7 @@ def resume(
     opt.set_hyper('lr', last['lr']/10 if last['drop'] else last['lr'])
     return len(keep.history)
 
-# %% ../nbs/04_baselines.ipynb #67521f56
+# %% ../nbs/04_baselines.ipynb #70e4033d
 def data_key(
     df:pd.DataFrame, # index rows
     store # their image store
@@ -318,24 +325,34 @@ def data_key(
     "Fingerprint of an index and the pixels behind it"
     return fingerprint(index_fingerprint(df), sorted(zip(df.path, store.table.loc[df.path, 'pixels'])))
 
+def weights_key(
+    model:nn.Module # any network
+    )->str: # changes with any of its weights or running statistics
+    "Fingerprint of a network's state"
+    return fingerprint(sorted((k, _digest(v)) for k,v in model.state_dict().items()))
+
+def _digest(v): return hashlib.sha256(v.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
 def versions()->dict: # package -> version
     "What a model was made with"
     from importlib.metadata import version
     return dict(python='.'.join(map(str, sys.version_info[:3])), **{p:version(p) for p in ('torch','torchvision','timm','fastai')})
 
-# %% ../nbs/04_baselines.ipynb #1783534c
-def _learner(recipe, train, store, tune, keep, cbs=None, workers=0):
+# %% ../nbs/04_baselines.ipynb #b5de3cb5
+def _learner(recipe, train, store, tune, keep, cbs=None, workers=0, start=None):
     "A fastai `Learner` for a recipe"
     seed_everything(recipe.seed)
-    dls = train_dls(train, tune, store, recipe, workers=workers, seed=recipe.seed)
-    model = SingleLogit(recipe.backbone, recipe.weights, recipe.precision).to(dls.device) # before the optimiser: a checkpoint's state goes where the weights are
+    dls = shards(train_dls(train, tune, store, share(recipe, (~tune).sum()), workers=workers, seed=recipe.seed))
+    model = SingleLogit(recipe.backbone, 'none' if start else recipe.weights, recipe.precision).to(dls.device) # before the optimiser: a checkpoint's state goes where the weights are
+    if start: model.load_state_dict(start.state_dict())
+    if num_distrib()>1 and dls.device.type=='cuda': model = synced(model)
     loss = WeightedBCE(type_weights(train[~tune]))
     learn = Learner(dls, model, loss, adam, recipe.lr, default_cbs=False, cbs=[TrainEvalCallback(), CastToTensor(), keep, *(cbs or [])])
     learn.logger = lambda *_: None
     learn.create_opt()
     return learn
 
-# %% ../nbs/04_baselines.ipynb #b937b6e4
+# %% ../nbs/04_baselines.ipynb #af9543c1
 def _finished(files, key):
     "The finished model and its card, if they belong to this recipe and these data"
     try: model,card = load_model(files.model)
@@ -349,21 +366,24 @@ def fit(
     tune:pd.Series, # true for the tuning split, from `patient_split(df)`
     out:Path=None, # results folder, default the profile's
     cbs:list=None, # further fastai callbacks
-    workers:int=None # loader processes, default the profile's
+    workers:int=None, # loader processes, default the profile's
+    start:nn.Module=None # a trained network to start from, default what `recipe.weights` names
     )->tuple: # network with the weights of its best epoch, card
     "Train a recipe, go on with it, or load it when it is finished"
+    processes()
     train = df[(df.split=='train') & df.label.notna()]
     tune = tune.loc[train.index]
-    files,key = Files(recipe.name, out),fingerprint(recipe.card(), data_key(train, store), data_key(train[tune], store))
+    begin = [weights_key(start)] if start else []
+    files,key = Files(recipe.name, out),fingerprint(recipe.card(), data_key(train, store), data_key(train[tune], store), *begin)
     if done := _finished(files, key): return done
     keep = Keep(recipe, files, key)
-    learn = _learner(recipe, train, store, tune, keep, cbs, settings().workers if workers is None else workers)
-    start = resume(keep, learn.model, learn.opt)
+    learn = _learner(recipe, train, store, tune, keep, cbs, settings().workers if workers is None else workers, start)
+    with first_process(): done = resume(keep, learn.model, learn.opt)
     steps = len(learn.dls.train) + len(learn.dls.valid)
-    with progress(desc=recipe.name, total=recipe.epochs*steps) as keep.bar:
-        keep.bar.initial = keep.bar.n = start*steps
-        if start<recipe.epochs: learn.fit(recipe.epochs-start, lr=learn.opt.hypers[-1]['lr'])
-    return _finish(recipe, files, key, keep.history, train, tune)
+    with progress(desc=recipe.name, total=recipe.epochs*steps) as keep.bar, together(learn):
+        keep.bar.initial = keep.bar.n = done*steps
+        if done<recipe.epochs: learn.fit(recipe.epochs-done, lr=learn.opt.hypers[-1]['lr'])
+    with first_process(): return _finished(files, key) or _finish(recipe, files, key, keep.history, train, tune)
 
 # %% ../nbs/04_baselines.ipynb #e57bb246
 def _finish(recipe, files, key, history, train, tune):
@@ -378,6 +398,84 @@ def _finish(recipe, files, key, history, train, tune):
     save_model(model, card, files.model)
     for f in (files.best, files.state): f.unlink(missing_ok=True)
     return load_model(files.model)
+
+# %% ../nbs/04_baselines.ipynb #0538319b
+def processes()->int: # 1 where nothing was launched
+    "Join the processes that `accelerate launch` started and count them"
+    if num_distrib()<2: return 1
+    from accelerate import PartialState
+    cpu = not torch.cuda.is_available() or os.environ.get('ACCELERATE_USE_CPU', '').lower()=='true'
+    PartialState(cpu=cpu) # also picks this process's GPU
+    default_device(not cpu)
+    joined = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    if joined!=num_distrib(): raise RuntimeError(f'{joined} processes have joined, {num_distrib()} were launched (WORLD_SIZE)')
+    return joined
+
+@contextmanager
+def first_process():
+    "The first process does this before the others, who find what it has written"
+    if rank_distrib(): distrib_barrier()
+    yield
+    if not rank_distrib(): distrib_barrier()
+
+def total(
+    x:np.ndarray # of this process
+    )->np.ndarray: # the sum over all processes
+    "Sum an array over the processes"
+    if num_distrib()<2: return x
+    t = torch.as_tensor(x, device=default_device())
+    torch.distributed.all_reduce(t)
+    return t.cpu().numpy()
+
+# %% ../nbs/04_baselines.ipynb #6e541951
+def share(
+    recipe:Recipe, # its batch size is that of all processes together
+    n:int # training images
+    )->Recipe: # with one process's part of the batch
+    "The recipe as one process has to load it"
+    k = max(1, num_distrib())
+    if k>1 and (recipe.batch_size%k or n<recipe.batch_size): raise ValueError(f'{recipe.name}: {k} processes cannot share {n} images in batches of {recipe.batch_size} evenly')
+    return replace(recipe, batch_size=recipe.batch_size//k)
+
+@cache
+def _shard():
+    "The loader's class, made on demand: fastai.distributed needs accelerate"
+    from fastai.distributed import DistributedDL
+    class Shard(DistributedDL):
+        "One process's part of a loader whose order is the same in all"
+        def __len__(self): return len(self.get_idxs())//self.bs if self.drop_last else math.ceil(len(self.get_idxs())/self.bs)
+        def get_idxs(self):
+            i,k = list(self.dl.get_idxs()),self.world_size
+            if not self.drop_last: return i[self.rank::k]
+            whole = len(i)//(k*self.bs)*k*self.bs
+            return np.reshape(i[:whole], (-1, k, self.bs))[:,self.rank].ravel().tolist()
+    return Shard
+
+def shards(dls):
+    "Loaders of this process's part of each batch; unchanged where there is one process"
+    if num_distrib()>1: dls.loaders = [_shard()(dl) for dl in dls.loaders]
+    return dls
+
+# %% ../nbs/04_baselines.ipynb #eaa24976
+def synced(model):
+    "Batch norm over the batch of all processes"
+    from timm.layers import convert_sync_batchnorm
+    return convert_sync_batchnorm(model)
+
+class Together(Callback):
+    "Evaluates the tuning images with the first process's running statistics, each process its own images"
+    def before_validate(self):
+        self.wrapped,self.learn.model = self.model,self.model.module
+        for b in self.model.buffers(): torch.distributed.broadcast(b, 0)
+    def after_validate(self): self.learn.model = self.wrapped
+
+@contextmanager
+def together(learn):
+    "Train in all processes; does nothing where there is one"
+    if num_distrib()<2: yield; return
+    import fastai.distributed # gives a Learner its `distrib_ctx`
+    learn.add_cb(Together())
+    with learn.distrib_ctx(sync_bn=False, cpu=learn.dls.device.type=='cpu', mixed_precision='no'): yield
 
 # %% ../nbs/04_baselines.ipynb #387e1a6c
 _keys = ['path','study','patient','study_type','label']
@@ -418,37 +516,49 @@ def load_predictions(
     if split and split not in set(pred.split): raise ValueError(f"{path}: has no split {split!r}; there is {', '.join(pred.split.unique())}")
     return pred[pred.split==split].reset_index(drop=True) if split else pred
 
-# %% ../nbs/04_baselines.ipynb #8334afdb
+# %% ../nbs/04_baselines.ipynb #aa1e2bb2
 def run_recipe(
     recipe:Recipe, # from `settings().recipe(name)`
     df:pd.DataFrame, # index with train and valid
     store, # its image store
     tune:pd.Series, # true for the tuning split, from `patient_split(df)`
     out:Path=None, # results folder, default the profile's
-    workers:int=None # loader processes, default the profile's
+    workers:int=None, # loader processes, default the profile's
+    start:nn.Module=None # a trained network to start from, as in `fit`
     )->dict: # the finished card
     "Train, predict, calibrate; whatever is done already is kept"
-    model,card = fit(recipe, df, store, tune, out, workers=workers)
+    model,card = fit(recipe, df, store, tune, out, workers=workers, start=start)
     rows = pd.concat([df[tune].assign(split='tune'), df[df.split=='valid']])
     key,files = data_key(rows, store),Files(recipe.name, out)
-    if card.get('predicted')==key and files.predictions.is_file(): return card
-    pred = predict(model.to(default_device()), rows, store, recipe, settings().workers if workers is None else workers)
-    save_predictions(pred, recipe.name, out)
-    studies = pool_studies(pred[pred.split=='tune'])
-    scale = platt(studies)
-    card |= dict(predicted=key, threshold=operating_point(studies), platt=dict(slope=scale.slope, intercept=scale.intercept, n=scale.n))
-    for k in pred.split.unique(): card['metrics'][k] = {m:evaluate(pool_studies(pred[pred.split==k]), n_boot=0)[m].value for m in ('auc','accuracy','kappa')}
-    save_model(model.cpu(), card, files.model)
-    return card
+    with first_process():
+        card = load_card(files.model)
+        if card.get('predicted')==key and files.predictions.is_file(): return card
+        pred = predict(model.to(default_device()), rows, store, recipe, settings().workers if workers is None else workers)
+        save_predictions(pred, recipe.name, out)
+        card = with_results(card, pred) | dict(predicted=key)
+        save_model(model.cpu(), card, files.model)
+        return card
 
-# %% ../nbs/04_baselines.ipynb #8c370002
+def with_results(
+    card:dict, # of a model, with `metrics`
+    pred:pd.DataFrame # its predictions, splits tune and valid
+    )->dict: # the card with operating threshold and Platt's numbers of the tuning split, and both splits' metrics
+    "What a card says of a model's predictions"
+    studies = {k:pool_studies(pred[pred.split==k]) for k in pred.split.unique()}
+    scale,metrics = platt(studies['tune']),dict(card.get('metrics', {}))
+    for k,d in studies.items(): metrics[k] = {m:evaluate(d, n_boot=0)[m].value for m in ('auc','accuracy','kappa')}
+    return {**card, 'metrics':metrics, 'threshold':operating_point(studies['tune']), 'platt':dict(slope=scale.slope, intercept=scale.intercept, n=scale.n)}
+
+# %% ../nbs/04_baselines.ipynb #656f5c57
 def loss_curves(
     histories:dict # title -> history table
     ): # matplotlib Figure
     "Training and tuning loss by epoch; dashed where the learning rate is divided by ten, a ring on the epoch that is kept"
     import matplotlib.pyplot as plt
-    fig,axes = plt.subplots(1, len(histories), figsize=(1 + 3.2*len(histories), 3.2), dpi=90, layout='constrained', squeeze=False, sharey=True)
-    for ax,(title,h) in zip(axes[0], histories.items()):
+    cols = min(len(histories), 5); rows = -(-len(histories)//cols)
+    fig,axes = plt.subplots(rows, cols, figsize=(1 + 3.2*cols, 3.2*rows), dpi=90, layout='constrained', squeeze=False, sharey=True)
+    for ax in axes.flat[len(histories):]: ax.axis('off')
+    for ax,(title,h) in zip(axes.flat, histories.items()):
         ax.plot(h.epoch, h.train_loss, 'o-', ms=3, color='C0', label='train')
         ax.plot(h.epoch, h.tune_loss, 'o-', ms=3, color='C1', label='tuning split')
         for e in h.epoch[h['drop']]: ax.axvline(e+.5, color='.6', ls='--', lw=1)
@@ -519,3 +629,199 @@ def kind_table(
         draws = np.concatenate([group_metrics(w, patient, y, p, metrics=['auc'])[:,0] for w in resamples(len(names), n_boot, seed)])
         rows.append((kind, int(y.sum()), int((1-y).sum()), *interval(draws)[:3]))
     return pd.DataFrame(rows, columns=['kind','images','normal','auc','lo','hi'])
+
+# %% ../nbs/04_baselines.ipynb #6a9912e0
+def typical_study(
+    images:pd.DataFrame, # predictions by image, labelled
+    least:int=2, # views
+    most:int=4 # views
+    )->str: # its name
+    "The abnormal study with the median probability among those with a few views"
+    d,views = pool_studies(images),images.groupby('study').size()
+    d = d[(d.label==1) & d.study.map(views).between(least, most)].sort_values(['prob','study'])
+    if d.empty: raise ValueError(f'no abnormal study with {least} to {most} views among {images.study.nunique()} studies')
+    return d.study.iloc[(len(d)-1)//2]
+
+# %% ../nbs/04_baselines.ipynb #88249d81
+def _draw_views(fig, grid, images, store, recipe):
+    "Each view as it lies in its file and as the network gets it"
+    for i,path in enumerate(images.path):
+        img,c = store[path],recipe.crop
+        seen = warp(img, eval_geometry(img.shape, recipe), (c, c))
+        for j,(a,size) in enumerate(((img, f'{img.shape[1]} x {img.shape[0]} px'), (seen, f'{c} x {c} px'))):
+            ax = fig.add_subplot(grid[i,j])
+            ax.imshow(a, cmap='gray', vmin=0, vmax=255)
+            ax.set(xticks=[], yticks=[]); ax.set_xlabel(size, fontsize=7, labelpad=2)
+            if i==0: ax.set_title(('views','network input')[j], fontsize=9)
+
+def _draw_network(ax, recipe, maps):
+    "The network as a box; `maps` is the shape (C, h, w) before pooling"
+    from matplotlib.patches import FancyBboxPatch
+    words = ['the same for every view', recipe.backbone.partition(':')[2].replace('_', ' '), '{} maps of {} x {}'.format(*maps), f'mean of each: {maps[0]} numbers', 'linear: one logit', 'logistic function']
+    ax.set(xlim=(0,1), ylim=(0,1)); ax.axis('off'); ax.set_title('network', fontsize=9)
+    ax.add_patch(FancyBboxPatch((0,.02), 1, .96, boxstyle='round,pad=0,rounding_size=.05', fc='#f4f7fb', ec='C0', lw=1))
+    ys = np.linspace(.92, .1, len(words))
+    for k,(w,y) in enumerate(zip(words, ys)):
+        ax.text(.5, y, w, ha='center', va='center', fontsize=7.5, style='italic' if k==0 else None, bbox=None if k==0 else dict(boxstyle='round', fc='w', ec='C0', lw=.8))
+        if k>1: ax.annotate('', (.5, y+.05), (.5, ys[k-1]-.05), arrowprops=dict(arrowstyle='-|>', color='.5', lw=.8))
+
+def _draw_probs(fig, grid, images, p, lines):
+    "A bar an image, and the study's against the thresholds"
+    for i,q in enumerate(images.prob):
+        ax = fig.add_subplot(grid[i,3])
+        ax.barh([0], [q], color='C0', height=.5); ax.text(.02, .45, fmt_num(q), fontsize=8, va='bottom')
+        ax.set(xlim=(0,1), ylim=(-.8,1), yticks=[], xticks=[0,.5,1])
+        ax.tick_params(labelsize=7); ax.spines[['top','right','left']].set_visible(False)
+        if i==0: ax.set_title('probability by image', fontsize=9)
+    ax = fig.add_subplot(grid[:,4])
+    ax.bar([0], [p], color='C1', width=.5); ax.text(0, p+.01, fmt_num(p), ha='center', va='bottom', fontsize=9)
+    for (name,v),ls in zip(lines.items(), ('--',':')): ax.axhline(v, color='k', ls=ls, lw=1, label=f'{name}, {fmt_num(v, 2)}')
+    ax.set(xlim=(-.6,.6), ylim=(0,1.05), xticks=[], title='study: their mean'); ax.title.set_fontsize(9); ax.tick_params(labelsize=7)
+    ax.spines[['top','right']].set_visible(False); ax.legend(fontsize=6.5, loc='upper center', bbox_to_anchor=(.5,-.02), frameon=False)
+
+# %% ../nbs/04_baselines.ipynb #382213bb
+def study_figure(
+    images:pd.DataFrame, # predictions by image of one study
+    store, # image store that holds them
+    recipe:Recipe, # of the network that made the predictions
+    maps:tuple, # (C, h, w), shape of its feature maps
+    thresholds:dict # name -> probability above which a study is called abnormal
+    ): # matplotlib Figure
+    "From the views of a study to its probability"
+    import matplotlib.pyplot as plt
+    from matplotlib.patches import FancyArrowPatch
+    (study,),n = images.study.unique(),len(images)
+    fig = plt.figure(figsize=(10, 1.1 + 1.6*n), dpi=90)
+    grid = fig.add_gridspec(n, 5, width_ratios=(1,1,1.15,1,.75), left=.02, right=.985, top=1-.75/(1.1+1.6*n), bottom=.45/(1.1+1.6*n), wspace=.34, hspace=.3)
+    _draw_views(fig, grid, images, store, recipe)
+    _draw_network(fig.add_subplot(grid[:,2]), recipe, maps)
+    _draw_probs(fig, grid, images, pool_studies(images).prob.item(), thresholds)
+    bottom,top,left,right = grid.get_grid_positions(fig)
+    for i in range(n):
+        for j in range(4):
+            y = (bottom[i]+top[i])/2
+            fig.add_artist(FancyArrowPatch((right[j]+.006, y), (left[j+1]-(.006 if j<3 else .028), y), transform=fig.transFigure, arrowstyle='-|>', mutation_scale=10, color='.5', lw=1))
+    fig.suptitle(f'From a study to its probability: {study}', fontsize=10, y=.985)
+    plt.close(fig)
+    return fig
+
+# %% ../nbs/04_baselines.ipynb #7e5099dc
+def tuning_table(
+    names, # recipes that are trained and predicted
+    base:str=None, # the recipe that the others are compared with, default the first
+    n_boot:int=2000, # resamples of patients
+    out:Path=None # results folder, default the profile's
+    )->pd.DataFrame: # a row a recipe
+    "What each recipe reaches on the tuning split, and at what cost"
+    base,rows = base or names[0],[]
+    if base not in names: raise ValueError(f"base {base!r}: must be one of {', '.join(names)}")
+    studies = {n:pool_studies(load_predictions(n, 'tune', out)) for n in names}
+    for name,d in studies.items():
+        model,card = load_model(Files(name, out).model)
+        r,h,e = card['recipe'],load_table(f'history_{name}', out),evaluate(d, n_boot=n_boot)['auc']
+        c = compare(d, studies[base], n_boot=n_boot)
+        rows.append(dict(recipe=name, backbone=r['backbone'], batch=r['batch_size'], lr=r['lr'], seed=r['seed'], weights=r['weights'], random_crop=r['random_crop'], precision=r['precision'], crop=r['crop'],
+            auc=e.value, lo=e.lo, hi=e.hi, base=base, diff=c.value, diff_lo=c.lo, diff_hi=c.hi, tune_loss=h.tune_loss.min(), best=int(h.tune_loss.idxmin())+1, epochs=len(h),
+            minutes=len(h)*h.seconds.min()/60, images_per_s=h.images_per_s.max(), parameters=sum(p.numel() for p in model.parameters()), n=len(d)))
+    return pd.DataFrame(rows)
+
+# %% ../nbs/04_baselines.ipynb #23101611
+def beside(
+    name:str, # of a table that `make ablations` writes
+    show, # function of the table: what a cell shows
+    quiet:bool=False, # nothing instead of a note where the table is missing
+    out:Path=None # results folder, default the profile's
+    ): # what `show` gives, or the note
+    "Show a kept table, or say how to make it"
+    from IPython.display import Markdown
+    try: return show(load_table(name, out))
+    except FileNotFoundError: return None if quiet else Markdown(f'*Not made yet: `make ablations` makes it (it trains what this section compares and writes `tables/{name}.csv`).*')
+
+def tuning_view(
+    t:pd.DataFrame, # from `tuning_table`
+    shown, # its columns that this section is about
+    caption:str # one sentence
+    )->Table:
+    "A tuning table as it is printed"
+    d = t.assign(auc=[fmt_ci(*v) for v in zip(t.auc, t.lo, t.hi)], diff=['–' if n==b else fmt_ci(*v) for n,b,*v in zip(t.recipe, t.base, t['diff'], t.diff_lo, t.diff_hi)], parameters=t.parameters/1e6)
+    words = dict(lr='learning rate', weights='starting weights', random_crop='random crop', auc='tuning AUC', diff=f'less `{t.base[0]}`', tune_loss='tuning loss', best='best epoch', images_per_s='images/s', parameters='parameters (millions)')
+    return Table(d[['recipe',*shown,'auc','diff','tune_loss','best','epochs']].rename(columns=words), f'{caption} {t.n[0]:,} studies of the tuning split, 95 % intervals of resampled patients.',
+        {'learning rate':'g', 'minutes':'.1f', 'images/s':'.0f', 'parameters (millions)':'.1f'})
+
+# %% ../nbs/04_baselines.ipynb #228db098
+def auc_figure(
+    t:pd.DataFrame, # from `tuning_table`
+    x:str, # its column on the horizontal axis
+    notes, # a word for each row
+    xlabel:str,
+    title:str,
+    line:bool=False # join the recipes of a network; the axis is in powers of two
+    ): # matplotlib Figure
+    "Tuning AUC with its interval against a column"
+    import matplotlib.pyplot as plt
+    fig,ax = plt.subplots(figsize=(6.2, 3.6), dpi=90, layout='constrained')
+    for k,(name,d) in enumerate(t.assign(note=list(notes)).groupby('backbone', sort=False)):
+        d = d.sort_values(x)
+        ax.errorbar(d[x], d.auc, yerr=np.nan_to_num([d.auc-d.lo, d.hi-d.auc]).clip(0), fmt='o-' if line else 'o', capsize=3, color=f'C{k}', label=name.partition(':')[2])
+        for r in d.itertuples(): ax.annotate(r.note, (getattr(r, x), r.auc), (6, 9 if line else 4), textcoords='offset points', fontsize=7.5, color=f'C{k}')
+    if line: ax.set_xscale('log', base=2); ax.set_xticks(sorted(set(t[x])), sorted(set(t[x])))
+    ax.margins(x=.12 if line else .3, y=.12)
+    ax.set(xlabel=xlabel, ylabel='tuning AUC, 95 % interval', title=title); ax.legend(frameon=False, fontsize='small')
+    plt.close(fig)
+    return fig
+
+# %% ../nbs/04_baselines.ipynb #08057c9a
+def seed_sd(
+    out:Path=None # results folder, default the profile's
+    )->float: # nan where no seeds were compared
+    "Standard deviation of the tuning AUC over seeds"
+    try: return load_table('seeds', out).auc.std(ddof=1)
+    except FileNotFoundError: return math.nan
+
+# %% ../nbs/04_baselines.ipynb #37cb487e
+def overfitting(
+    h:pd.DataFrame # history of a training
+    )->dict: # rise, fall, gap
+    "From the epoch of the lowest tuning loss to the last: rise of the tuning loss, fall of the training loss; and tuning less training loss at the end"
+    best,last = h.loc[h.tune_loss.idxmin()],h.iloc[-1]
+    return dict(rise=last.tune_loss-best.tune_loss, fall=best.train_loss-last.train_loss, gap=last.tune_loss-last.train_loss)
+
+# %% ../nbs/04_baselines.ipynb #393ff87c
+def paired_metrics(
+    a:pd.DataFrame, # studies of one model
+    b:pd.DataFrame, # the same studies of another
+    metrics=('auc','accuracy','sensitivity','specificity','kappa','brier'),
+    n_boot:int=2000 # resamples of patients
+    )->pd.DataFrame: # metric, a, b, diff (b - a), lo, hi, p
+    "Several metrics of two models on the same studies and resamples"
+    found = {m:compare(b, a, m, n_boot) for m in metrics}
+    return pd.DataFrame([dict(metric=METRICS[m], a=c.b, b=c.a, diff=c.value, lo=c.lo, hi=c.hi, p=c.p) for m,c in found.items()])
+
+# %% ../nbs/04_baselines.ipynb #ef0a7f24
+def step_speed(
+    backbone:str, # timm:NAME or torchvision:NAME
+    precision:str, # single or bfloat16
+    batch_size:int=16,
+    crop:int=224, # side of the images, px
+    steps:int=5 # measured, after one that is not
+    )->float: # images a second, of the median step
+    "Speed of training steps on random images"
+    seed_everything(0)
+    device = default_device()
+    net = SingleLogit(backbone, 'none', precision).to(device).train()
+    opt,times = adam(net.parameters(), 1e-4),[]
+    x,y = torch.randn(batch_size, 3, crop, crop, device=device),(torch.arange(batch_size, device=device)%2).float()
+    for _ in range(1+steps):
+        began = time.perf_counter()
+        F.binary_cross_entropy_with_logits(net(x), y).backward()
+        opt.step(); opt.zero_grad()
+        net.head.bias.sum().item() # waits until a GPU is done
+        times.append(time.perf_counter()-began)
+    return batch_size/float(np.median(times[1:]))
+
+def device_name()->str:
+    "Where networks run here, and whether it computes in bfloat16 itself"
+    if default_device().type=='cuda': return f"{torch.cuda.get_device_name()}, {'with' if torch.cuda.is_bf16_supported(including_emulation=False) else 'without'} bfloat16 arithmetic"
+    if default_device().type!='cpu': return default_device().type
+    has = any(getattr(torch.cpu, f'_is_{k}_supported', bool)() for k in ('avx512_bf16','amx_tile'))
+    return f"processor {'with' if has else 'without'} bfloat16 arithmetic, {torch.get_num_threads()} thread{'' if torch.get_num_threads()==1 else 's'}"

@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from mura_nb import baselines as B
-from mura_nb.core import STUDY_TYPES, Recipe, load_card, load_model, load_table, save_model
+from mura_nb.core import STUDY_TYPES, Recipe, load_card, load_model, load_table, save_model, save_table
 from mura_nb.data import image_store, mura_index, patient_split
 
 torch.set_num_threads(1)
@@ -200,3 +200,76 @@ def test_roc_ends_in_both_corners_and_has_the_area():
     curve = B._roc_at(y, p, np.ones(200), grid)
     assert curve[-1]==1 and (np.diff(curve)>=-1e-12).all()
     assert np.trapezoid(curve, grid)==pytest.approx(roc_auc_score(y, p), abs=1e-3)
+
+@pytest.fixture(scope='module')
+def trained(data, tmp_path_factory):
+    "Two recipes that differ in their seed, one epoch each"
+    df,store,tune = data
+    out = tmp_path_factory.mktemp('trained')
+    for k in (0, 1): B.run_recipe(replace(TINY, name=f'seed{k}', seed=k, epochs=1), df, store, tune, out, workers=0)
+    return out
+
+def test_tuning_table_reads_the_tuning_split_alone(trained, data):
+    df,_,tune = data
+    t = B.tuning_table(['seed0','seed1'], n_boot=50, out=trained)
+    assert t.recipe.tolist()==['seed0','seed1'] and t.seed.tolist()==[0, 1] and set(t.base)=={'seed0'}
+    assert (t.n==df.study[tune].nunique()).all()
+    assert (t.lo<=t.auc).all() and (t.auc<=t.hi).all()
+    assert t['diff'][0]==0 and t['diff'][1]==pytest.approx(t.auc[1]-t.auc[0])
+    assert t.parameters[0]==sum(p.numel() for p in B.SingleLogit(TINY.backbone).parameters())
+    h = load_table('history_seed1', trained)
+    assert (t.epochs[1], t.best[1])==(1, 1) and t.minutes[1]==pytest.approx(h.seconds[0]/60) and t.images_per_s[1]==h.images_per_s[0]
+    path = B.Files('seed1', trained).predictions
+    kept = path.read_bytes()
+    try:
+        pred = B.load_predictions('seed1', out=trained)
+        B.save_predictions(pred.assign(prob=pred.prob.where(pred.split!='valid', .5)), 'seed1', trained)
+        pd.testing.assert_frame_equal(B.tuning_table(['seed0','seed1'], n_boot=50, out=trained), t)
+    finally: path.write_bytes(kept)
+    assert B.tuning_table(['seed0','seed1'], 'seed1', 50, trained)['diff'][0]==pytest.approx(-t['diff'][1])
+    with pytest.raises(ValueError, match="base 'x': must be one of seed0, seed1"): B.tuning_table(['seed0','seed1'], 'x', out=trained)
+    with pytest.raises(FileNotFoundError, match='no predictions of seed2'): B.tuning_table(['seed0','seed2'], out=trained)
+
+def test_tables_beside_the_report(trained, tmp_path):
+    assert '`make ablations`' in B.beside('seeds', len, out=tmp_path).data and B.beside('seeds', len, quiet=True, out=tmp_path) is None
+    assert np.isnan(B.seed_sd(tmp_path))
+    save_table(B.tuning_table(['seed0','seed1'], n_boot=50, out=trained), 'seeds', tmp_path)
+    t = load_table('seeds', tmp_path)
+    assert B.seed_sd(tmp_path)==pytest.approx(abs(t.auc[1]-t.auc[0])/2**.5)
+    text = B.beside('seeds', lambda t: B.tuning_view(t, ['seed','batch'], 'Seeds.'), out=tmp_path)._repr_markdown_()
+    assert text.startswith('Seeds. ') and '| recipe | seed | batch | tuning AUC | less `seed0` |' in text
+    with pytest.raises(ZeroDivisionError): B.beside('seeds', lambda t: 1/0, out=tmp_path)
+    ax = B.auc_figure(t, 'batch', t.recipe, 'batch size', 'title', line=True).axes[0]
+    assert {a.get_text() for a in ax.texts}=={'seed0','seed1'}
+
+def test_paired_metrics():
+    n = 40
+    a = pd.DataFrame(dict(study=[f's{i:02}' for i in range(n)], patient=[f'p{i//2:02}' for i in range(n)], study_type='HAND', label=np.arange(n)%2, prob=np.linspace(.1, .9, n)))
+    same = B.paired_metrics(a, a, n_boot=20)
+    assert (same['diff']==0).all() and (same.a==same.b).all()
+    better = B.paired_metrics(a, a.assign(prob=.2 + .6*a.label), ('auc','accuracy'), 20).set_index('metric')
+    assert better.index.tolist()==['AUC','accuracy']
+    assert better.b.tolist()==[1, 1] and better['diff'].tolist()==pytest.approx((1-better.a).tolist())
+
+def test_study_figure_shows_the_kept_probabilities(trained, data):
+    df,store,_ = data
+    pred = B.load_predictions('seed0', 'valid', trained)
+    study = B.typical_study(pred)
+    one = pred[pred.study==study].reset_index(drop=True)
+    assert one.label.eq(1).all() and len(one)==2
+    rest = B.pool_studies(pred[pred.label==1]).prob
+    assert abs((rest<one.prob.mean()-1e-9).sum() - (rest>one.prob.mean()+1e-9).sum())<=1
+    fig = B.study_figure(one, store, TINY, (1280, 1, 1), dict(half=.5, own=.3))
+    words = {t.get_text() for ax in fig.axes for t in ax.texts}
+    assert {B.fmt_num(p) for p in (*one.prob, one.prob.mean())}<=words and '1280 maps of 1 x 1' in words
+    assert sum(len(ax.images) for ax in fig.axes)==4
+    with pytest.raises(ValueError, match='no abnormal study with 3 to 4 views'): B.typical_study(pred, 3)
+
+def test_overfitting_starts_at_the_best_epoch():
+    h = pd.DataFrame(dict(train_loss=[.5, .4], tune_loss=[.6, .5]))
+    assert B.overfitting(h)==dict(rise=0, fall=0, gap=pytest.approx(.1))
+
+@pytest.mark.parametrize('precision', ['single','bfloat16'])
+def test_step_speed(precision): assert B.step_speed('timm:tf_efficientnet_lite0', precision, 2, 32, 1)>0
+
+def test_device_name(): assert 'bfloat16' in B.device_name() or B.default_device().type not in ('cpu','cuda')

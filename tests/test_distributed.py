@@ -1,0 +1,85 @@
+"Two processes train as one: the same losses, one set of results"
+import os, subprocess, sys
+from dataclasses import replace
+from pathlib import Path
+import numpy as np, pytest, torch
+from mura_nb import baselines as B
+from mura_nb.core import load_card, load_table, settings
+from mura_nb.data import load_data, patient_split
+from test_baselines import made_up
+
+torch.set_num_threads(1)
+RECIPES = '''
+[recipe plain]
+like = lite0_smoke
+backbone = timm:convnext_atto
+weights = none
+
+[recipe resumed]
+like = plain
+'''
+
+class Stop(B.Callback):
+    "Ctrl-C in the second epoch"
+    def after_batch(self):
+        if len(self.keep.history): raise KeyboardInterrupt
+
+def launch(cwd, env, *args):
+    "tools/train.py in two processes on the processor"
+    tool = Path(__file__).parents[1]/'tools'/'train.py'
+    cmd = f'{sys.executable} -m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no {tool}'
+    return subprocess.run([*cmd.split(), *args], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+
+@pytest.fixture(scope='module')
+def place(tmp_path_factory):
+    "A folder with settings and a small made-up dataset"
+    d = tmp_path_factory.mktemp('distributed')
+    text = (Path(__file__).parents[1]/'settings.ini').read_text()
+    (d/'settings.ini').write_text(text + RECIPES)
+    made_up(d/'made_up', 56)
+    return d
+
+def losses(name, out): return load_table(f'history_{name}', out)[['train_loss','tune_loss']].to_numpy()
+
+def test_two_processes(place, monkeypatch):
+    env = dict(MURA_NB_PROFILE='smoke', MURA_NB_DATA=str(place/'made_up'), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
+    for k,v in env.items(): monkeypatch.setenv(k, v)
+    monkeypatch.chdir(place)
+    s,one = settings(),place/'one'
+    df,store,_ = load_data()
+    tune = patient_split(df, s.tune_frac, s.seed)
+    with pytest.raises(KeyboardInterrupt): B.fit(s.recipe('resumed'), df, store, tune, cbs=[Stop()]) # two processes go on with it
+    r = launch(place, env, '--processes', '2', 'plain', 'resumed', 'lite0_smoke')
+    assert r.returncode==0, r.stderr[-4000:]
+    assert r.stdout.splitlines()[0]=='processes: 2'
+    B.run_recipe(s.recipe('plain'), df, store, tune, one)
+
+    # without batch norm there is no difference but rounding
+    assert losses('plain', s.results)==pytest.approx(losses('plain', one), rel=1e-4)
+    assert losses('resumed', s.results)==pytest.approx(losses('plain', one), rel=1e-4)
+    many,alone = (B.load_predictions('plain', out=o) for o in (s.results, one))
+    assert many.path.tolist()==alone.path.tolist() and many.logit.to_numpy()==pytest.approx(alone.logit.to_numpy(), abs=1e-3)
+
+    # with it, each process normalises by its own images: no further away than seeds are from each other
+    lite,two = s.recipe('lite0_smoke'),load_card(B.Files('lite0_smoke').model)
+    seeds = [B.run_recipe(replace(lite, name=f'seed{k}', seed=k), df, store, tune, one) for k in range(4)]
+    for metric in (lambda c: c['metrics']['tune_loss'], lambda c: c['metrics']['valid']['auc']):
+        v = [metric(c) for c in seeds]
+        assert abs(metric(two) - np.mean(v)) <= 3*np.std(v, ddof=1)
+
+    # one set of files, no checkpoint left, and a finished recipe is not trained again
+    names = sorted(str(p.relative_to(s.results)) for p in s.results.rglob('*') if p.is_file())
+    assert names==sorted(f'{k}{n}{e}' for n in ('plain','resumed','lite0_smoke') for k,e in (('models/','.json'), ('models/','.safetensors'), ('predictions/','.csv'), ('tables/history_','.csv')))
+    assert B.run_recipe(s.recipe('lite0_smoke'), df, store, tune)==two
+
+def test_fewer_processes_than_asked_for(root):
+    r = subprocess.run([sys.executable, str(root/'tools/train.py'), '--processes', '2', 'lite0_smoke'], cwd=root, env=dict(os.environ, MURA_NB_PROFILE='smoke'), capture_output=True, text=True)
+    assert r.returncode==2 and '2 processes were asked for, 1 started' in r.stderr
+
+def test_batches_that_cannot_be_shared(place, monkeypatch):
+    monkeypatch.chdir(place)
+    recipe = settings('smoke').recipe('plain')
+    assert B.share(recipe, 10)==recipe
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert B.share(recipe, 100).batch_size==recipe.batch_size//2
+    with pytest.raises(ValueError, match='cannot share'): B.share(recipe, 10)
