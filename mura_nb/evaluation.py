@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['POOL', 'METRICS', 'RULES', 'check_rows', 'logit', 'expit', 'pool_studies', 'prob_bin', 'count_columns',
            'metrics_from_counts', 'ranking', 'resamples', 'group_metrics', 'interval', 'Estimate', 'Evaluation',
-           'check_studies', 'evaluate', 'delong', 'Comparison', 'check_pair', 'two_sided', 'compare', 'holm',
-           'TypeComparison', 'compare_types', 'operating_point', 'Platt', 'platt', 'tuned_columns', 'reliability_table',
-           'reliability_figure', 'floor', 'report_table', 'source_report']
+           'check_studies', 'evaluate', 'delong', 'Comparison', 'check_pair', 'two_sided', 'compare', 'MeanComparison',
+           'compare_mean', 'holm', 'TypeComparison', 'compare_types', 'operating_point', 'Platt', 'platt',
+           'tuned_columns', 'reliability_table', 'reliability_figure', 'floor', 'report_table', 'source_report']
 
 # %% ../nbs/03_evaluation.ipynb #7d97458f
 import math
@@ -415,6 +415,43 @@ def _compare_note(c): # a Comparison
             + ' DeLong\'s test takes the studies as independent.'*(c.metric == 'auc'))
 
 Comparison._repr_markdown_ = lambda self: Table(_show_comparisons([self]), caption=_compare_note(self))._repr_markdown_()
+
+# %% ../nbs/03_evaluation.ipynb #fc029ce7
+@dataclass(frozen=True)
+class MeanComparison:
+    "Mean over several models a, less the mean over models b, on the same studies"
+    metric: str
+    value: float # mean difference
+    lo: float # 95 % interval, patients resampled
+    hi: float
+    p: float # two-sided, from the same resamples
+    each: tuple # the metric of every model a
+    b: float # the metric of model b
+    sd: float # standard deviation of the single differences; NaN for one model
+    n: int # studies
+    n_boot: int # resamples of patients
+    def __str__(self): return fmt_ci(self.value, self.lo, self.hi)
+
+def compare_mean(
+    many: list, # studies of each model of a method, such as its seeds
+    b, # the same studies of the model they are compared with, or a list of several models
+    metric: str = 'auc', # as in `compare`
+    n_boot: int = 2000, # resamples of patients, the same for all models
+    seed: int = 0, # of the resamples
+    threshold: float = .5, # of all models
+) -> MeanComparison:
+    "Mean over some models less the mean over others, paired by study, patients resampled"
+    others = [b] if isinstance(b, pd.DataFrame) else list(b)
+    if not len(many) or not others: raise ValueError('no models to compare: needs the studies of one at least on either side')
+    if metric not in METRICS: raise ValueError(f'unknown metric {metric!r}; allowed: {", ".join(METRICS)}')
+    _check_draws(threshold, n_boot)
+    k, models = len(many), [check_pair(d, many[0])[0] for d in (*many, *others)]
+    y, probs = models[0].label.to_numpy(), [d.prob.to_numpy() for d in models]
+    def all_of(w, rows, patient): return np.hstack([group_metrics(w, patient, y[rows], p[rows], threshold, [metric]) for p in probs])
+    draws = _estimates(models[0], all_of, n_boot, seed)['ALL']
+    value, lo, hi, used = interval(draws[:, :k].mean(1) - draws[:, k:].mean(1), centred=metric == 'ece')
+    each = tuple(draws[0, :k])
+    return MeanComparison(metric, value, lo, hi, two_sided(used), each, draws[0, k:].mean(), np.std(each, ddof=1) if k > 1 else np.nan, len(y), n_boot)
 
 # %% ../nbs/03_evaluation.ipynb #ed83e09c
 def holm(

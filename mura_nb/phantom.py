@@ -9,7 +9,8 @@ __all__ = ['PROJECTIONS', 'REQUIRED', 'MU', 'SIZES', 'KINDS', 'JOINTS', 'MURA_ST
            'trace', 'soft_tissue', 'Exposure', 'draw_exposure', 'attenuation', 'expose', 'finish', 'cut_mesh',
            'Abnormality', 'fracture', 'hardware', 'lesion', 'Joint', 'joint', 'joint_disease', 'dislocation',
            'draw_abnormality', 'Shot', 'take', 'views_distribution', 'plan_studies', 'draw_study', 'make_phantom',
-           'bone_name', 'field_table', 'example_study', 'show_shot', 'plan_auc', 'shortcut_auc']
+           'twin_boxes', 'bone_name', 'field_table', 'example_study', 'show_shot', 'plan_auc', 'shortcut_auc',
+           'box_auc']
 
 # %% ../nbs/01_phantom.ipynb #6678d7f9
 import functools, json, shutil, warnings
@@ -1007,12 +1008,25 @@ def plan_studies(
     df['views'] = [int(rng.choice(6, p=dist[t])) + 1 for t in df.study_type]; df['rgb'] = rng.random(len(df)) < _RGB
     return df
 
-# %% ../nbs/01_phantom.ipynb #19020142
+# %% ../nbs/01_phantom.ipynb #a3684712
 def _projections(rng, study_type, n):
     "The projections of a study of `n` views: the usual ones first, then repeats."
     usual = list(PROJECTIONS[study_type]); first = usual[:2] if rng.random() < .85 else [usual[0], usual[-1]]
     rest = [p for p in usual if p not in first]
     return (first + list(rng.permutation(rest)) + [usual[i] for i in rng.integers(0, len(usual), 6)])[:n]
+
+def _scene(row, seed, size, kind):
+    "Patient, parts, abnormality of `kind` ('': none), side, and for each view its place and the stream of its exposure."
+    patient = draw_patient(np.random.default_rng([seed, 1, row.patient]))
+    key = [seed, 2, row.patient, STUDY_TYPES.index(row.study_type), row.number]
+    rng = np.random.default_rng(key); finger, side = str(rng.choice(list(_DIGITS))), 'LR'[rng.integers(2)]
+    parts = parts_of(patient, _DRAWN[row.study_type]); views = []
+    ab = draw_abnormality(np.random.default_rng(key + [1]), kind, row.study_type, parts, finger) if kind else None
+    for k, projection in enumerate(_projections(rng, row.study_type, row.views)):
+        r = np.random.default_rng(key + [2, k])                      # knows nothing of the label
+        T = pose_bodies(draw_pose(r, PROJECTIONS[row.study_type][projection][0], finger), patient.size)
+        views.append((T, lay_out(r, row.study_type, projection, side, T, parts, size, finger), r))
+    return patient, parts, ab, side, views
 
 def draw_study(
     row, # a row of `plan_studies`
@@ -1021,17 +1035,8 @@ def draw_study(
     pairs: bool=False, # also picture every abnormal view without its abnormality
 ) -> tuple: # (list of Shots, Abnormality or None)
     "Simulate the views of one study."
-    patient = draw_patient(np.random.default_rng([seed, 1, row.patient]))
-    key = [seed, 2, row.patient, STUDY_TYPES.index(row.study_type), row.number]
-    rng = np.random.default_rng(key); finger, side = str(rng.choice(list(_DIGITS))), 'LR'[rng.integers(2)]
-    parts = parts_of(patient, _DRAWN[row.study_type]); shots = []
-    ab = draw_abnormality(np.random.default_rng(key + [1]), row.kind, row.study_type, parts, finger) if row.kind else None
-    for k, projection in enumerate(_projections(rng, row.study_type, row.views)):
-        r = np.random.default_rng(key + [2, k])                      # knows nothing of the label
-        T = pose_bodies(draw_pose(r, PROJECTIONS[row.study_type][projection][0], finger), patient.size)
-        view = lay_out(r, row.study_type, projection, side, T, parts, size, finger)
-        shots.append(take(patient, parts, T, view, draw_exposure(r), row.study_type, side, ab, pairs))
-    return shots, ab
+    patient, parts, ab, side, views = _scene(row, seed, size, row.kind)
+    return [take(patient, parts, T, view, draw_exposure(r), row.study_type, side, ab, pairs) for T, view, r in views], ab
 
 # %% ../nbs/01_phantom.ipynb #0bf85286
 def _save_png(array, path, rgb=False):
@@ -1107,6 +1112,34 @@ def _same_card(file, card, path):
     there = json.loads(file.read_text())
     if there != card: raise FileExistsError(f'{path} holds another simulated dataset ({ {k: v for k, v in there.items() if card.get(k) != v} }); give another folder or delete it')
     return path
+
+# %% ../nbs/01_phantom.ipynb #a873f680
+def _twin_study(row, kind, seed, size):
+    "The boxes of one study's views, were it abnormal."
+    patient, parts, ab, side, views = _scene(row, seed, size, kind); out = []
+    for k, (T, view, _) in enumerate(views, 1):
+        T2 = ab.pose(T); shadow = _tissue_maps(ab, parts, T2, view, patient.density)[2]
+        out.append((f'{row.folder}/image{k}.png', kind, ab.bone, *(Shot(None, None, _mask(ab, T2, view, shadow), view, side).box or (np.nan,)*4)))
+    return out
+
+def twin_boxes(
+    root, # folder of a simulated dataset
+    workers: int=None, # processes; None: as many as processors
+    splits=('train', 'valid'),
+) -> pd.DataFrame: # path, kind, bone, x0, y0, x1, y1 (file pixels, nan where nothing would be seen), a row a view of a normal study
+    "The boxes that normal views would have if their studies were abnormal."
+    file = Path(root)/'truth'/'card.json'
+    if not file.is_file(): raise FileNotFoundError(f'{file}: {root} is not a simulated dataset')
+    card = json.loads(file.read_text()); plan = plan_studies(card['studies'], card['seed'], card['valid_frac'], card['hardware_in_normal'])
+    jobs = []
+    for split, d in plan[plan.label == 0].groupby('split'):
+        kinds = np.random.default_rng([card['seed'], 3, *split.encode()]).permutation([KINDS[i % len(KINDS)] for i in range(len(d))])
+        if split in splits: jobs += list(zip(d.itertuples(), kinds))
+    from joblib import Parallel, delayed, cpu_count
+    from mura_nb.phantom import _twin_study as one                   # as in make_phantom
+    found = Parallel(workers or cpu_count(), return_as='generator')(delayed(one)(row, str(k), card['seed'], card['size']) for row, k in jobs)
+    rows = [r for study in progress(found, total=len(jobs), desc='boxes of unrendered twins') for r in study]
+    return pd.DataFrame(rows, columns='path kind bone x0 y0 x1 y1'.split())
 
 # %% ../nbs/01_phantom.ipynb #34511ff7
 def bone_name(
@@ -1213,3 +1246,17 @@ def _pooled_auc(kind, im, X, who, boot):
     if not n: return kind, np.nan, np.nan, np.nan, 0
     auc = won/pairs
     return kind, auc[0], *np.percentile(auc[1:], [2.5, 97.5]), n
+
+# %% ../nbs/01_phantom.ipynb #9c22e65a
+def box_auc(
+    boxes: pd.DataFrame, # path, label, x0, y0, x1, y1 as shares of the picture, nan where nothing is seen
+    n_boot: int=1000, # resamples of patients for the interval
+    seed: int=0,
+) -> tuple: # AUC within study type, its 95 % interval
+    "How far position and size of a box alone separate normal from abnormal views."
+    d = boxes.reset_index(drop=True); q = d[['x0', 'y0', 'x1', 'y1']].to_numpy(float); seen = ~np.isnan(q).any(1); q = np.where(seen[:, None], q, 0)
+    wh = q[:, 2:] - q[:, :2]; mid = (q[:, 2:] + q[:, :2])/2
+    X = np.column_stack([seen, mid, wh, wh.prod(1), mid**2, mid.prod(1)])
+    im = pd.DataFrame(dict(kind=np.where(d.label == 1, 'any', ''), type=d.path.str.split('/').str[1], patient=d.path.str.split('/').str[2]))
+    who = im.patient.astype('category').cat.codes.to_numpy(); n = who.max() + 1
+    return _pooled_auc('any', im, X, who, np.random.default_rng(seed).multinomial(n, np.full(n, 1/n), n_boot))[1:4]

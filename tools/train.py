@@ -22,6 +22,7 @@ def main(names):
     from mura_nb.data import load_data, patient_split
     n,s = processes(),settings()
     recipes = [s.recipe(r) for r in names]
+    if fused := [r.name for r in recipes if r.heatmap]: raise SystemExit(f"{', '.join(fused)}: a recipe of FuseNet; chapter 5 trains it (make report), in one process")
     if first: print(f'processes: {n}', flush=True)
     with first_process(): df,store,_ = load_data() # the first makes the image store
     tune = patient_split(df, s.tune_frac, s.seed)
