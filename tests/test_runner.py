@@ -37,7 +37,8 @@ def test_dead_kernel_is_an_error_not_a_wait(tmp_path):
 def test_ctrl_c_lets_the_cell_clean_up_and_leaves_no_process(tmp_path):
     cell = f'import os, time\nopen("pid", "w").write(str(os.getpid()))\ntry: time.sleep(60)\nfinally: open("tidy", "w").close()'
     script = f'import sys; sys.path.insert(0, {str(runner.ROOT/"tools")!r})\nimport runner\nfrom nbformat.v4 import *\nrunner.run_notebook(new_notebook(cells=[new_code_cell({cell!r})]), {str(tmp_path)!r})'
-    p = subprocess.Popen([sys.executable, '-c', script], stderr=subprocess.DEVNULL)
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, and so what it starts, ignores it
+    p = subprocess.Popen([sys.executable, '-c', script], stderr=subprocess.DEVNULL, preexec_fn=heard)
     end = time.time() + 60
     while not (tmp_path/'pid').exists() and time.time() < end: time.sleep(.2)
     time.sleep(.5)
