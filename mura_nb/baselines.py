@@ -748,7 +748,7 @@ def tuning_view(
     return Table(d[['recipe',*shown,'auc','diff','tune_loss','best','epochs']].rename(columns=words), f'{caption} {t.n[0]:,} studies of the tuning split, 95 % intervals of resampled patients.',
         {'learning rate':'g', 'minutes':'.1f', 'images/s':'.0f', 'parameters (millions)':'.1f'})
 
-# %% ../nbs/04_baselines.ipynb #492d1838
+# %% ../nbs/04_baselines.ipynb #94c9f396
 def auc_figure(
     t:pd.DataFrame, # from `tuning_table`
     x:str, # its column on the horizontal axis
@@ -763,9 +763,9 @@ def auc_figure(
     for k,(name,d) in enumerate(t.assign(note=list(notes)).groupby('backbone', sort=False)):
         d = d.sort_values(x)
         ax.errorbar(d[x], d.auc, yerr=np.nan_to_num([d.auc-d.lo, d.hi-d.auc]).clip(0), fmt='o-' if line else 'o', capsize=3, color=f'C{k}', label=name.partition(':')[2])
-        for r in d.itertuples(): ax.annotate(r.note, (getattr(r, x), r.auc), (6, 9 if line else 4), textcoords='offset points', fontsize=7.5, color=f'C{k}', bbox=dict(fc='w', ec='none', pad=.6, alpha=.85), zorder=5)
+        for r in d.itertuples(): ax.annotate(r.note, (getattr(r, x), np.nanmin([r.lo, r.auc])), (0, -11), textcoords='offset points', ha='center', fontsize=7.5, color=f'C{k}')
     if line: ax.set_xscale('log', base=2); ax.set_xticks(sorted(set(t[x])), sorted(set(t[x])))
-    ax.margins(x=.12 if line else .3, y=.12)
+    ax.margins(x=.12 if line else .3, y=.16)
     ax.set(xlabel=xlabel, ylabel='tuning AUC, 95 % interval', title=title); ax.legend(frameon=False, fontsize='small')
     plt.close(fig)
     return fig

@@ -591,18 +591,19 @@ def crop_gallery(
     plt.close(fig)
     return fig
 
-# %% ../nbs/05_fusenet.ipynb #1e0b6012
+# %% ../nbs/05_fusenet.ipynb #babce78f
 CONTROLS = dict(heat=('heat map', 'cam', 'input'), file=('full resolution', 'cam', 'file'), max=('maximum', 'max', 'input'), random=('random place', 'cam', 'input'),
-    centre=('centre', 'cam', 'input'), whole=('whole image', 'cam', 'input'), true=('true box', 'cam', 'input')) # name -> words, heat map, pixels
+    centre=('centre', 'cam', 'input'), other=('box of another image', 'cam', 'input'), whole=('whole image', 'cam', 'input'), true=('true box', 'cam', 'input')) # name -> words, heat map, pixels
 
 def moved(
     boxes:np.ndarray, # (2, n, 4) shares 0..1
-    to:str, # random or centre
+    to:str, # random, centre, or other: the box of another image
     seed:int=0
     )->np.ndarray: # (2, n, 4)
-    "Boxes of the same size elsewhere in the view"
-    side = boxes[...,2:]-boxes[...,:2]
-    at = {'random':np.random.default_rng([seed, 7]).random(side.shape), 'centre':np.full(side.shape, .5)}[to]*(1-side)
+    "Boxes of the same size elsewhere in the view, or those of other images"
+    rng,side = np.random.default_rng([seed, 7]),boxes[...,2:]-boxes[...,:2]
+    if to=='other': return boxes[:, rng.permutation(boxes.shape[1])]
+    at = {'random':rng.random(side.shape), 'centre':np.full(side.shape, .5)}[to]*(1-side)
     return np.concatenate([at, at+side], -1)
 
 def true_boxes(
@@ -694,7 +695,7 @@ def activations(
             out[m, at:at+len(y)] = y; at += len(y)
     return out
 
-# %% ../nbs/05_fusenet.ipynb #70a05ce0
+# %% ../nbs/05_fusenet.ipynb #94943fe1
 @dataclass
 class Controls:
     "What all controls share"
@@ -712,7 +713,7 @@ class Controls:
         if name=='whole': return np.tile(np.array([0., 0, 1, 1]), (2, len(self.rows), 1))
         if name=='true': return true_boxes(self.truth, self.rows, self.store, self.local)
         found = seen_boxes(self.seen, self.rows, self.local, CONTROLS[name][1])
-        return moved(found, name) if name in ('random','centre') else found
+        return moved(found, name) if name in ('random','centre','other') else found
     def views(self, name, boxes=None):
         "Datasets of the plain and mirrored views of a control"
         if name=='whole': return [_Side(self.rows, self.store, self.local, m) for m in (False, True)]
