@@ -6,7 +6,7 @@
 __all__ = ['SPLITS', 'Parts', 'parse_path', 'read_list', 'walk_files', 'read_lists', 'mura_index', 'DataError', 'Report',
            'to_grey', 'Scan', 'scan_file', 'scan_files', 'UnreadableImages', 'ImageStore', 'image_store', 'check_index',
            'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp', 'eval_geometry',
-           'train_geometry', 'Views', 'train_dls', 'eval_dl']
+           'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
 
 # %% ../nbs/02_data.ipynb #a2967376
 import hashlib, io, os, re, time
@@ -612,7 +612,13 @@ def train_geometry(
     g = Geometry.crop(int(x), int(y)) @ g
     return Geometry.flip(c) @ g if recipe.flip and mirror else g
 
-# %% ../nbs/02_data.ipynb #c9d7a890
+# %% ../nbs/02_data.ipynb #b89d9f2f
+def targets(
+    df:pd.DataFrame # index rows
+    )->tuple: # (n,) float32 labels, nan where missing; (n,) int64 places of the types in `STUDY_TYPES`
+    "What the loss needs to know of images"
+    return df.label.astype('Float32').to_numpy(np.float32, na_value=np.nan),df.study_type.map({t:i for i,t in enumerate(STUDY_TYPES)}).to_numpy(np.int64)
+
 class Views:
     "The images of an index as a network sees them: item i is (uint8 crop x crop, label, place of the type)"
     n_inp = 1
@@ -620,8 +626,7 @@ class Views:
         self.paths,self.store,self.recipe,self.seed,self.train,self.epoch = df.path.tolist(),store,recipe,seed,train,0
         lost = [p for p in self.paths if p not in store]
         if lost: raise ValueError(f'{len(lost)} images of the index are not in the store, e.g. {lost[0]}')
-        self.y = df.label.astype('Float32').to_numpy(np.float32, na_value=np.nan)
-        self.t = df.study_type.map({t:i for i,t in enumerate(STUDY_TYPES)}).to_numpy(np.int64)
+        self.y,self.t = targets(df)
 
     def __len__(self): return len(self.paths)
     def geometry(self, i)->Geometry:

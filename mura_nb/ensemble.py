@@ -6,12 +6,12 @@
 __all__ = ['align', 'load_members', 'mean_members', 'ensemble', 'best_member', 'mark_best', 'Stacked', 'beside_report',
            'save_results', 'compare_members', 'subsets', 'votes', 'pick_view', 'gallery']
 
-# %% ../nbs/06_ensemble.ipynb #c670c432
+# %% ../nbs/06_ensemble.ipynb #9bb0a4e0
 from itertools import combinations
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import *
-from .evaluation import compare, evaluate, holm, logit, pool_studies, report_table
+from .evaluation import compare, evaluate, holm, logit, report_table
 
 # %% ../nbs/06_ensemble.ipynb #6cab728f
 _same = ['study','patient','study_type','label','split']

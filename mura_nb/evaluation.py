@@ -363,18 +363,25 @@ def two_sided(
     if not len(draws): return np.nan
     return min(1., 2*(1 + min((draws <= 0).sum(), (draws >= 0).sum()))/(1 + len(draws)))
 
-# %% ../nbs/03_evaluation.ipynb #1064090c
-def _comparisons(a, b, metric, n_boot, seed, threshold) -> dict: # group -> Comparison
-    "Compare two models in every group on the same resamples"
+# %% ../nbs/03_evaluation.ipynb #34b9aac7
+def _check_metric(metric, threshold, n_boot):
+    "Early errors of a comparison"
     if metric not in METRICS: raise ValueError(f'unknown metric {metric!r}; allowed: {", ".join(METRICS)}')
     _check_draws(threshold, n_boot)
+
+def _paired(models, thresholds, metric, n_boot, seed) -> dict: # checked studies of several models, in one order; group -> (1+n_boot, models)
+    "A metric of several models in every group on the same resamples"
+    y, probs = models[0].label.to_numpy(), [d.prob.to_numpy() for d in models]
+    def each(w, rows, patient): return np.hstack([group_metrics(w, patient, y[rows], p[rows], t, [metric]) for p, t in zip(probs, thresholds)])
+    return _estimates(models[0], each, n_boot, seed)
+
+def _comparisons(a, b, metric, n_boot, seed, threshold) -> dict: # group -> Comparison
+    "Compare two models in every group on the same resamples"
+    _check_metric(metric, threshold, n_boot)
     a, b = check_pair(a, b)
     y, pa, pb = a.label.to_numpy(), a.prob.to_numpy(), b.prob.to_numpy()
-    ta, tb = np.broadcast_to(threshold, 2)
-    def both(w, rows, patient):
-        return np.hstack([group_metrics(w, patient, y[rows], p[rows], t, [metric]) for p, t in [(pa, ta), (pb, tb)]])
     out = {}
-    for group, draws in _estimates(a, both, n_boot, seed).items():
+    for group, draws in _paired((a, b), np.broadcast_to(threshold, 2), metric, n_boot, seed).items():
         value, lo, hi, used = interval(draws[:, 0] - draws[:, 1], centred=metric == 'ece')
         rows = _groups(a)[group]
         d = delong(y[rows], pa[rows], pb[rows])['p'] if metric == 'auc' else np.nan
@@ -416,7 +423,7 @@ def _compare_note(c): # a Comparison
 
 Comparison._repr_markdown_ = lambda self: Table(_show_comparisons([self]), caption=_compare_note(self))._repr_markdown_()
 
-# %% ../nbs/03_evaluation.ipynb #fc029ce7
+# %% ../nbs/03_evaluation.ipynb #97483fd7
 @dataclass(frozen=True)
 class MeanComparison:
     "Mean over several models a, less the mean over models b, on the same studies"
@@ -426,8 +433,8 @@ class MeanComparison:
     hi: float
     p: float # two-sided, from the same resamples
     each: tuple # the metric of every model a
-    b: float # the metric of model b
-    sd: float # standard deviation of the single differences; NaN for one model
+    b: float # the metric of model b, the mean where there are several
+    sd: float # standard deviation of the metric over models a; NaN for one model
     n: int # studies
     n_boot: int # resamples of patients
     def __str__(self): return fmt_ci(self.value, self.lo, self.hi)
@@ -443,15 +450,12 @@ def compare_mean(
     "Mean over some models less the mean over others, paired by study, patients resampled"
     others = [b] if isinstance(b, pd.DataFrame) else list(b)
     if not len(many) or not others: raise ValueError('no models to compare: needs the studies of one at least on either side')
-    if metric not in METRICS: raise ValueError(f'unknown metric {metric!r}; allowed: {", ".join(METRICS)}')
-    _check_draws(threshold, n_boot)
+    _check_metric(metric, threshold, n_boot)
     k, models = len(many), [check_pair(d, many[0])[0] for d in (*many, *others)]
-    y, probs = models[0].label.to_numpy(), [d.prob.to_numpy() for d in models]
-    def all_of(w, rows, patient): return np.hstack([group_metrics(w, patient, y[rows], p[rows], threshold, [metric]) for p in probs])
-    draws = _estimates(models[0], all_of, n_boot, seed)['ALL']
+    draws = _paired(models, [threshold]*len(models), metric, n_boot, seed)['ALL']
     value, lo, hi, used = interval(draws[:, :k].mean(1) - draws[:, k:].mean(1), centred=metric == 'ece')
     each = tuple(draws[0, :k])
-    return MeanComparison(metric, value, lo, hi, two_sided(used), each, draws[0, k:].mean(), np.std(each, ddof=1) if k > 1 else np.nan, len(y), n_boot)
+    return MeanComparison(metric, value, lo, hi, two_sided(used), each, draws[0, k:].mean(), np.std(each, ddof=1) if k > 1 else np.nan, len(models[0]), n_boot)
 
 # %% ../nbs/03_evaluation.ipynb #ed83e09c
 def holm(

@@ -126,3 +126,12 @@ def test_pictures_of_any_size(shape, recipe):
 
 def test_an_unknown_control_is_named():
     with pytest.raises(ValueError, match="control 'left': must be one of heat"): F.run_control(None, 'left')
+
+
+def test_a_threshold_of_zero_is_not_taken_as_unset(recipe):
+    seen = F.Seen(['a'], None, torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(1)).numpy())
+    df = pd.DataFrame(dict(path=['a']))
+    low, own, unset = (F.seen_boxes(seen, df, replace(recipe, threshold=t)) for t in (0., F.THRESHOLD, None))
+    np.testing.assert_array_equal(own, unset)
+    area = lambda b: (b[..., 2:]-b[..., :2]).prod(-1)
+    assert (area(low) > area(own)).all()
