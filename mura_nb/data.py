@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'Parts', 'parse_path', 'read_list', 'walk_files', 'read_lists', 'mura_index', 'DataError', 'Report',
-           'to_grey', 'Scan', 'scan_file', 'scan_files', 'UnreadableImages', 'ImageStore', 'image_store', 'check_index',
-           'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp', 'eval_geometry',
-           'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
+           'to_grey', 'Scan', 'scan_file', 'scan_files', 'read_picture', 'UnreadableImages', 'ImageStore',
+           'image_store', 'check_index', 'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint',
+           'Geometry', 'warp', 'eval_geometry', 'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
 
-# %% ../nbs/02_data.ipynb #a2967376
+# %% ../nbs/02_data.ipynb #bc7ffee7
 import hashlib, io, os, re, time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -235,7 +235,7 @@ def to_grey(
     if img.mode=='P': img = img.convert('RGB')
     return np.array(img.convert('L'))
 
-# %% ../nbs/02_data.ipynb #c9a0aebd
+# %% ../nbs/02_data.ipynb #7cdf8c81
 class Scan(NamedTuple):
     "One file as read"
     key:str # hash of the file's bytes
@@ -257,6 +257,13 @@ def scan_file(
     except Exception as e: return Scan(key, '', None, f'{type(e).__name__}: {e}'.replace(repr(data), '')[:200] if data else 'the file is empty')
     return Scan(key, hashlib.blake2b(grey.tobytes() + repr(grey.shape).encode(), digest_size=16).hexdigest(), grey, '')
 
+@contextmanager
+def _whole_files():
+    "Pillow refuses truncated files for a while, whatever others (fastai) have told it"
+    old,ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES,False
+    try: yield
+    finally: ImageFile.LOAD_TRUNCATED_IMAGES = old
+
 def scan_files(
     root:Path, # dataset folder
     paths, # relative to it
@@ -264,15 +271,22 @@ def scan_files(
     workers:int=None # threads, default one a core
     ): # (path, `Scan`) in the order of `paths`, as they are read
     "Read many files with several threads"
-    old,ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES,False
     workers,paths = workers or min(8, os.cpu_count() or 1),list(paths)
-    try:
-        with ThreadPoolExecutor(workers) as pool, progress(desc=desc, total=len(paths)) as bar:
-            for i in range(0, len(paths), 64):
-                some = paths[i:i+64]
-                yield from zip(some, pool.map(lambda p: scan_file(Path(root)/p), some))
-                bar.update(len(some))
-    finally: ImageFile.LOAD_TRUNCATED_IMAGES = old
+    with _whole_files(), ThreadPoolExecutor(workers) as pool, progress(desc=desc, total=len(paths)) as bar:
+        for i in range(0, len(paths), 64):
+            some = paths[i:i+64]
+            yield from zip(some, pool.map(lambda p: scan_file(Path(root)/p), some))
+            bar.update(len(some))
+
+# %% ../nbs/02_data.ipynb #3d1254f8
+def read_picture(
+    file:Path # a picture
+    )->np.ndarray: # (h, w) uint8
+    "One file as 8-bit grey; FileNotFoundError or ValueError that names it"
+    if not Path(file).is_file(): raise FileNotFoundError(f'{file}: no such picture')
+    with _whole_files(): scan = scan_file(file)
+    if scan.error: raise ValueError(f'{file}: cannot be read: {scan.error}')
+    return scan.grey
 
 # %% ../nbs/02_data.ipynb #9ff8baad
 def _check_content(df, scans):

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['POOL', 'METRICS', 'RULES', 'check_rows', 'logit', 'expit', 'pool_studies', 'prob_bin', 'count_columns',
-           'metrics_from_counts', 'ranking', 'resamples', 'group_metrics', 'interval', 'Estimate', 'Evaluation',
-           'check_studies', 'evaluate', 'delong', 'Comparison', 'check_pair', 'two_sided', 'compare', 'MeanComparison',
-           'compare_mean', 'holm', 'TypeComparison', 'compare_types', 'operating_point', 'Platt', 'platt',
-           'tuned_columns', 'reliability_table', 'reliability_figure', 'floor', 'report_table', 'source_report']
+           'metrics_from_counts', 'ranking', 'resamples', 'group_metrics', 'interval', 'mean_by_patient',
+           'mean_intervals', 'Estimate', 'Evaluation', 'check_studies', 'evaluate', 'delong', 'Comparison',
+           'check_pair', 'two_sided', 'compare', 'MeanComparison', 'compare_mean', 'holm', 'TypeComparison',
+           'compare_types', 'operating_point', 'Platt', 'platt', 'tuned_columns', 'reliability_table',
+           'reliability_figure', 'floor', 'report_table', 'source_report']
 
 # %% ../nbs/03_evaluation.ipynb #7d97458f
 import math
@@ -197,6 +198,38 @@ def interval(
     if np.isnan(value) or 2*len(used) <= len(boot): return value, np.nan, np.nan, used[:0]
     if centred: used = used - used.mean() + value
     return value, *np.quantile(used, [.025, .975]), used
+
+# %% ../nbs/03_evaluation.ipynb #438f4604
+def mean_by_patient(
+    values, # (m, J): a row an image or study, NaN where it has none
+    patient, # (m,): whose it is
+    cell = None, # (m,): group of each row; the mean over the groups of their means. Default: the mean over rows
+    n_boot: int = 2000, # resamples of patients
+    seed: int = 0, # of the resamples
+) -> np.ndarray: # (1+n_boot, J): the means, then their resamples, which are undefined (NaN) for one patient alone
+    "Means with patients resampled"
+    v = np.asarray(values, float).reshape(len(patient), -1)
+    who, names = pd.factorize(np.asarray(patient, object))
+    group = np.zeros(len(v), int) if cell is None else pd.factorize(np.asarray(cell, object))[0]
+    ok, n_groups = ~np.isnan(v), group.max(initial=0)+1
+    sums, counts = (np.zeros((len(names), n_groups, v.shape[1])) for _ in range(2))
+    np.add.at(sums, (who, group), np.where(ok, v, 0)); np.add.at(counts, (who, group), ok)
+    out = []
+    for w in resamples(len(names), n_boot if len(names) > 1 else 0, seed):
+        share = _ratio(*(np.einsum('rp,pgj->rgj', w, x, optimize=True) for x in (sums, counts)))
+        there = ~np.isnan(share)
+        out.append(_ratio(np.where(there, share, 0).sum(1), there.sum(1)))
+    return np.concatenate(out + [np.full((n_boot*(len(names) < 2), v.shape[1]), np.nan)])
+
+def mean_intervals(
+    values: pd.DataFrame, # a row an image or study, NaN where it has none
+    patient, # (m,): whose it is
+    n_boot: int = 2000, # resamples of patients
+    seed: int = 0, # of the resamples
+) -> pd.DataFrame: # a row a column of `values`: value, lo, hi, n
+    "Means with 95 % intervals of resampled patients"
+    draws = mean_by_patient(values, patient, None, n_boot, seed)
+    return pd.DataFrame([interval(d)[:3] for d in draws.T], columns=['value', 'lo', 'hi'], index=values.columns).assign(n=values.notna().sum().to_numpy())
 
 # %% ../nbs/03_evaluation.ipynb #cfe11c86
 class Estimate(NamedTuple):

@@ -11,7 +11,7 @@ __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'THRESHOLDS', 'CONTROLS', 'heatmaps
            'architecture_figure', 'box_hits', 'crop_gallery', 'moved', 'true_boxes', 'halves', 'Upper', 'Both', 'Uncut',
            'activations', 'Controls', 'run_control', 'by_seed', 'control_table']
 
-# %% ../nbs/05_fusenet.ipynb #c5ef45e0
+# %% ../nbs/05_fusenet.ipynb #4d522bab
 import copy, tempfile, time
 from dataclasses import dataclass, replace
 from functools import cache
@@ -22,7 +22,7 @@ from torch import nn
 from fastai.torch_core import default_device
 from .core import *
 from .data import Geometry, Views, eval_geometry, targets, train_geometry, warp
-from .baselines import Files, Plateau, SingleLogit, WeightedBCE, as_predictions, data_key, in_precision, predict, run_recipe, save_predictions, type_weights, versions, weights_key, with_results
+from .baselines import Files, Plateau, SingleLogit, WeightedBCE, as_predictions, data_key, in_precision, net_input, predict, run_recipe, save_predictions, type_weights, versions, weights_key, with_results
 from .evaluation import compare_mean, evaluate, expit, holm, pool_studies
 
 # %% ../nbs/05_fusenet.ipynb #74175a9e
@@ -359,7 +359,7 @@ def fused_predictions(
     "Predictions from kept features of the plain view"
     return as_predictions(df, outputs(layer, pooled(df, *branches)).reshape(-1))
 
-# %% ../nbs/05_fusenet.ipynb #13f5c1d3
+# %% ../nbs/05_fusenet.ipynb #7f72a3aa
 @dataclass
 class Fused:
     "What FuseNet says of pictures"
@@ -385,9 +385,7 @@ class FuseNet(nn.Module):
         self.whole.eval(); self.part.eval()
         return self
 
-    def _input(self, pictures): # uint8 (n, h, w) -> (n, 3, h, w), ImageNet statistics
-        mean,std = (torch.tensor(v, device=self.fuse.weight.device)[:,None,None] for v in ((.485,.456,.406), (.229,.224,.225)))
-        return (torch.as_tensor(np.stack(pictures), device=mean.device)[:,None].float()/255 - mean)/std
+    def _input(self, pictures): return net_input(pictures, self.fuse.weight.device)
 
     def forward(self, images): # list of (h, w) uint8 -> Fused
         r,c = self.recipe,(self.recipe.crop,)*2

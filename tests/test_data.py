@@ -516,3 +516,16 @@ def test_augmentation_speed(tmp_path):
     start = time.thread_time()
     for i in range(160): views[i%8]
     assert 160/(time.thread_time()-start) > 150
+
+
+def test_one_picture_is_read_or_refused_by_name(tmp_path, monkeypatch):
+    from PIL import Image, ImageFile
+    from mura_nb.data import read_picture
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)  # as fastai leaves it
+    a = np.random.default_rng(0).integers(0, 256, (60, 40), dtype=np.uint8)
+    Image.fromarray(a).save(tmp_path/'a.png'); Image.fromarray(a).save(tmp_path/'b.jpg')
+    np.testing.assert_array_equal(read_picture(tmp_path/'a.png'), a)
+    (tmp_path/'b.jpg').write_bytes((tmp_path/'b.jpg').read_bytes()[:900])
+    with pytest.raises(ValueError, match='b.jpg: cannot be read'): read_picture(tmp_path/'b.jpg')
+    with pytest.raises(FileNotFoundError, match='c.png'): read_picture(tmp_path/'c.png')
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
