@@ -88,11 +88,11 @@ def load_encoder(
     model,card = load_model(Files(name or settings().baseline, out).model)
     return Encoder(model.to(default_device()), Recipe(**card['recipe']))
 
-# %% ../nbs/08_retrieval.ipynb #f2aa244a
+# %% ../nbs/08_retrieval.ipynb #5c09e170
 FORMAT = 1 # of the file; a file of another format is not read
 _about = ('format','rows','recipe','backbone','weights','preprocessing','made','mura_nb')
-_text = h5py.string_dtype('utf-8')
-_columns = dict(path=_text, study_type=h5py.enum_dtype({t:i for i,t in enumerate(STUDY_TYPES)}, basetype='i1'), label='i1', patient=_text, study=_text)
+_texts = dict(path=128, patient=32, study=112) # bytes each, of one length: HDF5 keeps texts of any length in a heap, which a killed process leaves broken
+_columns = dict(study_type=h5py.enum_dtype({t:i for i,t in enumerate(STUDY_TYPES)}, basetype='i1'), label='i1') | {c:h5py.string_dtype('utf-8', n) for c,n in _texts.items()}
 _kinds = dict(single='f4', half='f2')
 
 class DatabaseError(ValueError):
@@ -112,7 +112,7 @@ def create_database(
         for c,kind in _columns.items(): f.create_dataset(c, (0,), kind, maxshape=(None,), chunks=(1024,))
     return Path(path)
 
-# %% ../nbs/08_retrieval.ipynb #3d4d9867
+# %% ../nbs/08_retrieval.ipynb #a28feff2
 @contextmanager
 def _opened(path, mode='r'):
     "The checked file; DatabaseError that names it where it cannot be used"
@@ -126,6 +126,12 @@ def _opened(path, mode='r'):
         if short: raise DatabaseError(f"{path}: truncated, {', '.join(short)} hold fewer than the {f.attrs['rows']} rows it should have")
         yield f
 
+def _bytes(texts, n, path):
+    "Texts as bytes, no longer than their column"
+    b = [str(t).encode() for t in texts]
+    if long := [t for t in b if len(t)>n]: raise ValueError(f'{path}: {texts.name} {long[0].decode()} is longer than {n} bytes')
+    return np.array(b, h5py.string_dtype('utf-8', n))
+
 def add_rows(
     path:Path, # of a database
     codes:np.ndarray, # (n, C), finite
@@ -136,17 +142,16 @@ def add_rows(
     with _opened(path, 'r+') as f:
         n,m = int(f.attrs['rows']),int(f.attrs['rows'])+len(rows)
         if weights not in (None, f.attrs['weights']): raise DatabaseError(f"{path}: its codes are of network {f.attrs['weights']} ({f.attrs['recipe']}), the new ones of {weights}")
-        codes = np.asarray(codes).astype(f['codes'].dtype)
+        with np.errstate(over='ignore'): codes = np.asarray(codes).astype(f['codes'].dtype)
         if codes.shape!=(len(rows), f['codes'].shape[1]): raise ValueError(f"{path}: codes of shape {codes.shape} for {len(rows)} rows of {f['codes'].shape[1]} numbers")
         if not np.isfinite(codes).all(): raise ValueError(f'{path}: a code of {rows.path.iloc[(~np.isfinite(codes)).any(1).argmax()]} is not finite in {codes.dtype}')
-        new = dict(codes=codes, path=rows.path.to_numpy(object), study_type=[STUDY_TYPES.index(study_type(t)) for t in rows.study_type],
-            label=rows.label.astype('Int8').fillna(-1).to_numpy(np.int8), patient=rows.patient.to_numpy(object), study=rows.study.to_numpy(object))
+        new = dict(codes=codes, study_type=[STUDY_TYPES.index(study_type(t)) for t in rows.study_type], label=rows.label.astype('Int8').fillna(-1).to_numpy(np.int8)) | {c:_bytes(rows[c], n, path) for c,n in _texts.items()}
         for k,v in new.items(): f[k].resize(m, axis=0); f[k][n:] = v
         f.flush()
         f.attrs['rows'] = m # last: now they count
         return m
 
-# %% ../nbs/08_retrieval.ipynb #af148c7b
+# %% ../nbs/08_retrieval.ipynb #942611ac
 class Database:
     "Codes of images and what is known of them, read from a file as needed"
     def __init__(self,
@@ -170,26 +175,29 @@ class Database:
         return self._encoder
 
     def __len__(self): return self.card['rows']
-    def _places(self, at): return np.arange(len(self))[at] if isinstance(at, slice) else np.asarray(at, np.int64).reshape(-1)
 
     def codes(self,
         at=slice(None) # rows: a slice, or whole numbers in any order
         )->np.ndarray: # (n, C) float32
         "Codes of rows"
-        with _opened(self.path) as f:
-            if isinstance(at, slice): return f['codes'][slice(*at.indices(len(self)))].astype(np.float32)
-            return np.array([f['codes'][int(i)] for i in self._places(at)], np.float32).reshape(-1, self.width)
+        with h5py.File(self.path, rdcc_nbytes=0) as f: # no cache: single rows are read a third faster without
+            codes = f['codes']
+            if isinstance(at, slice): return codes[slice(*at.indices(len(self)))].astype(np.float32)
+            return np.array([codes[i] for i in np.asarray(at, np.int64).tolist()], np.float32).reshape(-1, self.width)
 
     def rows(self,
         at=slice(None) # as in `codes`
         )->pd.DataFrame: # path, study_type, label (Int8), patient, study
         "What is known of rows"
-        with _opened(self.path) as f:
-            got = {c:f[c].asstr() if kind is _text else f[c] for c,kind in _columns.items()}
-            if isinstance(at, slice): got = {c:v[slice(*at.indices(len(self)))] for c,v in got.items()}
-            else: got = {c:np.array([v[int(i)] for i in self._places(at)]) for c,v in got.items()}
-        label = pd.array(got['label'].astype(np.int8), 'Int8')
-        return pd.DataFrame(got).assign(study_type=np.array(STUDY_TYPES)[got['study_type'].astype(int)], label=pd.Series(label).mask(label==-1))
+        with h5py.File(self.path) as f:
+            if isinstance(at, slice): got = {c:f[c][slice(*at.indices(len(self)))] for c in _columns}
+            else: got = {c:np.array([v[i] for i in np.asarray(at, np.int64).tolist()], v.dtype) for c in _columns for v in [f[c]]}
+        label,texts = pd.Series(got['label'].astype(np.int8), dtype='Int8'),{c:[t.decode() for t in got[c].tolist()] for c in _texts}
+        return pd.DataFrame(dict(path=texts['path'], study_type=[STUDY_TYPES[i] for i in got['study_type']], label=label.mask(label==-1), patient=texts['patient'], study=texts['study']))
+
+    def paths(self, at)->list: # of rows, whole numbers
+        "Relative paths of rows"
+        with h5py.File(self.path) as f: v = f['path']; return [v[int(i)].decode() for i in at]
 
     def held(self, name, make):
         "Something kept in memory while the database is in use"
@@ -293,13 +301,15 @@ def distances(
     if metric=='l2': return np.sqrt(((x-q)**2).sum(1))
     return 1 - (x*q).sum(1)/np.maximum(np.sqrt((x**2).sum(1)*(q**2).sum()), 1e-30)
 
-# %% ../nbs/08_retrieval.ipynb #33e2979d
-def _in_order(code, codes, at, k, paths, metric):
+# %% ../nbs/08_retrieval.ipynb #0394f640
+def _in_order(code, codes, at, k, path_of, metric):
     "The k nearest of a few rows: distances and places, ties by the hash of the path"
     d = distances(code, codes, metric)
-    keys = np.array([tie_key(p) for p in paths], np.uint64)
-    first = np.lexsort((keys, d))[:k]
-    return d[first],at[first]
+    first = np.argsort(d, kind='stable')[:k+1]
+    if len(np.unique(d[first]))<len(first): # paths are read for ties only
+        keys = np.array([tie_key(p) for p in path_of(at)], np.uint64)
+        first = np.lexsort((keys, d))
+    return d[first[:k]],at[first[:k]]
 
 def nearest_rows(
     code:np.ndarray, # (C,) finite
@@ -321,9 +331,9 @@ def nearest_rows(
         at,s,slack = np.concatenate([at, a+ok]),np.concatenate([s, new if keep is None else new[ok]]),max(slack, err)
         if len(s)>k: near = s<=np.partition(s, k-1)[k-1]+2*slack; at,s = at[near],s[near]
     if not len(at): raise NothingToSearch('no image is left that a search could find')
-    return _in_order(code, codes[at], at, k, path_of(at), metric)
+    return _in_order(code, codes[at], at, k, path_of, metric)
 
-# %% ../nbs/08_retrieval.ipynb #832a8808
+# %% ../nbs/08_retrieval.ipynb #51bcc35e
 def _keep(self:Database, study_type_=None, exclude_patient=None):
     "Rows that may be found, None for all"
     keep = None
@@ -335,11 +345,11 @@ def _keep(self:Database, study_type_=None, exclude_patient=None):
     return keep
 
 def _types(self:Database):
-    with _opened(self.path) as f: return f['study_type'][:len(self)].astype(np.int8)
+    with h5py.File(self.path) as f: return f['study_type'][:len(self)].astype(np.int8)
 
 Database._keep,Database._types = _keep,_types
 
-# %% ../nbs/08_retrieval.ipynb #959b0df9
+# %% ../nbs/08_retrieval.ipynb #b7424e77
 LARGE = 200_000 # codes from which on a search is approximate unless told otherwise
 
 class Blocks:
@@ -358,27 +368,29 @@ def _nearest(self:Database, code, k, study_type=None, exclude_patient=None, metr
     if index=='approximate' or index=='auto' and large: d,at = self.index(metric).search(code, k, keep)
     else:
         codes = Blocks(self) if large else self.held('codes', self.codes)
-        d,at = nearest_rows(code, codes, k, lambda at: self.rows(at).path, keep, metric, None if large else self.held('sums', lambda: square_sums(codes)))
+        d,at = nearest_rows(code, codes, k, self.paths, keep, metric, None if large else self.held('sums', lambda: square_sums(codes)))
     return self.rows(at).assign(distance=d)
 
 Database.nearest = _nearest
 
-# %% ../nbs/08_retrieval.ipynb #a06172b1
+# %% ../nbs/08_retrieval.ipynb #584a0a2c
 class Neighbours:
     "What a search found; shows itself as pictures"
     def __init__(self,
         table:pd.DataFrame, # rank, path, study_type, label, patient, distance
         picture:np.ndarray=None, # (h, w) uint8, the query
         box=None, # its region that was searched for, in file pixels
-        root:Path=None, # dataset folder of the images found
+        root:Path=None, # dataset folder of the images found, default the profile's
         label=None, # of the query, where it is known
         kind:str=''): # its study type, where it is known
-        self.table,self.picture,self.box,self.root,self.label,self.kind = table,picture,box,root,label,kind
+        self.table,self.picture,self.box,self._root,self.label,self.kind = table,picture,box,root,label,kind
 
+    @property
+    def root(self)->Path: return Path(self._root or settings().data)
     def figure(self): # matplotlib Figure
         "The query and what was found"
         return neighbour_figure([self])
-    def _shows(self): return self.root is not None and all((Path(self.root)/p).is_file() for p in self.table.path)
+    def _shows(self): return all((self.root/p).is_file() for p in self.table.path)
     def _repr_png_(self):
         if not self._shows(): return None
         from io import BytesIO
@@ -400,7 +412,7 @@ def _code(query, db, box):
     if not np.isfinite(q).all(): raise ValueError('the code holds values that are not finite')
     return q.astype(np.float32),None
 
-# %% ../nbs/08_retrieval.ipynb #7164f1f3
+# %% ../nbs/08_retrieval.ipynb #486b1adf
 METRICS = ('l2','cosine')
 
 def open_database(where):
@@ -427,16 +439,16 @@ def search(
     code,picture = _code(query, db, box)
     t = db.nearest(code, int(k), study_type, exclude_patient, metric, index).reset_index(drop=True)
     t.insert(0, 'rank', np.arange(1, len(t)+1))
-    return Neighbours(t[['rank','path','study_type','label','patient','distance']], picture, box, db.root or settings().data)
+    return Neighbours(t[['rank','path','study_type','label','patient','distance']], picture, box, db.root)
 
-# %% ../nbs/08_retrieval.ipynb #829aba19
+# %% ../nbs/08_retrieval.ipynb #c27a6e4d
 def _panel(ax, img, title, colour=None, dashed=False):
     "A picture on a square, framed"
     ax.imshow(img, cmap='gray', vmin=0, vmax=255)
     n = max(img.shape)
     ax.set(xlim=((img.shape[1]-n)/2-.5, (img.shape[1]+n)/2-.5), ylim=((img.shape[0]+n)/2-.5, (img.shape[0]-n)/2-.5), xticks=[], yticks=[], facecolor='k')
     ax.set_title(title, fontsize=7, pad=3, linespacing=1.05)
-    for side in ax.spines.values(): side.set(color=colour or '.6', lw=2.5 if colour else .8, ls=(0, (3, 1.5)) if dashed else '-')
+    for side in ax.spines.values(): side.set(color=colour or '.6', lw=2.5 if colour else .8, ls=(0, (3, 2)) if dashed else '-', capstyle='butt')
 
 def neighbour_figure(
     found:list, # Neighbours, a row of the figure each
@@ -453,12 +465,12 @@ def neighbour_figure(
             if f.box is not None: x0,y0,x1,y1 = f.box; row[0].add_patch(plt.Rectangle((x0, y0), x1-x0, y1-y0, fill=False, ec='#56B4E9', lw=1.5))
         for ax,r in zip(row[1:], f.table.itertuples()):
             same = None if f.label is None or pd.isna(f.label) or pd.isna(r.label) else r.label==f.label
-            ax.set_axis_on(); _panel(ax, _load_picture(Path(f.root)/r.path), f'{r.study_type} {r.distance:.2f}\n{_word(r.label)}', None if same is None else '#0072B2' if same else '#D55E00', same is False)
+            ax.set_axis_on(); _panel(ax, _load_picture(f.root/r.path), f'{r.study_type} {r.distance:.2f}\n{_word(r.label)}', None if same is None else '#0072B2' if same else '#D55E00', same is False)
     if title: fig.suptitle(title, fontsize=9)
     plt.close(fig)
     return fig
 
-# %% ../nbs/08_retrieval.ipynb #2f3d5cd0
+# %% ../nbs/08_retrieval.ipynb #805d3e1e
 def pipeline_figure(
     query:np.ndarray, # (h, w) uint8
     db:Database, # with its encoder
@@ -486,7 +498,7 @@ def pipeline_figure(
     ax.text(.505, .08, 'code, path, study type,\nlabel, patient of each', fontsize=7.5, ha='center', va='top')
     stage(.645, .4, .13, .2, '2-norm of the\ndifference', 'C1'); arrow((.608, .72), (.66, .605)); arrow((.608, .25), (.66, .395)); arrow((.778, .5), (.815, .5))
     for i,t in enumerate(found.table.itertuples()):
-        a = fig.add_axes((.825, .79-.185*i, .08, .165)); a.imshow(_load_picture(Path(found.root)/t.path), cmap='gray', vmin=0, vmax=255); a.set(xticks=[], yticks=[])
+        a = fig.add_axes((.825, .79-.185*i, .08, .165)); a.imshow(_load_picture(found.root/t.path), cmap='gray', vmin=0, vmax=255); a.set(xticks=[], yticks=[])
         ax.text(.912, .87-.185*i, f'{t.rank}. {t.study_type}\n{_word(t.label)}\n{t.distance:.2f}', fontsize=7.5, va='center')
     ax.text(.825, .97, f'the {len(found.table)} nearest', fontsize=8, va='center')
     plt.close(fig)
@@ -733,7 +745,16 @@ def compare_codes(
     t = pd.DataFrame(out).assign(n=len(q))
     return t.assign(**{k+'_p_holm':holm(t[k+'_p']) for k in right})
 
-# %% ../nbs/08_retrieval.ipynb #b9fb84aa
+# %% ../nbs/08_retrieval.ipynb #93c61d0e
+@contextmanager
+def _one_thread():
+    "faiss with one thread: a single query through a few lists is done before a second thread wakes"
+    import faiss
+    n = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try: yield
+    finally: faiss.omp_set_num_threads(n)
+
 class Approximate:
     "An index of short codes: candidates from it, exact distances from the full codes"
     def __init__(self,
@@ -777,14 +798,14 @@ class Approximate:
         else:
             sel = {} if keep is None else dict(sel=faiss.IDSelectorBitmap(np.packbits(keep, bitorder='little')))
             params = faiss.SearchParametersPreTransform(index_params=faiss.SearchParametersIVF(nprobe=probes, **sel))
-            at = self.index.search(self._ready(code[None]), max(candidates, 4*k), params=params)[1][0]
+            with _one_thread(): at = self.index.search(self._ready(code[None]), max(candidates, 4*k), params=params)[1][0]
             at = at[at>=0]
         if not len(at): raise NothingToSearch('no image is left that a search could find')
-        return _in_order(code, self.codes[at], at, k, self.path_of(at), self.metric)
+        return _in_order(code, self.codes[at], at, k, self.path_of, self.metric)
 
 def _index(self:Database, metric='l2', **kwargs)->Approximate: # built when first asked for
     "The approximate index of a database"
-    return self.held(('index', metric, *sorted(kwargs.items())), lambda: Approximate(Blocks(self), lambda at: self.rows(at).path, metric, **kwargs))
+    return self.held(('index', metric, *sorted(kwargs.items())), lambda: Approximate(Blocks(self), self.paths, metric, **kwargs))
 Database.index = _index
 
 # %% ../nbs/08_retrieval.ipynb #e60775f4
@@ -825,7 +846,7 @@ def made_database(
             start += len(a)
     return Database(path)
 
-# %% ../nbs/08_retrieval.ipynb #c2ef233a
+# %% ../nbs/08_retrieval.ipynb #1e9ee067
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 def seconds(
@@ -862,7 +883,7 @@ def measure_search(
     "Exact and approximate search in one database: time, recall at k, memory, time to build"
     import time
     about,out = dict(codes=len(db), width=db.width),[]
-    path_of = lambda at: db.rows(at).path
+    path_of = db.paths
     if in_memory:
         x = db.codes(); sums = square_sums(x)
         exact = lambda q: nearest_rows(q, x, k, path_of, sums=sums)
@@ -935,7 +956,7 @@ class MilvusDatabase:
         if e.key!=self.card['weights']: raise DatabaseError(f"{self.where}: its codes are of network {self.card['weights']} ({self.card['recipe']}), not of {e.key} ({e.recipe.name})")
         return e
 
-# %% ../nbs/08_retrieval.ipynb #da6364ec
+# %% ../nbs/08_retrieval.ipynb #3a7588e3
 def _create(self:MilvusDatabase, width):
     "The collection and its index"
     T = _pymilvus().DataType
@@ -977,7 +998,7 @@ def _milvus_nearest(self:MilvusDatabase, code, k, study_type=None, exclude_patie
         d = np.sort(distances(code, np.array(t.code.tolist()), metric))
         if len(t)<min(want, 16384) or want>=16384 or d[-1]>d[min(k, len(d))-1]*(1+1e-5)+1e-12: break
         want *= 4 # so many equal distances that the k-th may not be the right one
-    near,at = _in_order(code, np.array(t.code.tolist()), np.arange(len(t)), k, t.path, metric)
+    near,at = _in_order(code, np.array(t.code.tolist()), np.arange(len(t)), k, lambda i: t.path[i], metric)
     t = t.drop(columns='code').iloc[at]
     return t.assign(label=t.label.astype('Int8').mask(t.label==-1), distance=near)
 MilvusDatabase.nearest = _milvus_nearest
