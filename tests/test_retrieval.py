@@ -108,7 +108,7 @@ def test_addition_killed(db, where):
 def test_reads_what_is_asked_for(db):
     codes,rows = made()
     assert (db.codes([7,3,3])==codes[[7,3,3]]).all() and db.codes([]).shape==(0, 8) and db.codes(slice(58, 99)).shape==(2, 8)
-    assert db.rows([7,3]).astype(dict(label=int)).equals(rows.loc[[7,3]].reset_index(drop=True))
+    assert db.rows([7,3]).to_numpy().tolist()==rows.loc[[7,3], ['path','study_type','label','patient','study']].to_numpy().tolist()
     R.add_rows(db.path, *made(1))
     assert len(db.codes())==60 # one that was opened before an addition stays as it was
 
@@ -197,6 +197,19 @@ def test_approximate(tmp_path):
     assert 24*3000 < db.index().bytes < 60*3000
 
 
+def test_index_is_kept_until_the_database_changes(tmp_path, monkeypatch):
+    codes,rows = made(400, twins=False)
+    file = database(tmp_path/'x.hdf5', codes, rows).path
+    built = []
+    real = R.Approximate._build
+    monkeypatch.setattr(R.Approximate, '_build', lambda self, *a: (built.append(1), real(self, *a)))
+    for _ in range(2): a = R.search(codes[0], R.Database(file), index='approximate').table
+    assert len(built)==1 and a.path[0]==rows.path[0]
+    R.add_rows(file, codes[:1], rows[:1].assign(path='new', study='new'))
+    b = R.search(codes[0], R.Database(file), index='approximate').table
+    assert len(built)==2 and set(b.path[:2])=={'new', rows.path[0]} and len(list(tmp_path.glob('*.faiss')))==1
+
+
 def test_made_codes():
     codes,rows = made(70)
     a = [np.concatenate([x for x,_ in R.made_codes(codes, rows.study_type, 100, seed, 16)]) for seed in (0, 0, 1)]
@@ -228,6 +241,15 @@ def test_milvus_finds_the_same(milvus, metric):
             a,b = (R.search(codes[i], d, metric=metric, **kw).table for d in (db, there[metric]))
             assert a.path.tolist()==b.path.tolist() and a.label.tolist()==b.label.tolist()
             np.testing.assert_allclose(a.distance, b.distance, atol=1e-5)
+
+
+def test_milvus_filled_twice(milvus):
+    db,there = milvus
+    assert len(there['l2'].fill(db))==len(db)==60 and there['l2'].card==dict(recipe='none', weights='abc')
+    with pytest.raises(R.DatabaseError, match='are of network abc'):
+        db.card['weights'] = 'xyz'
+        try: there['l2'].fill(db)
+        finally: db.card['weights'] = 'abc'
 
 
 def test_milvus_errors(milvus, monkeypatch):
