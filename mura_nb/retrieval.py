@@ -151,7 +151,7 @@ def add_rows(
         f.attrs['rows'] = m # last: now they count
         return m
 
-# %% ../nbs/08_retrieval.ipynb #942611ac
+# %% ../nbs/08_retrieval.ipynb #5254dd12
 class Database:
     "Codes of images and what is known of them, read from a file as needed"
     def __init__(self,
@@ -177,12 +177,16 @@ class Database:
     def __len__(self): return self.card['rows']
 
     def codes(self,
-        at=slice(None) # rows: a slice, or whole numbers in any order
+        at=slice(None) # rows: a slice from a to b, or whole numbers in any order
         )->np.ndarray: # (n, C) float32
         "Codes of rows"
         with h5py.File(self.path, rdcc_nbytes=0) as f: # no cache: single rows are read a third faster without
             codes = f['codes']
-            if isinstance(at, slice): return codes[slice(*at.indices(len(self)))].astype(np.float32)
+            if isinstance(at, slice): # by pieces: half precision and single are never both in memory
+                first,last,_ = at.indices(len(self))
+                out = np.empty((max(last-first, 0), self.width), np.float32)
+                for a in range(0, len(out), 8192): out[a:a+8192] = codes[first+a:min(first+a+8192, last)]
+                return out
             return np.array([codes[i] for i in np.asarray(at, np.int64).tolist()], np.float32).reshape(-1, self.width)
 
     def rows(self,
@@ -333,23 +337,23 @@ def nearest_rows(
     if not len(at): raise NothingToSearch('no image is left that a search could find')
     return _in_order(code, codes[at], at, k, path_of, metric)
 
-# %% ../nbs/08_retrieval.ipynb #51bcc35e
-def _keep(self:Database, study_type_=None, exclude_patient=None):
-    "Rows that may be found, None for all"
+# %% ../nbs/08_retrieval.ipynb #f7637d1f
+def _column(self:Database, name):
+    "A column as the file has it, kept in memory"
+    def _read():
+        with h5py.File(self.path) as f: return f[name][:len(self)]
+    return self.held(name, _read)
+
+def _keep(self:Database, kind=None, patient=None):
+    "Rows of a study type and not of a patient, None for all"
     keep = None
-    if study_type_ is not None: keep = self.held('types', self._types)==STUDY_TYPES.index(study_type(study_type_))
-    if exclude_patient is not None:
-        who,names = self.held('patients', lambda: pd.factorize(self.rows().patient))
-        other = who!=(np.flatnonzero(names==str(exclude_patient)).tolist() or [-1])[0]
+    if kind is not None: keep = _column(self, 'study_type')==STUDY_TYPES.index(study_type(kind))
+    if patient is not None:
+        other = _column(self, 'patient')!=str(patient).encode()
         keep = other if keep is None else keep & other
     return keep
 
-def _types(self:Database):
-    with h5py.File(self.path) as f: return f['study_type'][:len(self)].astype(np.int8)
-
-Database._keep,Database._types = _keep,_types
-
-# %% ../nbs/08_retrieval.ipynb #b7424e77
+# %% ../nbs/08_retrieval.ipynb #e7586e99
 LARGE = 200_000 # codes from which on a search is approximate unless told otherwise
 
 class Blocks:
@@ -362,7 +366,7 @@ def _asked(kind, patient): return ', '.join(w for w in (kind and f'study type {s
 
 def _nearest(self:Database, code, k, study_type=None, exclude_patient=None, metric='l2', index='auto'):
     "Rows with a column distance, nearest first"
-    keep = self._keep(study_type, exclude_patient)
+    keep = _keep(self, study_type, exclude_patient)
     if keep is not None and not keep.any(): raise NothingToSearch(f'{self.path}: no image is left with ' + _asked(study_type, exclude_patient))
     large = len(self)>=LARGE
     if index=='approximate' or index=='auto' and large: d,at = self.index(metric).search(code, k, keep)
@@ -412,17 +416,17 @@ def _code(query, db, box):
     if not np.isfinite(q).all(): raise ValueError('the code holds values that are not finite')
     return q.astype(np.float32),None
 
-# %% ../nbs/08_retrieval.ipynb #486b1adf
+# %% ../nbs/08_retrieval.ipynb #75df795e
 METRICS = ('l2','cosine')
 
 def open_database(where):
-    "`where` itself if it is a database; a path ending in .db or a URI is Milvus, another path an HDF5 file"
-    if not isinstance(where, (str, Path)): return where
+    "`where` itself if it is a database; a path ending in .db or a URI is Milvus, another path an HDF5 file, None the profile's"
+    if not (where is None or isinstance(where, (str, Path))): return where
     return MilvusDatabase(where) if '://' in str(where) or str(where).endswith('.db') else Database(where)
 
 def search(
     query, # image file, (h, w) uint8 picture, or code (C,)
-    db, # Database, MilvusDatabase, or where one is
+    db=None, # Database, MilvusDatabase, or where one is; default `database.hdf5` of the profile's results
     k:int=5, # how many, 1 or more; fewer are found where there are fewer
     study_type:str=None, # only this type, with or without XR_; default the whole database
     exclude_patient:str=None, # leave out this patient, as 'patient00001'
@@ -470,7 +474,7 @@ def neighbour_figure(
     plt.close(fig)
     return fig
 
-# %% ../nbs/08_retrieval.ipynb #805d3e1e
+# %% ../nbs/08_retrieval.ipynb #c5379e0e
 def pipeline_figure(
     query:np.ndarray, # (h, w) uint8
     db:Database, # with its encoder
@@ -500,7 +504,8 @@ def pipeline_figure(
     for i,t in enumerate(found.table.itertuples()):
         a = fig.add_axes((.825, .79-.185*i, .08, .165)); a.imshow(_load_picture(found.root/t.path), cmap='gray', vmin=0, vmax=255); a.set(xticks=[], yticks=[])
         ax.text(.912, .87-.185*i, f'{t.rank}. {t.study_type}\n{_word(t.label)}\n{t.distance:.2f}', fontsize=7.5, va='center')
-    ax.text(.825, .97, f'the {len(found.table)} nearest', fontsize=8, va='center')
+    ax.text(.825, .965, f'the {len(found.table)} nearest', fontsize=8, va='center')
+    fig.suptitle('From an image to the images most like it', fontsize=10, y=.99)
     plt.close(fig)
     return fig
 
@@ -745,7 +750,7 @@ def compare_codes(
     t = pd.DataFrame(out).assign(n=len(q))
     return t.assign(**{k+'_p_holm':holm(t[k+'_p']) for k in right})
 
-# %% ../nbs/08_retrieval.ipynb #93c61d0e
+# %% ../nbs/08_retrieval.ipynb #6376b8bd
 @contextmanager
 def _one_thread():
     "faiss with one thread: a single query through a few lists is done before a second thread wakes"
@@ -764,10 +769,18 @@ class Approximate:
         dims:int=128, # principal components kept, a byte each
         lists:int=None, # default the power of two next to the square root of n, and no more than one for 40 codes
         seed:int=0, # of the sample that the index is trained on
-        block:int=1<<14): # rows read at a time
+        file:Path=None): # where the index is kept: read if it is there, else written
         import faiss
-        n = len(codes)
         self.codes,self.path_of,self.metric = codes,path_of,metric
+        if file and Path(file).is_file(): self.index = faiss.read_index(str(file)); return
+        self._build(dims, lists, seed)
+        if file:
+            with write_atomic(file) as tmp: faiss.write_index(self.index, str(tmp))
+
+    def _build(self, dims, lists, seed, block=1<<14):
+        "Train on a sample, then add all rows, a block at a time"
+        import faiss
+        codes,n = self.codes,len(self.codes)
         lists = lists or max(1, min(2**round(np.log2(np.sqrt(n))), n//40))
         sample = np.sort(np.random.default_rng(seed).choice(n, min(n, 64*max(lists, 256)), replace=False))
         width = codes[:1].shape[1]
@@ -803,9 +816,15 @@ class Approximate:
         if not len(at): raise NothingToSearch('no image is left that a search could find')
         return _in_order(code, self.codes[at], at, k, self.path_of, self.metric)
 
-def _index(self:Database, metric='l2', **kwargs)->Approximate: # built when first asked for
+def _index(self:Database, metric='l2')->Approximate: # built when first asked for, then kept beside the database
     "The approximate index of a database"
-    return self.held(('index', metric, *sorted(kwargs.items())), lambda: Approximate(Blocks(self), self.paths, metric, **kwargs))
+    at = self.path.stat()
+    file = self.path.with_suffix(f'.{metric}-{fingerprint(at.st_mtime_ns, at.st_size, len(self))}.faiss')
+    def _made():
+        for old in self.path.parent.glob(f'{self.path.stem}.{metric}-*.faiss'):
+            if old!=file: old.unlink() # of another state of the database
+        return Approximate(Blocks(self), self.paths, metric, file=file)
+    return self.held(('index', metric), _made)
 Database.index = _index
 
 # %% ../nbs/08_retrieval.ipynb #e60775f4
@@ -899,22 +918,25 @@ def measure_search(
         out.append(dict(method='approximate', probes=p, ms=1e3*seconds(f, queries), recall=recall([f(q)[1] for q in queries], truth), megabytes=size, build=build))
     return pd.DataFrame(out).reindex(columns=['method','probes','ms','recall','megabytes','build']).assign(**about)
 
-# %% ../nbs/08_retrieval.ipynb #4f32d411
+# %% ../nbs/08_retrieval.ipynb #5f75a824
 def recall_figure(
     t:pd.DataFrame # from `measure_search`
     ): # matplotlib Figure
-    "Recall against time of the approximate search"
+    "Recall and time of the approximate search by the number of lists looked through"
     import matplotlib.pyplot as plt
     d,exact = t[t.method=='approximate'],t[t.method=='exact, codes in memory'].ms.iloc[0]
-    fig,ax = plt.subplots(figsize=(6.2, 3.6), dpi=90, layout='constrained')
-    ax.plot(d.ms, d.recall, 'o-', label='approximate, by lists looked through')
-    for r in d.itertuples(): ax.annotate(f'{r.probes:.0f}', (r.ms, r.recall), (0, 6), textcoords='offset points', ha='center', fontsize=8)
-    ax.axvline(exact, color='C1', ls='--', label=f'exact, {exact:.0f} ms'); ax.axvline(exact/10, color='C1', ls=':', label='ten times as fast'); ax.axhline(.95, color='.6', lw=.8)
-    ax.set(xscale='log', xlabel='milliseconds a query', ylabel='recall at 5', ylim=(None, 1.03), title=f'{t.codes.iloc[0]:,} codes of {t.width.iloc[0]:,} numbers'); ax.legend(frameon=False, fontsize='small')
+    fig,(left,right) = plt.subplots(1, 2, figsize=(8, 3.3), dpi=90, layout='constrained')
+    left.plot(d.probes, d.recall, 'o-'); left.axhline(.95, color='.5', lw=1, ls=':')
+    left.set(ylim=(None, 1.03), ylabel='recall at 5'); left.text(d.probes.max(), .945, 'wanted: .95', ha='right', va='top', fontsize=8)
+    right.plot(d.probes, d.ms, 'o-')
+    for y,ls,words in ((exact, '--', f'exact: {exact:.0f} ms'), (exact/10, ':', 'a tenth of it')): right.axhline(y, color='C1', ls=ls); right.text(d.probes.min(), y*1.06, words, fontsize=8)
+    right.set(yscale='log', ylabel='milliseconds a query', ylim=(None, exact*1.8))
+    for ax in (left, right): ax.set_xscale('log', base=2); ax.set_xticks(d.probes, [f'{p:.0f}' for p in d.probes]); ax.set_xlabel('lists looked through')
+    fig.suptitle(f'The index at {t.codes.iloc[0]:,} codes of {t.width.iloc[0]:,} numbers', fontsize=10)
     plt.close(fig)
     return fig
 
-# %% ../nbs/08_retrieval.ipynb #d4911628
+# %% ../nbs/08_retrieval.ipynb #2b8ec1a1
 def _pymilvus():
     "The client's package, or how to get it"
     if importlib.util.find_spec('pymilvus') is None: raise ImportError('searching on Milvus needs the package pymilvus: pip install "mura_nb[milvus]"')
@@ -937,13 +959,13 @@ class MilvusDatabase:
             self.client.load_collection(name)
             self.metric = {'L2':'l2', 'COSINE':'cosine'}[self.client.describe_index(name, 'code')['metric_type']]
 
-    def __len__(self): return int(self.client.get_collection_stats(self.name)['row_count']) if self.client.has_collection(self.name) else 0
+    def __len__(self): return self.client.query(self.name, filter='', output_fields=['count(*)'])[0]['count(*)'] if self.client.has_collection(self.name) else 0
     def close(self): self.client.close()
 
     @property
     def card(self)->dict: # recipe, weights
         "What made the codes"
-        r = self.client.query(self.name, filter='id >= 0', output_fields=['recipe','weights'], limit=1) if len(self) else []
+        r = self.client.query(self.name, filter='label >= -1', output_fields=['recipe','weights'], limit=1) if len(self) else []
         return {k:r[0][k] for k in ('recipe','weights')} if r else {}
 
     @property
@@ -956,7 +978,7 @@ class MilvusDatabase:
         if e.key!=self.card['weights']: raise DatabaseError(f"{self.where}: its codes are of network {self.card['weights']} ({self.card['recipe']}), not of {e.key} ({e.recipe.name})")
         return e
 
-# %% ../nbs/08_retrieval.ipynb #3a7588e3
+# %% ../nbs/08_retrieval.ipynb #f67c9729
 def _create(self:MilvusDatabase, width):
     "The collection and its index"
     T = _pymilvus().DataType
@@ -973,26 +995,30 @@ def _fill(self:MilvusDatabase,
     db:Database, # whose rows are added
     block:int=500 # rows a request
     ): # self
-    "Add the rows of a database file"
+    "Add the rows of a database file; a row that is there already is replaced"
     if not self.client.has_collection(self.name): _create(self, db.width)
-    n,made = len(self),{k:db.card[k] for k in ('recipe','weights')}
-    if n and self.card!=made: raise DatabaseError(f"{self.where}: its codes are of network {self.card['weights']}, those of {db.path} of {made['weights']}")
+    made = {k:db.card[k] for k in ('recipe','weights')}
+    if self.card not in ({}, made): raise DatabaseError(f"{self.where}: its codes are of network {self.card['weights']}, those of {db.path} of {made['weights']}")
     for a in progress(range(0, len(db), block), desc='to Milvus'):
         rows,codes = db.rows(slice(a, a+block)),db.codes(slice(a, a+block))
-        rows = rows.assign(label=rows.label.fillna(-1).astype(int), id=range(n+a, n+a+len(rows)), **made)
-        self.client.insert(self.name, [dict(r, code=c) for r,c in zip(rows.to_dict('records'), codes)])
+        rows = rows.assign(label=rows.label.fillna(-1).astype(int), id=[tie_key(p)-2**63 for p in rows.path], **made)
+        self.client.upsert(self.name, [dict(r, code=c) for r,c in zip(rows.to_dict('records'), codes)])
     self.client.flush(self.name); self.client.load_collection(self.name)
     return self
 MilvusDatabase.fill = _fill
+
+def _filter(kind, patient):
+    "The expression that the engine filters by"
+    parts = [f'study_type == {json.dumps(study_type(kind))}'] if kind is not None else []
+    return ' and '.join(parts + ([f'patient != {json.dumps(str(patient))}'] if patient is not None else []))
 
 def _milvus_nearest(self:MilvusDatabase, code, k, study_type=None, exclude_patient=None, metric='l2', index='auto'):
     "Rows with a column distance: the engine's, in the order of exact distances and the hash of the path"
     if metric!=self.metric: raise ValueError(f'{self.where}: the collection {self.name} is indexed for {self.metric}; fill another one with metric={metric!r}')
     if index!='auto': raise ValueError(f'index {index!r}: on Milvus the collection has its index already ({self.kind})')
-    parts = ([f'study_type == {json.dumps(globals()["study_type"](study_type))}'] if study_type else []) + ([f'patient != {json.dumps(str(exclude_patient))}'] if exclude_patient else [])
     want,cols = k+16,['path','study_type','label','patient','study','code']
     while True:
-        hits = self.client.search(self.name, data=[np.asarray(code, np.float32).tolist()], filter=' and '.join(parts), limit=min(want, 16384), output_fields=cols, search_params=dict(metric_type=dict(l2='L2', cosine='COSINE')[metric]))[0]
+        hits = self.client.search(self.name, data=[np.asarray(code, np.float32).tolist()], filter=_filter(study_type, exclude_patient), limit=min(want, 16384), output_fields=cols, search_params=dict(metric_type=dict(l2='L2', cosine='COSINE')[metric]))[0]
         if not len(hits): raise NothingToSearch(f'{self.where}: no image is left with {_asked(study_type, exclude_patient)}')
         t = pd.DataFrame([{c:h['entity'][c] for c in cols} for h in hits])
         d = np.sort(distances(code, np.array(t.code.tolist()), metric))
