@@ -445,14 +445,16 @@ def search(
     t.insert(0, 'rank', np.arange(1, len(t)+1))
     return Neighbours(t[['rank','path','study_type','label','patient','distance']], picture, box, db.root)
 
-# %% ../nbs/08_retrieval.ipynb #c27a6e4d
+# %% ../nbs/08_retrieval.ipynb #2c8f29f1
 def _panel(ax, img, title, colour=None, dashed=False):
     "A picture on a square, framed"
     ax.imshow(img, cmap='gray', vmin=0, vmax=255)
     n = max(img.shape)
     ax.set(xlim=((img.shape[1]-n)/2-.5, (img.shape[1]+n)/2-.5), ylim=((img.shape[0]+n)/2-.5, (img.shape[0]-n)/2-.5), xticks=[], yticks=[], facecolor='k')
     ax.set_title(title, fontsize=7, pad=3, linespacing=1.05)
-    for side in ax.spines.values(): side.set(color=colour or '.6', lw=2.5 if colour else .8, ls=(0, (3, 2)) if dashed else '-', capstyle='butt')
+    import matplotlib.pyplot as plt
+    ax.spines[:].set_visible(False)
+    ax.add_patch(plt.Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, clip_on=False, ec=colour or '.6', lw=2.5 if colour else .8, ls=(0, (3, 1.5)) if dashed else '-'))
 
 def neighbour_figure(
     found:list, # Neighbours, a row of the figure each
@@ -474,7 +476,7 @@ def neighbour_figure(
     plt.close(fig)
     return fig
 
-# %% ../nbs/08_retrieval.ipynb #c5379e0e
+# %% ../nbs/08_retrieval.ipynb #ac3dd303
 def pipeline_figure(
     query:np.ndarray, # (h, w) uint8
     db:Database, # with its encoder
@@ -504,7 +506,7 @@ def pipeline_figure(
     for i,t in enumerate(found.table.itertuples()):
         a = fig.add_axes((.825, .79-.185*i, .08, .165)); a.imshow(_load_picture(found.root/t.path), cmap='gray', vmin=0, vmax=255); a.set(xticks=[], yticks=[])
         ax.text(.912, .87-.185*i, f'{t.rank}. {t.study_type}\n{_word(t.label)}\n{t.distance:.2f}', fontsize=7.5, va='center')
-    ax.text(.825, .965, f'the {len(found.table)} nearest', fontsize=8, va='center')
+    ax.text(.825, .975, f'the {len(found.table)} nearest', fontsize=8, va='center')
     fig.suptitle('From an image to the images most like it', fontsize=10, y=.99)
     plt.close(fig)
     return fig
