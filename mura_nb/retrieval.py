@@ -445,7 +445,7 @@ def search(
     t.insert(0, 'rank', np.arange(1, len(t)+1))
     return Neighbours(t[['rank','path','study_type','label','patient','distance']], picture, box, db.root)
 
-# %% ../nbs/08_retrieval.ipynb #2c8f29f1
+# %% ../nbs/08_retrieval.ipynb #eb24b0c9
 def _panel(ax, img, title, colour=None, dashed=False):
     "A picture on a square, framed"
     ax.imshow(img, cmap='gray', vmin=0, vmax=255)
@@ -471,7 +471,7 @@ def neighbour_figure(
             if f.box is not None: x0,y0,x1,y1 = f.box; row[0].add_patch(plt.Rectangle((x0, y0), x1-x0, y1-y0, fill=False, ec='#56B4E9', lw=1.5))
         for ax,r in zip(row[1:], f.table.itertuples()):
             same = None if f.label is None or pd.isna(f.label) or pd.isna(r.label) else r.label==f.label
-            ax.set_axis_on(); _panel(ax, _load_picture(f.root/r.path), f'{r.study_type} {r.distance:.2f}\n{_word(r.label)}', None if same is None else '#0072B2' if same else '#D55E00', same is False)
+            ax.set_axis_on(); _panel(ax, _load_picture(f.root/r.path), f'{r.study_type} {r.distance:.2f}\n{_word(r.label)}', None if same is None else '#0072B2' if same else '#D55E00', same is not None and not same)
     if title: fig.suptitle(title, fontsize=9)
     plt.close(fig)
     return fig
