@@ -176,7 +176,7 @@ def test_what_is_not_allowed(db, kw, error):
 
 
 def test_queries_that_are_none(db, tmp_path):
-    with pytest.raises(FileNotFoundError, match='no such image'): R.search(tmp_path/'none.png', db)
+    with pytest.raises(FileNotFoundError, match='no such picture'): R.search(tmp_path/'none.png', db)
     with pytest.raises(TypeError, match='must be an image file'): R.search(np.zeros((4, 4, 3)), db)
     with pytest.raises(ValueError, match='not finite'): R.search(np.full(8, np.nan), db)
     with pytest.raises(ValueError, match='a code of 5'): R.search(np.zeros(5), db)
@@ -335,4 +335,4 @@ def test_image_queries(images, tmp_path):
     assert R.search(store[df.path[4]], db, box=(5, 5, 40, 30)).box==(5, 5, 40, 30)
     with pytest.raises(ValueError, match='four numbers'): R.search(store[df.path[4]], db, box=(5, 5, 4, 30))
     (tmp_path/'bad.png').write_bytes(b'no picture')
-    with pytest.raises(ValueError, match='not an image'): R.search(tmp_path/'bad.png', db)
+    with pytest.raises(ValueError, match='cannot be read'): R.search(tmp_path/'bad.png', db)
