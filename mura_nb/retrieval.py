@@ -7,12 +7,11 @@ __all__ = ['FORMAT', 'LARGE', 'METRICS', 'PLACES', 'PROBES', 'region', 'Encoder'
            'create_database', 'add_rows', 'Database', 'encode', 'encode_more', 'NothingToSearch', 'tie_key',
            'square_sums', 'distances', 'nearest_rows', 'Blocks', 'Neighbours', 'open_database', 'search',
            'neighbour_figure', 'pipeline_figure', 'random_queries', 'neighbours', 'average_precision',
-           'chance_precision', 'mean_by_patient', 'shown_kinds', 'right_ones', 'measure_retrieval', 'vote',
-           'Projection', 'fit_whitening', 'fit_head', 'branch_codes', 'code_variants', 'compare_codes', 'Approximate',
-           'made_codes', 'made_database', 'seconds', 'recall', 'reading_time', 'measure_search', 'recall_figure',
-           'MilvusDatabase']
+           'chance_precision', 'shown_kinds', 'right_ones', 'measure_retrieval', 'vote', 'Projection', 'fit_whitening',
+           'fit_head', 'branch_codes', 'code_variants', 'compare_codes', 'Approximate', 'made_codes', 'made_database',
+           'seconds', 'recall', 'reading_time', 'measure_search', 'recall_figure', 'MilvusDatabase']
 
-# %% ../nbs/08_retrieval.ipynb #8fb03013
+# %% ../nbs/08_retrieval.ipynb #f434f1dc
 import hashlib, importlib.util, json, os
 from contextlib import contextmanager
 from datetime import date
@@ -20,18 +19,10 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd
 from . import __version__
 from .core import *
-from .data import eval_dl, eval_geometry, to_grey, warp
-from .evaluation import interval, resamples
+from .data import eval_dl, eval_geometry, read_picture, warp
+from .evaluation import interval, mean_by_patient
 
-# %% ../nbs/08_retrieval.ipynb #cf7d6832
-def _load_picture(file):
-    "A picture file as (h, w) uint8"
-    from PIL import Image
-    if not Path(file).is_file(): raise FileNotFoundError(f'{file}: no such image')
-    try:
-        with Image.open(file) as p: return to_grey(p)
-    except OSError as e: raise ValueError(f'{file}: not an image that can be read: {e}') from None
-
+# %% ../nbs/08_retrieval.ipynb #cb2d9563
 def region(
     img:np.ndarray, # (h, w) uint8, the file
     box, # (x0, y0, x1, y1) in pixels of the file
@@ -46,7 +37,7 @@ def region(
     if not (share[2:]>share[:2]).all(): raise ValueError(f'box {box}: lies outside of what the network sees of an image of {img.shape[1]} x {img.shape[0]} px')
     return cut(img, at_least(torch.as_tensor(share, dtype=torch.float32)[None])[0].numpy(), recipe)
 
-# %% ../nbs/08_retrieval.ipynb #550ac52b
+# %% ../nbs/08_retrieval.ipynb #d6a23342
 class Encoder:
     "A trained network that turns pictures into codes"
     def __init__(self,
@@ -64,11 +55,10 @@ class Encoder:
         boxes=None # a box of each, in its pixels; default the whole picture
         )->np.ndarray: # (n, C) float32
         "Codes of pictures, or of a region of each"
-        import torch
-        r,mean,std = self.recipe,*(np.array(v, np.float32)[:,None,None] for v in ((.485,.456,.406), (.229,.224,.225)))
+        from mura_nb.baselines import net_input
+        r = self.recipe
         if boxes is not None: pictures = [region(p, b, r) for p,b in zip(pictures, boxes)]
-        seen = np.stack([warp(p, eval_geometry(p.shape, r), (r.crop, r.crop)) for p in pictures])
-        return self._codes(torch.from_numpy((seen[:,None].astype(np.float32)/255 - mean)/std))
+        return self._codes(net_input([warp(p, eval_geometry(p.shape, r), (r.crop, r.crop)) for p in pictures]))
 
     def batches(self, df, store, batch_size=32, workers=0):
         "Codes of index rows, a batch at a time"
@@ -377,7 +367,7 @@ def _nearest(self:Database, code, k, study_type=None, exclude_patient=None, metr
 
 Database.nearest = _nearest
 
-# %% ../nbs/08_retrieval.ipynb #584a0a2c
+# %% ../nbs/08_retrieval.ipynb #020970a8
 class Neighbours:
     "What a search found; shows itself as pictures"
     def __init__(self,
@@ -407,7 +397,7 @@ def _word(label): return '' if label is None or pd.isna(label) else 'abnormal' i
 
 def _code(query, db, box):
     "Code of a query, and its picture if it is one"
-    if isinstance(query, (str, Path)): query = _load_picture(query)
+    if isinstance(query, (str, Path)): query = read_picture(query)
     q = np.asarray(query)
     if q.ndim==2 and q.dtype==np.uint8: return db.encoder([q], None if box is None else [box])[0],q
     if q.ndim!=1 or q.dtype.kind not in 'fiu': raise TypeError(f'query of shape {q.shape} and type {q.dtype}: must be an image file, a picture (h, w) of uint8, or a code')
@@ -445,7 +435,7 @@ def search(
     t.insert(0, 'rank', np.arange(1, len(t)+1))
     return Neighbours(t[['rank','path','study_type','label','patient','distance']], picture, box, db.root)
 
-# %% ../nbs/08_retrieval.ipynb #eb24b0c9
+# %% ../nbs/08_retrieval.ipynb #863c8d49
 def _panel(ax, img, title, colour=None, dashed=False):
     "A picture on a square, framed"
     ax.imshow(img, cmap='gray', vmin=0, vmax=255)
@@ -471,12 +461,12 @@ def neighbour_figure(
             if f.box is not None: x0,y0,x1,y1 = f.box; row[0].add_patch(plt.Rectangle((x0, y0), x1-x0, y1-y0, fill=False, ec='#56B4E9', lw=1.5))
         for ax,r in zip(row[1:], f.table.itertuples()):
             same = None if f.label is None or pd.isna(f.label) or pd.isna(r.label) else r.label==f.label
-            ax.set_axis_on(); _panel(ax, _load_picture(f.root/r.path), f'{r.study_type} {r.distance:.2f}\n{_word(r.label)}', None if same is None else '#0072B2' if same else '#D55E00', same is not None and not same)
+            ax.set_axis_on(); _panel(ax, read_picture(f.root/r.path), f'{r.study_type} {r.distance:.2f}\n{_word(r.label)}', None if same is None else '#0072B2' if same else '#D55E00', same is not None and not same)
     if title: fig.suptitle(title, fontsize=9)
     plt.close(fig)
     return fig
 
-# %% ../nbs/08_retrieval.ipynb #ac3dd303
+# %% ../nbs/08_retrieval.ipynb #ab5b6ac2
 def pipeline_figure(
     query:np.ndarray, # (h, w) uint8
     db:Database, # with its encoder
@@ -504,7 +494,7 @@ def pipeline_figure(
     ax.text(.505, .08, 'code, path, study type,\nlabel, patient of each', fontsize=7.5, ha='center', va='top')
     stage(.645, .4, .13, .2, '2-norm of the\ndifference', 'C1'); arrow((.608, .72), (.66, .605)); arrow((.608, .25), (.66, .395)); arrow((.778, .5), (.815, .5))
     for i,t in enumerate(found.table.itertuples()):
-        a = fig.add_axes((.825, .79-.185*i, .08, .165)); a.imshow(_load_picture(found.root/t.path), cmap='gray', vmin=0, vmax=255); a.set(xticks=[], yticks=[])
+        a = fig.add_axes((.825, .79-.185*i, .08, .165)); a.imshow(read_picture(found.root/t.path), cmap='gray', vmin=0, vmax=255); a.set(xticks=[], yticks=[])
         ax.text(.912, .87-.185*i, f'{t.rank}. {t.study_type}\n{_word(t.label)}\n{t.distance:.2f}', fontsize=7.5, va='center')
     ax.text(.825, .975, f'the {len(found.table)} nearest', fontsize=8, va='center')
     fig.suptitle('From an image to the images most like it', fontsize=10, y=.99)
@@ -555,29 +545,7 @@ def chance_precision(
     i = np.arange(1, k+1)
     return (share[:,None]*(1 + (i-1)*share[:,None])/i).mean(1)
 
-# %% ../nbs/08_retrieval.ipynb #b8901e2f
-def mean_by_patient(
-    values:np.ndarray, # (m, J) a row a query, nan where it has none
-    patient, # (m,)
-    cell=None, # (m,) group of each query: the mean over groups of their means, default the mean over queries
-    n_boot:int=2000, # resamples of patients
-    seed:int=0 # of the resamples
-    )->np.ndarray: # (1+n_boot, J): the means, then their resamples
-    "Means with patients resampled"
-    v = np.asarray(values, float).reshape(len(patient), -1)
-    who,names = pd.factorize(np.asarray(patient, object))
-    group = np.zeros(len(v), int) if cell is None else pd.factorize(np.asarray(cell, object))[0]
-    ok = ~np.isnan(v)
-    sums,counts = (np.zeros((len(names), group.max()+1, v.shape[1])) for _ in range(2))
-    np.add.at(sums, (who, group), np.where(ok, v, 0)); np.add.at(counts, (who, group), ok)
-    out = []
-    for w in resamples(len(names), n_boot, seed):
-        a,n = (np.einsum('rp,pgj->rgj', w, x, optimize=True) for x in (sums, counts))
-        share = np.divide(a, n, out=np.full(a.shape, np.nan), where=n>0)
-        there = ~np.isnan(share)
-        out.append(np.divide(np.where(there, share, 0).sum(1), there.sum(1), out=np.full(share[:,0].shape, np.nan), where=there.any(1)))
-    return np.concatenate(out)
-
+# %% ../nbs/08_retrieval.ipynb #f1a100ff
 def shown_kinds(
     rows:pd.DataFrame, # path
     boxes:pd.DataFrame # truth/boxes.csv of the phantom: path, kind
@@ -867,7 +835,7 @@ def made_database(
             start += len(a)
     return Database(path)
 
-# %% ../nbs/08_retrieval.ipynb #1e9ee067
+# %% ../nbs/08_retrieval.ipynb #f7ace4f4
 PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 def seconds(
@@ -910,6 +878,8 @@ def measure_search(
         exact = lambda q: nearest_rows(q, x, k, path_of, sums=sums)
         truth = [exact(q)[1] for q in queries]
         out += [dict(method='reading every code once, in memory', ms=1e3*reading_time(x), megabytes=x.nbytes/1e6), dict(method='exact, codes in memory', ms=1e3*seconds(exact, queries), recall=1., megabytes=(x.nbytes+sums.nbytes)/1e6)]
+        import faiss
+        out.append(dict(method='exact, faiss', ms=1e3*seconds(lambda q: faiss.knn(q[None], x, k), queries[:20]), recall=recall([faiss.knn(q[None], x, k)[1][0] for q in queries[:20]], truth), megabytes=x.nbytes/1e6))
         del x,exact
     stored = lambda q: nearest_rows(q, Blocks(db), k, path_of, block=1<<14)
     if not in_memory: truth = [stored(q)[1] for q in queries]
