@@ -11,7 +11,7 @@ __all__ = ['LEVEL', 'LARGER', 'STRIDE', 'WAYS', 'FUSED', 'FOUND', 'TRUTH', 'SUFF
            'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table', 'every_network', 'drawn_studies', 'titled',
            'view_of', 'order_of', 'deletion_insertion', 'randomised', 'rank_agreement']
 
-# %% ../nbs/07_gradcam.ipynb #22b656d7
+# %% ../nbs/07_gradcam.ipynb #64be3e46
 import difflib
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from .data import Geometry, eval_geometry, read_picture, warp
 from .baselines import Files, SingleLogit, data_key, load_predictions, net_input, weights_key
 from .fusenet import FuseNet, box_geometry, halves, view_geometry
 from .evaluation import expit, mean_intervals, operating_point, pool_studies
-from .ensemble import mean_members, pick_view
+from .ensemble import mean_members
 
 # %% ../nbs/07_gradcam.ipynb #cc3fc653
 @contextmanager
@@ -147,7 +147,7 @@ def kept(
         with write_atomic(file) as tmp: table.to_csv(tmp, index=False, float_format='%.6g')
     return pd.read_csv(file, dtype=dict(level=str))
 
-# %% ../nbs/07_gradcam.ipynb #057dbc40
+# %% ../nbs/07_gradcam.ipynb #f303d581
 def file_map(
     heat:torch.Tensor, # (h, w), over a square view
     g:Geometry, # pixels of the file -> pixels of the view
@@ -156,10 +156,10 @@ def file_map(
     outside:float=0 # where the view does not reach
     )->np.ndarray: # (H, W) float32
     "A map of a view in pixels of the file"
-    at = np.stack(np.meshgrid(np.arange(hw[1])+.5, np.arange(hw[0])+.5), -1)
-    grid = g.points(at)/side*2 - 1
-    found = F.grid_sample(heat[None,None].float().cpu(), torch.as_tensor(grid, dtype=torch.float32)[None], padding_mode='border', align_corners=False)
-    return np.where((np.abs(grid)<=1).all(-1), found[0,0].numpy(), outside).astype(np.float32)
+    a,t = g.matrix[:,:2]*hw[::-1],g.matrix[:,2:] # both pictures as -1..1, as `affine_grid` has them
+    grid = F.affine_grid(torch.as_tensor(np.c_[a, a.sum(1, keepdims=True) + 2*t - side]/side, dtype=torch.float32)[None], (1, 1, *hw), align_corners=False)
+    found = F.grid_sample(heat[None,None].float().cpu(), grid, padding_mode='border', align_corners=False)
+    return torch.where((grid.abs()<=1).all(-1), found[0], outside)[0].numpy()
 
 def scaled(
     m:np.ndarray # (H, W)
@@ -168,7 +168,7 @@ def scaled(
     m = np.nan_to_num(np.maximum(m, 0), nan=0, posinf=0)
     return m/m.max() if m.max(initial=0)>0 else m
 
-# %% ../nbs/07_gradcam.ipynb #5511a2e9
+# %% ../nbs/07_gradcam.ipynb #04adcc8a
 LEVEL = .7 # the source report's threshold, share of the maximum
 
 def check_level(level):
@@ -193,9 +193,11 @@ def map_box(
     if m.ndim!=2 or not m.size: raise ValueError(f'a heat map of shape {m.shape}: must be (H, W)')
     level = _at(m, level)
     if not m.max()>0: return None
-    regions = label(m>level, connectivity=2)
+    on = m>level
+    (y0,y1),(x0,x1) = (np.flatnonzero(on.any(k))[[0,-1]] for k in (1, 0)) # regions are looked for where there are any
+    regions = label(on[y0:y1+1,x0:x1+1], connectivity=2)
     ys,xs = np.nonzero(regions==1+np.argmax(np.bincount(regions.ravel())[1:]))
-    return tuple(float(v) for v in (xs.min(), ys.min(), xs.max()+1, ys.max()+1))
+    return tuple(float(v) for v in (x0+xs.min(), y0+ys.min(), x0+xs.max()+1, y0+ys.max()+1))
 
 # %% ../nbs/07_gradcam.ipynb #4633ee26
 LARGER,STRIDE = 1.5,32 # larger input: factor; pixels of a view that are one cell of the last map
