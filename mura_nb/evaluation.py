@@ -199,7 +199,7 @@ def interval(
     if centred: used = used - used.mean() + value
     return value, *np.quantile(used, [.025, .975]), used
 
-# %% ../nbs/03_evaluation.ipynb #438f4604
+# %% ../nbs/03_evaluation.ipynb #a45de79e
 def mean_by_patient(
     values, # (m, J): a row an image or study, NaN where it has none
     patient, # (m,): whose it is
@@ -208,7 +208,8 @@ def mean_by_patient(
     seed: int = 0, # of the resamples
 ) -> np.ndarray: # (1+n_boot, J): the means, then their resamples, which are undefined (NaN) for one patient alone
     "Means with patients resampled"
-    v = np.asarray(values, float).reshape(len(patient), -1)
+    v = np.asarray(values, float)
+    if v.ndim == 1: v = v[:, None]
     who, names = pd.factorize(np.asarray(patient, object))
     group = np.zeros(len(v), int) if cell is None else pd.factorize(np.asarray(cell, object))[0]
     ok, n_groups = ~np.isnan(v), group.max(initial=0)+1

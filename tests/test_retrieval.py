@@ -1,5 +1,5 @@
 "Retrieval: files that cannot be trusted, ties, filters, an index, Milvus, several processes"
-import os, subprocess, sys, warnings
+import os, subprocess, sys, time, warnings
 from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest
 from mura_nb import retrieval as R
@@ -8,12 +8,12 @@ from mura_nb.core import STUDY_TYPES, settings
 CARD = dict(recipe='none', backbone='made up', weights='abc', preprocessing='{}')
 
 
-def made(n=60, width=8, seed=0, twins=True):
+def made(n=60, width=8, seed=0, twins=True, split='train'):
     "Codes and rows; every tenth code is that of the row before it"
     rng = np.random.default_rng(seed)
     codes = rng.random((n, width)).astype(np.float32)
     if twins: codes[9::10] = codes[8::10]
-    rows = [dict(path=f'train/XR_{STUDY_TYPES[i%7]}/patient{i//3:05}/study1_{("negative", "positive")[i%2]}/image{i%3+1}.png', study_type=STUDY_TYPES[i%7], label=i%2, patient=f'patient{i//3:05}') for i in range(n)]
+    rows = [dict(path=f'{split}/XR_{STUDY_TYPES[i%7]}/patient{i//3:05}/study1_{("negative", "positive")[i%2]}/image{i%3+1}.png', study_type=STUDY_TYPES[i%7], label=i%2, patient=f'patient{i//3:05}') for i in range(n)]
     df = pd.DataFrame(rows)
     return codes, df.assign(study=df.path.str.rsplit('/', n=1).str[0])
 
@@ -46,6 +46,9 @@ def test_foreign(tmp_path):
     f = tmp_path/'x.hdf5'
     f.write_text('path,label\n')
     with pytest.raises(R.DatabaseError, match='x.hdf5: not a whole HDF5 file'): R.Database(f)
+    R.create_database(f, 8, CARD)
+    with h5py.File(f, 'r+') as h: h.attrs['rows'] = -1
+    with pytest.raises(R.DatabaseError, match='x.hdf5: not a database of codes, it has -1 rows'): R.Database(f)
     with h5py.File(f, 'w') as h: h['codes'] = np.zeros((3, 2))
     with pytest.raises(R.DatabaseError, match='x.hdf5: not a database of codes'): R.Database(f)
     with pytest.raises(FileNotFoundError, match='no database of codes'): R.Database(tmp_path/'y.hdf5')
@@ -76,40 +79,75 @@ def test_rows_that_do_not_fit(db):
     assert len(R.Database(db.path))==60
 
 
-DIE = '''
-import os, sys, h5py
+ADD = """
+import sys
 sys.path.insert(0, {tests!r})
 from mura_nb import retrieval as R
 from test_retrieval import made
-where = sys.argv[2]
-class Dies(h5py.File):
-    def flush(self):
-        if where=='after': super().flush()
-        os._exit(9)
-real = h5py.File
-R.h5py.File = lambda *a, **k: (Dies if len(a)>1 and a[1]=='r+' else real)(*a, **k)
-R.add_rows(sys.argv[1], *made(5, seed=1))
-'''
+new = made(30_000, 256, 1, split='valid')
+print('now', flush=True)
+R.add_rows(sys.argv[1], *new)
+"""
 
-@pytest.mark.parametrize('where', ('before','after'))
-def test_addition_killed(db, where):
-    "The process dies before or after what it wrote is on disk: the rows are those of before, and can be added again"
-    before = db.codes()
-    r = subprocess.run([sys.executable, '-c', DIE.format(tests=str(Path(__file__).parent)), str(db.path), where], capture_output=True, text=True)
-    assert r.returncode==9, r.stderr
-    again = R.Database(db.path)
-    assert len(again)==60 and (again.codes()==before).all() and again.rows().equals(db.rows())
-    codes,rows = made(5, seed=2)
-    assert R.add_rows(db.path, codes, rows)==65
+@pytest.mark.parametrize('share', (0, .1, .5, .9))
+def test_addition_killed(tmp_path, share):
+    "The process dies while it copies or writes: the rows are those of before, to the byte, and can be added again"
+    db = database(tmp_path/'x.hdf5', *made(1000, 256))
+    before = db.path.read_bytes()
+    p = subprocess.Popen([sys.executable, '-c', ADD.format(tests=str(Path(__file__).parent)), str(db.path)], stdout=subprocess.PIPE)
+    try:
+        p.stdout.readline()
+        while p.poll() is None and not any(f.stat().st_size >= len(before) + share*30_000*256*4 for f in tmp_path.glob('.x-*')): time.sleep(.001)
+        assert p.poll() is None, 'was done before it could be killed'
+    finally: p.kill(); p.wait()
+    assert db.path.read_bytes()==before and R.Database(db.path).rows().equals(db.rows())
+    codes,rows = made(1100, 256, 2, split='valid')
+    assert R.add_rows(db.path, codes, rows)==2100
     more = R.Database(db.path)
-    assert (more.codes()[60:]==codes).all() and more.rows(slice(60, None)).path.tolist()==rows.path.tolist()
+    assert (more.codes()[1000:]==codes).all() and more.rows(slice(1000, None)).path.tolist()==rows.path.tolist()
+
+
+def test_added_once(db):
+    codes,rows = made(3, split='valid')
+    with pytest.raises(ValueError, match='image1.png is there already'): R.add_rows(db.path, *made(1))
+    with pytest.raises(ValueError, match='is there already'): R.add_rows(db.path, codes, rows.assign(path='twice'))
+    for kw,words in ((dict(label=2), 'label 2: must be 0, 1 or missing'), (dict(patient=None), 'patient of row 0 is missing')):
+        with pytest.raises(ValueError, match=words): R.add_rows(db.path, codes, rows.assign(**kw))
+    assert len(R.Database(db.path))==60
+
+
+def test_in_use(db):
+    "A file that somebody writes; one that has grown meanwhile; one that changes while rows are added"
+    new = made(3, split='valid')
+    hold = f"import h5py; f = h5py.File({str(db.path)!r}, 'r+'); print('now', flush=True); input()"
+    with subprocess.Popen([sys.executable, '-c', hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as p:
+        p.stdout.readline()
+        for f in (lambda: R.Database(db.path), lambda: db.codes(), lambda: R.add_rows(db.path, *new), lambda: R._go_on(db.path, 8, CARD, 'single')):
+            with pytest.raises(R.InUse, match='another process is writing it'): f()
+        p.communicate(b'done\n')
+    with pytest.raises(R.InUse, match='has 60 rows where this process wrote 50'): R._grow(db.path, *new, at=50)
+    with pytest.raises(R.InUse, match='has changed it meanwhile'):
+        with R._copied(db.path): R.add_rows(db.path, *new)
+    assert len(R.Database(db.path))==63
+
+
+@pytest.mark.parametrize('at', ([7,3,3], [], [-1], np.arange(60)%3==0, slice(50, 99), slice(None, None, 7), slice(None, None, -1), slice(9, 3)))
+def test_places(db, at):
+    codes,rows = made()
+    assert (db.codes(at)==codes[at if len(np.atleast_1d(at)) else slice(0)]).all()
+    assert db.rows(at).path.tolist()==np.array(rows.path)[at if len(np.atleast_1d(at)) else slice(0)].tolist()
+
+
+@pytest.mark.parametrize('at', ([60], [-61], [.5], [True]))
+def test_places_that_are_none(db, at):
+    with pytest.raises(IndexError): db.codes(at)
 
 
 def test_reads_what_is_asked_for(db):
     codes,rows = made()
     assert (db.codes([7,3,3])==codes[[7,3,3]]).all() and db.codes([]).shape==(0, 8) and db.codes(slice(58, 99)).shape==(2, 8)
     assert db.rows([7,3]).to_numpy().tolist()==rows.loc[[7,3], ['path','study_type','label','patient','study']].to_numpy().tolist()
-    R.add_rows(db.path, *made(1))
+    R.add_rows(db.path, *made(1, split='valid'))
     assert len(db.codes())==60 # one that was opened before an addition stays as it was
 
 
@@ -129,6 +167,25 @@ def test_exact_and_ties(db, metric):
         assert t.path.tolist()==by_hand(codes, rows, codes[i], 7, metric=metric)
         assert t.columns.tolist()==['rank','path','study_type','label','patient','distance'] and t['rank'].tolist()==list(range(1, 8))
     assert R.search(codes[8], db, k=1).table.path[0]==min(rows.path[8:10], key=R.tie_key)
+
+
+@pytest.mark.parametrize('metric', R.METRICS)
+@pytest.mark.parametrize('scale', (1e-30, 1e-20, 1e-12, 1e-5, 1e10, 1e18, 1e30))
+def test_scale(metric, scale):
+    codes,rows = made()
+    codes = codes*np.float32(scale)
+    at = R.nearest_rows(codes[3], codes, 5, lambda at: rows.path.to_numpy()[at], metric=metric)[1]
+    assert rows.path[at].tolist()==by_hand(codes, rows, codes[3], 5, metric=metric)
+
+
+def test_one_long_code_costs_nothing(monkeypatch):
+    "The margin is each row's own: a code far away does not widen that of others"
+    x = np.abs(np.random.default_rng(0).normal(size=(20_000, 512))).astype(np.float32)
+    x[7] *= 300
+    seen,real = [],R._in_order
+    monkeypatch.setattr(R, '_in_order', lambda code, codes, at, *a: seen.append(len(at)) or real(code, codes, at, *a))
+    R.nearest_rows(x[3]+.1, x, 5, lambda at: [str(i) for i in at])
+    assert seen[0]<20
 
 
 def test_order_of_rows_changes_nothing(tmp_path):
@@ -170,7 +227,7 @@ def test_nothing_to_search(tmp_path):
     with pytest.raises(R.NothingToSearch, match='any patient but patient00000'): R.search(codes[0], db, exclude_patient='patient00000')
 
 
-@pytest.mark.parametrize('kw, error', [(dict(k=0), 'whole number'), (dict(k=2.5), 'whole number'), (dict(metric='l1'), 'must be one of'), (dict(study_type='SKULL'), 'unknown study type'), (dict(index='fast'), 'must be auto'), (dict(box=(0,0,1,1)), 'needs a picture')])
+@pytest.mark.parametrize('kw, error', [*((dict(k=k), 'whole number') for k in (0, 2.5, None, np.inf, np.nan, '5', True)), (dict(exclude_patient=''), 'must name a patient'), (dict(metric='l1'), 'must be one of'), (dict(study_type='SKULL'), 'unknown study type'), (dict(index='fast'), 'must be auto'), (dict(box=(0,0,1,1)), 'needs a picture')])
 def test_what_is_not_allowed(db, kw, error):
     with pytest.raises(ValueError, match=error): R.search(np.zeros(8), db, **kw)
 
@@ -178,7 +235,10 @@ def test_what_is_not_allowed(db, kw, error):
 def test_queries_that_are_none(db, tmp_path):
     with pytest.raises(FileNotFoundError, match='no such picture'): R.search(tmp_path/'none.png', db)
     with pytest.raises(TypeError, match='must be an image file'): R.search(np.zeros((4, 4, 3)), db)
-    with pytest.raises(ValueError, match='not finite'): R.search(np.full(8, np.nan), db)
+    for value in (np.nan, 1e200):
+        with pytest.raises(ValueError, match='not finite in float32'): R.search(np.full(8, value), db)
+    for f in (R.distances, lambda *a: R.nearest_rows(*a[:2], 3, None, metric=a[2]), lambda q, x, m: R.neighbours([q], x, range(60), metric=m)):
+        with pytest.raises(ValueError, match='must be one of'): f(np.zeros(8), db.codes(), 'l1')
     with pytest.raises(ValueError, match='a code of 5'): R.search(np.zeros(5), db)
 
 
@@ -195,6 +255,26 @@ def test_approximate(tmp_path):
     d,at = db.index().search(asked[0], 5, keep, candidates=20) # more rows than are searched exactly: the filter runs in the index
     assert keep[at].all() and set(at)==set(R.nearest_rows(asked[0], db.codes(), 5, db.paths, keep)[1])
     assert 24*3000 < db.index().bytes < 60*3000
+
+
+def test_approximate_finds_as_many_as_asked_for(tmp_path):
+    "The lists next to the query hold none of the wrists"
+    rng,n = np.random.default_rng(0),16_000
+    codes,rows = np.abs(rng.normal(size=(n, 16))).astype(np.float32),made(n)[1].assign(study_type=np.where(np.arange(n)<n//2, 'HAND', 'WRIST'))
+    codes[n//2:] += 20
+    db = database(tmp_path/'x.hdf5', codes, rows)
+    for k in (5, 3000):
+        for kind in (None, 'HAND', 'WRIST'): assert len(R.search(codes[0], db, k=k, study_type=kind, index='approximate').table)==k
+    with pytest.raises(ValueError, match='needs two at least'): R.Approximate(codes[:1], None)
+
+
+def test_approximate_ties(tmp_path):
+    "Four hundred twins, more than there are candidates, in either order"
+    codes,rows = made(4000, 16, twins=False)
+    codes[1000:1400] = codes[1000]
+    found = [R.search(codes[1000], database(tmp_path/f'{i}.hdf5', codes[o], rows.iloc[o]), index=i).table.path.tolist()
+        for o,i in ((np.arange(4000), 'exact'), (np.arange(4000), 'approximate'), (np.arange(4000)[::-1], 'approximate'))]
+    assert found[0]==found[1]==found[2]
 
 
 def test_index_is_kept_until_the_database_changes(tmp_path, monkeypatch):
@@ -215,6 +295,33 @@ def test_made_codes():
     a = [np.concatenate([x for x,_ in R.made_codes(codes, rows.study_type, 100, seed, 16)]) for seed in (0, 0, 1)]
     assert (a[0]==a[1]).all() and not (a[0]==a[2]).all() and a[0].min()>=0
     with pytest.raises(ValueError, match='fewer than three'): next(R.made_codes(codes[:8], rows.study_type[:8], 5))
+
+
+def test_labels_that_are_missing():
+    "A query without a label does not ask; a database with rows of no label is refused, as are too few places"
+    codes,rows = made(80)
+    rows = rows.assign(label=rows.label.astype('Int8'))
+    q,base = rows[:20],rows[20:].reset_index(drop=True)
+    def found(q): w = R.neighbours(codes[q.index], codes[20:], base.path); return dict(whole=w, within=R.neighbours(codes[q.index], codes[20:], base.path, groups=(q.study_type, base.study_type)))
+    some = q.assign(label=q.label.where(q.index<15))
+    assert R.measure_retrieval(found(some), some, base, n_boot=9).equals(R.measure_retrieval(found(q[:15]), q[:15], base, n_boot=9))
+    with pytest.raises(ValueError, match='have no label'): R.measure_retrieval(found(q), q, base.assign(label=base.label.where(base.index>3)), n_boot=9)
+    with pytest.raises(ValueError, match='precision at 10 needs as many'): R.measure_retrieval({k:v[:,:5] for k,v in found(q).items()}, q, base)
+    lacking = rows.assign(label=rows.label.where(rows.index%9>0))
+    kept = lacking.dropna(subset='label').index.to_numpy()
+    a,b = (R.compare_codes(dict(plain=(codes, codes, 'l2')), d, at[at<20], at[at>=20], n_boot=9) for d,at in ((lacking, np.arange(80)), (rows, kept)))
+    assert a.equals(b)
+
+
+def test_fits_that_cannot_be():
+    import torch
+    codes,_ = made(40)
+    torch.manual_seed(1); a = torch.rand(1)
+    torch.manual_seed(1); R.fit_head(codes[None], np.arange(40)%2, dims=2, epochs=1)
+    assert torch.rand(1)==a # the caller's draws are untouched
+    with pytest.raises(ValueError, match='two codes at least'): R.fit_whitening(codes[:1])
+    for x,y in ((codes, np.zeros(40)), (codes[None], np.zeros(3)), (codes[None], np.arange(40)), (codes[None,:1], [0])):
+        with pytest.raises(ValueError, match='two images of one class'): R.fit_head(x, y)
 
 
 # Milvus
@@ -245,15 +352,34 @@ def test_milvus_finds_the_same(milvus, metric):
 
 def test_milvus_filled_twice(milvus):
     db,there = milvus
-    assert len(there['l2'].fill(db))==len(db)==60 and there['l2'].card==dict(recipe='none', weights='abc')
-    with pytest.raises(R.DatabaseError, match='are of network abc'):
-        db.card['weights'] = 'xyz'
-        try: there['l2'].fill(db)
-        finally: db.card['weights'] = 'abc'
+    assert len(there['l2'].fill(db))==len(db)==60 and there['l2'].card==dict(recipe='none', weights='abc', preprocessing='{}')
+    for k,v in dict(weights='xyz', preprocessing='{"crop": 3}').items():
+        other = R.Database(db.path)
+        other.card[k] = v
+        with pytest.raises(R.DatabaseError, match="'weights': 'abc'"): there['l2'].fill(other)
+    with pytest.raises(R.DatabaseError, match='have 8 numbers'): there['l2'].fill(database(db.path.with_name('w.hdf5'), *made(3, 4)))
 
 
-def test_milvus_errors(milvus, monkeypatch):
+@pytest.mark.parametrize('metric', R.METRICS)
+def test_milvus_near_duplicates(milvus, metric, tmp_path):
+    "Codes that single precision can hardly tell apart come in the order of the exact distances"
+    rng = np.random.default_rng(0)
+    base,(_,rows) = rng.random(8),made(300)
+    db = database(tmp_path/'near.hdf5', (base+1e-4*rng.random((300, 8))).astype(np.float32), rows)
+    there = R.MilvusDatabase(milvus[1]['l2'].where, name='near_'+metric, metric=metric).fill(db)
+    for _ in range(20):
+        q = base+1e-4*rng.random(8)
+        a,b = (R.search(q, d, metric=metric).table.path.tolist() for d in (db, there))
+        assert a==b
+
+
+def test_milvus_errors(milvus, monkeypatch, tmp_path):
     _,there = milvus
+    with pytest.raises(FileNotFoundError, match='no Milvus database here'): R.search(np.ones(8), tmp_path/'typo.db')
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match='must be one of'): R.MilvusDatabase(there['l2'].where, metric='l1')
+    with pytest.raises(ValueError, match='is indexed for l2, not cosine'): R.MilvusDatabase(there['l2'].where, name='l2', metric='cosine')
+    with pytest.raises(ValueError, match='16384 rows at most'): R.search(np.ones(8), there['l2'], k=16385)
     with pytest.raises(R.NothingToSearch): R.search(np.ones(8), R.MilvusDatabase(there['l2'].where, name='other'))
     with pytest.raises(ValueError, match='indexed for cosine'): R.search(np.ones(8), there['cosine'])
     with pytest.raises(ValueError, match='has its index already'): R.search(np.ones(8), there['l2'], index='exact')
@@ -301,7 +427,8 @@ def test_two_processes(place, images, tmp_path):
     assert r.returncode==0, r.stderr[-3000:]
     assert r.stdout.splitlines()[0]=='processes: 2'
     two = R.Database(tmp_path/'two.hdf5')
-    assert two.rows().equals(one.rows()) and two.card==one.card
+    def lasting(card): return {k:v for k,v in card.items() if k!='made'} # the date, which may change between the two
+    assert two.rows().equals(one.rows()) and lasting(two.card)==lasting(one.card)
     np.testing.assert_allclose(two.codes(), one.codes(), atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir())==['one.hdf5','two.hdf5']
 
@@ -320,9 +447,61 @@ def test_interrupted_run_goes_on(images, tmp_path, monkeypatch):
     assert not (tmp_path/'part.hdf5').exists()
     part = R.encode(df, store, encoder, tmp_path/'part.hdf5', batch_size=8)
     assert sum(asked[3:])==len(df)-16 # two batches were kept
-    assert part.card==whole.card and (part.codes()==whole.codes()).all() and part.rows().equals(whole.rows())
+    assert {**part.card, 'made':''}=={**whole.card, 'made':''} and (part.codes()==whole.codes()).all() and part.rows().equals(whole.rows())
     asked.clear()
-    assert len(R.encode(df, store, encoder, tmp_path/'part.hdf5', batch_size=8))==len(df) and not asked # nothing to do
+    again = R.encode(df, store, encoder, tmp_path/'part.hdf5', batch_size=8)
+    assert len(again)==len(df) and not asked and again.encoder is encoder # nothing to do
+
+
+def interrupted(df, store, encoder, path, monkeypatch, after=1):
+    "What a run that stops leaves"
+    asked,real = [],R.Encoder._codes
+    def stops(self, x):
+        asked.append(len(x))
+        if len(asked)>after: raise KeyboardInterrupt
+        return real(self, x)
+    with monkeypatch.context() as m:
+        m.setattr(R.Encoder, '_codes', stops)
+        with pytest.raises(KeyboardInterrupt): R.encode(df, store, encoder, path, batch_size=8)
+    return next(path.parent.glob(f'.{path.stem}-*-1of1.hdf5'))
+
+
+def test_a_broken_part_starts_again(images, tmp_path, monkeypatch):
+    df,store,encoder = images
+    for i,spoil in enumerate((lambda b: b[:-3000], lambda b: b'', lambda b: b[:len(b)//2] + bytes(len(b)-len(b)//2))):
+        part = interrupted(df, store, encoder, tmp_path/f'{i}.hdf5', monkeypatch)
+        part.write_bytes(spoil(part.read_bytes()))
+        assert R.encode(df, store, encoder, tmp_path/f'{i}.hdf5', batch_size=8).rows().path.tolist()==df.path.tolist()
+
+
+def test_two_runs_at_once(images, tmp_path, monkeypatch):
+    "A second run gets ahead of the first: the first stops, and no code gets the path of another image"
+    df,store,encoder = images
+    whole = R.encode(df, store, encoder, tmp_path/'whole.hdf5', batch_size=8)
+    real,other = R.Encoder._codes,[]
+    def meanwhile(self, x):
+        if not other: other.append(1); interrupted(df, store, encoder, tmp_path/'x.hdf5', monkeypatch, 2)
+        return real(self, x)
+    with monkeypatch.context() as m:
+        m.setattr(R.Encoder, '_codes', meanwhile)
+        with pytest.raises(R.InUse, match='another process is writing it'): R.encode(df, store, encoder, tmp_path/'x.hdf5', batch_size=8)
+    done = R.encode(df, store, encoder, tmp_path/'x.hdf5', batch_size=8)
+    assert (done.codes()==whole.codes()).all() and done.rows().equals(whole.rows())
+
+
+def test_what_encode_does_not_overwrite(images, tmp_path):
+    df,store,encoder = images
+    foreign = tmp_path/'foreign.hdf5'
+    foreign.write_text('mine')
+    with pytest.raises(R.DatabaseError, match='not a whole HDF5 file'): R.encode(df, store, encoder, foreign)
+    assert foreign.read_text()=='mine'
+    db = R.encode(df[:8], store, encoder, foreign, overwrite=True)
+    more = R.encode_more(pd.concat([df[4:12], df[10:12]]), store, db)
+    assert more.rows().path.tolist()==df.path[:12].tolist()
+    assert len(R.encode_more(df[:12], store, db))==12 # the same handle again, which knows of eight
+    for rows in (df[:8], df[:12]):
+        with pytest.raises(R.DatabaseError, match='overwrite=True replaces them'): R.encode(rows, store, encoder, foreign)
+    assert len(R.encode(df[:8], store, encoder, foreign, overwrite=True))==8
 
 
 def test_image_queries(images, tmp_path):
