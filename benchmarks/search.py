@@ -4,7 +4,7 @@
 
 At 36,808 codes of 2,048 numbers (MURA's training images through a ResNet-50) and at a million (or as many as `codes` says) of the demo network's own
 width and of 2,048. All are made from the real codes of profile demo, whose chapters 5 and 8 must have run (make report): one code plus the difference of two
-others of the same study type. 2,048 numbers are the first of the code of the whole image and that of its crop side by side. Needs 15 GB of memory for the
+others of the same study type. 2,048 numbers are the first of the code of the whole image and that of its crop side by side. Needs 10 GB of memory for the
 exact search among a million, 5 GB of disk, and ten minutes on two cores. The table is also written to tables/benchmark_search.csv of the results, from where chapter 8 shows it.
 
 What shall hold: exact search at 36,808 x 2,048 within 1.5 times of reading the codes once (PyTorch's sum; medians, both taken in turn); of the index at a million recall at 5 of at least .95, at least
