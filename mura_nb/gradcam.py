@@ -8,8 +8,8 @@ __all__ = ['LEVEL', 'LARGER', 'STRIDE', 'WAYS', 'FUSED', 'FOUND', 'TRUTH', 'SUFF
            'grad_cam', 'kept', 'file_map', 'scaled', 'check_level', 'map_box', 'Way', 'way_of', 'Reheaded', 'Pass',
            'evidence', 'networks', 'gate', 'seen_by', 'draw_box', 'draw_heat', 'Localised', 'LocalisedStudy',
            'localised_figure', 'localise', 'overlap', 'scores', 'located', 'seen_part', 'blind', 'ceiling', 'swept',
-           'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table', 'every_network', 'drawn_studies', 'titled',
-           'view_of', 'order_of', 'deletion_insertion', 'randomised', 'rank_agreement']
+           'beside_others', 'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table', 'every_network',
+           'drawn_studies', 'titled', 'view_of', 'order_of', 'deletion_insertion', 'randomised', 'rank_agreement']
 
 # %% ../nbs/07_gradcam.ipynb #64be3e46
 import difflib
@@ -168,7 +168,7 @@ def scaled(
     m = np.nan_to_num(np.maximum(m, 0), nan=0, posinf=0)
     return m/m.max() if m.max(initial=0)>0 else m
 
-# %% ../nbs/07_gradcam.ipynb #04adcc8a
+# %% ../nbs/07_gradcam.ipynb #a34c7611
 LEVEL = .7 # the source report's threshold, share of the maximum
 
 def check_level(level):
@@ -188,8 +188,11 @@ def map_box(
     level=LEVEL # share of the maximum, 0 to 1, or otsu (Otsu 1979)
     ): # (x0, y0, x1, y1) in pixels, half-open; None where the map is 0 everywhere
     "The box around the largest region of a heat map"
+    return _box(scaled(m), level)
+
+def _box(m, level):
+    "The box of a map that is scaled already"
     from skimage.measure import label
-    m = scaled(m)
     if m.ndim!=2 or not m.size: raise ValueError(f'a heat map of shape {m.shape}: must be (H, W)')
     level = _at(m, level)
     if not m.max()>0: return None
@@ -230,14 +233,13 @@ def way_of(
     if not isinstance(name, str) or name not in WAYS: raise ValueError(f"way {name!r}: must be one of {', '.join(WAYS)}")
     return WAYS[name]
 
-# %% ../nbs/07_gradcam.ipynb #5abcd6d6
+# %% ../nbs/07_gradcam.ipynb #8873be4d
 class Reheaded(nn.Module):
     "A trained branch under another output layer"
     def __init__(self, net, weight): # SingleLogit; (C,) weights
         super().__init__()
         self.net,self.head = net,nn.Linear(len(weight), 1, bias=False)
         self.head.weight.data = weight.detach().clone()[None]
-        self.body,self.pool = net.body,net.pool
     def forward(self, x): return self.head(self.net.codes(x)).squeeze(1)
 
 @dataclass
@@ -348,7 +350,7 @@ def seen_by(
     found = [evidence(n, Recipe(**c['recipe']), images, way) for n,c in nets]
     return np.mean([expit(z) for z,_ in found], 0),[scaled(np.mean([scaled(m) for m in maps], 0)) for maps in zip(*(m for _,m in found))]
 
-# %% ../nbs/07_gradcam.ipynb #2da76abb
+# %% ../nbs/07_gradcam.ipynb #8573762c
 FOUND,TRUTH = '#E69F00','#56B4E9' # orange, sky blue: told apart by all (Okabe and Ito 2008)
 
 def draw_box(ax, box, color, style='-'):
@@ -404,8 +406,8 @@ class LocalisedStudy(list):
     "What is found in the pictures of a study, in their order; shows itself in the order of probabilities"
     def __getitem__(self, i): return LocalisedStudy(super().__getitem__(i)) if isinstance(i, slice) else super().__getitem__(i)
     def figure(self, truth=None): # truth: a box or None a picture
-        order = sorted(range(len(self)), key=lambda i: -self[i].prob)
-        return localised_figure([self[i] for i in order], [_each(truth, self)[i] for i in order])
+        order,truth = sorted(range(len(self)), key=lambda i: -self[i].prob),_each(truth, self)
+        return localised_figure([self[i] for i in order], [truth[i] for i in order])
     def _repr_png_(self): return _png(self.figure())
 
 def _png(fig):
@@ -437,7 +439,7 @@ def localised_figure(
     plt.close(fig)
     return fig
 
-# %% ../nbs/07_gradcam.ipynb #b17d5277
+# %% ../nbs/07_gradcam.ipynb #2cbf0ed6
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp')
 
 def _picture(view):
@@ -474,7 +476,7 @@ def localise(
     names,images = zip(*pictures)
     prob,maps = seen_by(nets, list(images), way)
     mean = float(np.mean(prob))
-    found = [Localised(n or f'picture {i+1}', img, float(p), m, map_box(m, level) if mean>threshold else None, mean, threshold) for i,(n,img,p,m) in enumerate(zip(names, images, prob, maps))]
+    found = [Localised(n or f'picture {i+1}', img, float(p), m, _box(m, level) if mean>threshold else None, mean, threshold) for i,(n,img,p,m) in enumerate(zip(names, images, prob, maps))]
     return found[0] if one else LocalisedStudy(found)
 
 # %% ../nbs/07_gradcam.ipynb #8a14aebd
@@ -501,7 +503,7 @@ def scores(
     hit = ((truth[:,:2]<=at) & (at<truth[:,2:])).all(1)
     return pd.DataFrame(dict(hit=hit, iou=iou, iou10=iou>=.1, iou25=iou>=.25, iou50=iou>=.5), index=found.index).astype(float)
 
-# %% ../nbs/07_gradcam.ipynb #af7d5b3a
+# %% ../nbs/07_gradcam.ipynb #02769ff1
 def located(
     nets:list, # pairs (network, card): one, or an ensemble
     rows:pd.DataFrame, # index rows
@@ -519,7 +521,7 @@ def located(
             images,t = [store[p].copy() for p in some],time.perf_counter() # decoded and read before the clock starts
             prob,maps = seen_by(nets, images, way)
             t = (time.perf_counter()-t)/len(some)
-            for p,q,m in zip(some, prob, maps): out.extend((p, q, *_peak(m), l, *(map_box(m, l if l=='otsu' else float(l)) or [np.nan]*4), t) for l in levels)
+            for p,q,m in zip(some, prob, maps): out.extend((p, q, *_peak(m), l, *(_box(m, l if l=='otsu' else float(l)) or [np.nan]*4), t) for l in levels)
         return pd.DataFrame(out, columns=['path','prob',*PEAK,'level',*BOX,'seconds'])
     return kept('boxes', [2, [weights_key(n) for n,_ in nets], [c['recipe'] for _,c in nets], data_key(rows, store), way_of(way), LARGER, STRIDE, levels], make)
 
@@ -599,7 +601,7 @@ def ceiling(
     best = max(found, key=lambda l: found[l].iou.mean())
     return found[best],best
 
-# %% ../nbs/07_gradcam.ipynb #a13d002f
+# %% ../nbs/07_gradcam.ipynb #8c2a7f7e
 LEVELS = (.1, .15, .2, .3, .4, .5, .6, .7, .8, .9, 'otsu')
 
 def swept(
@@ -611,6 +613,16 @@ def swept(
     d = found.merge(rows[['path','patient','study_type','study','label']], on='path', validate='m:1')
     return d.join(scores(d, truth.loc[d.path, BOX].to_numpy(float)))
 
+def beside_others(
+    values:pd.DataFrame, # a row a picture, a column a score
+    difference:pd.DataFrame, # of the same rows and columns: from what they are compared with
+    patient, # of each row
+    n_boot:int=2000
+    )->pd.DataFrame: # score, value, lo, hi, n, diff, diff_lo, diff_hi
+    "Means and mean paired differences, each with its interval"
+    m,d = mean_intervals(values, patient, n_boot),mean_intervals(difference, patient, n_boot)
+    return m.assign(diff=d.value, diff_lo=d.lo, diff_hi=d.hi).rename_axis('score').reset_index()
+
 def sweep_table(
     found:dict, # name of a way -> from `swept`
     n_boot:int=2000
@@ -618,10 +630,7 @@ def sweep_table(
     "Every way and threshold on the same pictures, and how much better than the first way at the report's threshold"
     first,names = next(iter(found.values())),list(SCORES)
     ref = first[first.level==str(LEVEL)].set_index('path')[names]
-    def one(g):
-        g = g.set_index('path').loc[ref.index]
-        diff = mean_intervals(g[names]-ref, g.patient, n_boot)
-        return mean_intervals(g[names], g.patient, n_boot).assign(diff=diff.value, diff_lo=diff.lo, diff_hi=diff.hi).rename_axis('score').reset_index()
+    def one(g): g = g.set_index('path').loc[ref.index]; return beside_others(g[names], g[names]-ref, g.patient, n_boot)
     return pd.concat([one(g).assign(way=w, level=l, images_per_s=1/d.seconds.median()) for w,d in found.items() for l,g in d.groupby('level', sort=False)], ignore_index=True)
 
 def chosen_of(
@@ -647,7 +656,7 @@ def choose(
     card = load_card(path) | dict(localise=dict(way=way, level=level))
     with write_atomic(path.with_suffix('.json')) as tmp: tmp.write_text(json.dumps(card, indent=1) + '\n')
 
-# %% ../nbs/07_gradcam.ipynb #c0cd791c
+# %% ../nbs/07_gradcam.ipynb #50b7ac81
 def compared(
     found:pd.DataFrame, # path, peak_x, ..., y1, a row a picture
     rows:pd.DataFrame, # index rows
@@ -669,13 +678,9 @@ def found_table(
     n_boot:int=2000
     )->pd.DataFrame: # who, score, value, lo, hi, n; and diff, diff_lo, diff_hi: the map less this
     "Means and intervals, and paired differences"
-    out = []
-    for k,d in who.items():
-        m,diff = mean_intervals(d, patient, n_boot),mean_intervals(who['map']-d, patient, n_boot)
-        out.append(m.assign(who=k, diff=diff.value, diff_lo=diff.lo, diff_hi=diff.hi).rename_axis('score').reset_index())
-    return pd.concat(out, ignore_index=True)
+    return pd.concat([beside_others(d, who['map']-d, patient, n_boot).assign(who=k) for k,d in who.items()], ignore_index=True)
 
-# %% ../nbs/07_gradcam.ipynb #839f8fd8
+# %% ../nbs/07_gradcam.ipynb #75a4aad0
 def every_network(
     models:dict, # name -> pairs (network, card); the first is what the others are compared with
     rows:pd.DataFrame, # index rows with known boxes
@@ -688,8 +693,7 @@ def every_network(
     "Scores of several networks on the same pictures"
     got = {n:swept(located(m, rows, store, way, (level,)), rows, truth).set_index('path').loc[rows.path] for n,m in models.items()}
     first,names = next(iter(got)),list(SCORES)
-    def one(n): diff = mean_intervals(got[n][names]-got[first][names], rows.patient, n_boot); return mean_intervals(got[n][names], rows.patient, n_boot).assign(model=n, diff=diff.value, diff_lo=diff.lo, diff_hi=diff.hi)
-    return pd.concat([one(n).rename_axis('score').reset_index() for n in got], ignore_index=True).assign(way=way, level=level)
+    return pd.concat([beside_others(d[names], d[names]-got[first][names], rows.patient, n_boot).assign(model=n) for n,d in got.items()], ignore_index=True).assign(way=way, level=level)
 
 # %% ../nbs/07_gradcam.ipynb #6ffe440f
 def drawn_studies(

@@ -661,13 +661,17 @@ def shown_kinds(
     kinds = boxes.groupby('path').kind.agg(set)
     return [kinds.get(p, set()) for p in rows.path]
 
-# %% ../nbs/08_retrieval.ipynb #73e4f9d3
+# %% ../nbs/08_retrieval.ipynb #1427b8dc
 PLACES = (1, 3, 5, 10)
 
 def _measures(hits, share):
     "Precision at `PLACES` and average precision at 5 of each query, and what chance gives: (m, 5) each"
     return (np.column_stack([*(hits[:,:k].mean(1) for k in PLACES), average_precision(hits[:,:5])]),
         np.column_stack([share]*len(PLACES) + [chance_precision(share)]))
+
+def _cell(q):
+    "Study type and label of each query, over whose groups the macro mean is taken"
+    return (q.study_type + q.label.astype(int).astype(str)).to_numpy(object)
 
 def _hits(right, at):
     "Which of the neighbours at (m, k) places are right"
@@ -699,7 +703,7 @@ def measure_retrieval(
     if short := [k for k,v in found.items() if np.shape(v)[1]<max(PLACES)]: raise ValueError(f'{short[0]}: {np.shape(found[short[0]])[1]} neighbours of each query; precision at {max(PLACES)} needs as many')
     known = np.flatnonzero(q.label.notna())
     q,found,kinds = q.iloc[known],{k:np.asarray(v)[known] for k,v in found.items()},kinds and ([kinds[0][i] for i in known], kinds[1])
-    rows,cell = [],(q.study_type + q.label.astype(int).astype(str)).to_numpy(object)
+    rows,cell = [],_cell(q)
     for name,(right,asks) in right_ones(q, base, kinds).items():
         at,own = found['whole' if name=='type' else 'within'],right_ones(q, base)['type'][0]
         hits = _hits(right, at)
@@ -811,7 +815,7 @@ def code_variants(
     if codes['query'] is not None: out['crop as the query'] = a[0],codes['query'],'l2'
     return out
 
-# %% ../nbs/08_retrieval.ipynb #faa279f3
+# %% ../nbs/08_retrieval.ipynb #ee9d9c13
 def compare_codes(
     variants:dict, # from `code_variants`
     rows:pd.DataFrame, # of all codes: path, study_type, label, patient
@@ -824,7 +828,7 @@ def compare_codes(
     from mura_nb.evaluation import holm, two_sided
     ask,base = (np.asarray(at)[rows.label.iloc[at].notna().to_numpy()] for at in (ask, base))
     q,b = rows.iloc[ask].reset_index(drop=True),rows.iloc[base].reset_index(drop=True)
-    cell,ks = (q.study_type + q.label.astype(int).astype(str)).to_numpy(object),tuple([kinds[i] for i in at] for at in (ask, base)) if kinds else None
+    cell,ks = _cell(q),tuple([kinds[i] for i in at] for at in (ask, base)) if kinds else None
     right,hits = right_ones(q, b, ks),{}
     for name,(codes,as_query,metric) in variants.items():
         at = {w:neighbours(as_query[ask], codes[base], b.path, 5, g, metric) for w,g in (('whole', None), ('within', (q.study_type, b.study_type)))}
@@ -1055,7 +1059,7 @@ def recall_figure(
     plt.close(fig)
     return fig
 
-# %% ../nbs/08_retrieval.ipynb #4b3a0ccb
+# %% ../nbs/08_retrieval.ipynb #5c6cb122
 def _pymilvus():
     "The client's package, or how to get it"
     if importlib.util.find_spec('pymilvus') is None: raise ImportError('searching on Milvus needs the package pymilvus: pip install "mura_nb[milvus]"')
@@ -1063,6 +1067,7 @@ def _pymilvus():
     return pymilvus
 
 _makers = ('recipe','weights','preprocessing')
+_engine = dict(l2='L2', cosine='COSINE') # our names of metrics -> the engine's
 
 class MilvusDatabase:
     "Codes in a collection of Milvus: embedded, on a server, or in a cluster"
@@ -1081,7 +1086,7 @@ class MilvusDatabase:
         self._connect()
         if self.client.has_collection(name):
             self.client.load_collection(name)
-            self.metric = {'L2':'l2', 'COSINE':'cosine'}[self.client.describe_index(name, 'code')['metric_type']]
+            self.metric = {v:k for k,v in _engine.items()}[self.client.describe_index(name, 'code')['metric_type']]
             if metric not in (None, self.metric): raise ValueError(f'{self.where}: the collection {name} is indexed for {self.metric}, not {metric}; give another one a name of its own')
 
     def _connect(self): self._client = self._client or _pymilvus().MilvusClient(self.where, token=self._token)
@@ -1111,7 +1116,7 @@ class MilvusDatabase:
         if e.key!=self.card['weights']: raise DatabaseError(f"{self.where}: its codes are of network {self.card['weights']} ({self.card['recipe']}), not of {e.key} ({e.recipe.name})")
         return e
 
-# %% ../nbs/08_retrieval.ipynb #e937f25a
+# %% ../nbs/08_retrieval.ipynb #c215015d
 @patch
 def _create(self:MilvusDatabase, width):
     "The collection and its index"
@@ -1122,7 +1127,7 @@ def _create(self:MilvusDatabase, width):
     schema.add_field('label', T.INT8)
     for c in ('path','study_type','patient','study',*_makers): schema.add_field(c, T.VARCHAR, max_length=512)
     index = self.client.prepare_index_params()
-    index.add_index('code', index_type=self.kind, metric_type={'l2':'L2', 'cosine':'COSINE'}[self.metric])
+    index.add_index('code', index_type=self.kind, metric_type=_engine[self.metric])
     self.client.create_collection(self.name, schema=schema, index_params=index)
 
 @patch
@@ -1152,7 +1157,7 @@ def _filter(kind, patient):
 def _hits_of(self:MilvusDatabase, code, want, kind, patient):
     "The engine's nearest rows, with their codes"
     cols = ['path','study_type','label','patient','study','code']
-    hits = self.client.search(self.name, data=[np.asarray(code, np.float32).tolist()], filter=_filter(kind, patient), limit=want, output_fields=cols, search_params=dict(metric_type=dict(l2='L2', cosine='COSINE')[self.metric]))[0]
+    hits = self.client.search(self.name, data=[np.asarray(code, np.float32).tolist()], filter=_filter(kind, patient), limit=want, output_fields=cols, search_params=dict(metric_type=_engine[self.metric]))[0]
     if not len(hits): raise NothingToSearch(f'{self.where}: no image is left with {_asked(kind, patient)}')
     return pd.DataFrame([{c:h['entity'][c] for c in cols} for h in hits])
 
