@@ -6,10 +6,10 @@
 __all__ = ['LEVEL', 'LARGER', 'STRIDE', 'WAYS', 'FUSED', 'FOUND', 'TRUTH', 'BOX', 'PEAK', 'SCORES', 'DRAWS', 'LEVELS', 'WHO',
            'SHARES', 'BLUR', 'EDGE', 'STEP', 'RUINS', 'borrowed', 'hooked', 'find_layer', 'cam_and_logit', 'grad_cam',
            'kept', 'file_map', 'scaled', 'check_level', 'map_box', 'Way', 'way_of', 'Reheaded', 'Pass', 'evidence',
-           'networks', 'gate', 'seen_by', 'draw_box', 'draw_heat', 'Localised', 'LocalisedStudy', 'localised_figure',
-           'localise', 'overlap', 'scores', 'located', 'seen_part', 'blind', 'ceiling', 'swept', 'beside_others',
-           'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table', 'every_network', 'drawn_studies', 'titled',
-           'view_of', 'order_of', 'deletion_insertion', 'randomised', 'rank_agreement']
+           'networks', 'gate', 'seen_by', 'draw_box', 'draw_heat', 'overlay', 'Localised', 'LocalisedStudy',
+           'localised_figure', 'localise', 'overlap', 'scores', 'located', 'seen_part', 'blind', 'ceiling', 'swept',
+           'beside_others', 'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table', 'every_network',
+           'drawn_studies', 'titled', 'view_of', 'order_of', 'deletion_insertion', 'randomised', 'rank_agreement']
 
 # %% ../nbs/07_gradcam.ipynb #0d5f58be
 import difflib
@@ -350,7 +350,7 @@ def seen_by(
     found = [evidence(n, Recipe(**c['recipe']), images, way) for n,c in nets]
     return np.mean([expit(z) for z,_ in found], 0),[scaled(np.mean([scaled(m) for m in maps], 0)) for maps in zip(*(m for _,m in found))]
 
-# %% ../nbs/07_gradcam.ipynb #8573762c
+# %% ../nbs/07_gradcam.ipynb #a2961205
 FOUND,TRUTH = '#E69F00','#56B4E9' # orange, sky blue: told apart by all (Okabe and Ito 2008)
 
 def draw_box(ax, box, color, style='-'):
@@ -368,7 +368,38 @@ def draw_heat(
     "A radiograph under its heat map"
     ax.imshow(image, cmap='gray', vmin=0, vmax=255)
     ax.set_axis_off()
-    if heat is not None: return ax.imshow(heat, cmap='plasma', vmin=0, vmax=1, alpha=np.clip(1.4*heat, 0, .62), interpolation='bilinear')
+    if heat is not None: return ax.imshow(heat, cmap='plasma', vmin=0, vmax=1, alpha=_alpha(heat), interpolation='bilinear')
+
+def _alpha(heat): return np.clip(1.4*heat, 0, .62)
+
+def _edges(box, dash):
+    "The sides of a box as short lines with gaps, or whole"
+    x0,y0,x1,y1 = box
+    for a,b in (((x0,y0),(x1,y0)), ((x1,y0),(x1,y1)), ((x1,y1),(x0,y1)), ((x0,y1),(x0,y0))):
+        n = max(1, round(np.hypot(b[0]-a[0], b[1]-a[1])/(2*dash))) if dash else 1
+        at = lambda t: (a[0]+t*(b[0]-a[0]), a[1]+t*(b[1]-a[1]))
+        for i in range(n): yield at(i/n),at((i+(.6 if dash else 1))/n)
+
+def overlay(
+    image:np.ndarray, # (h, w) uint8
+    heat:np.ndarray=None, # (h, w) 0..1
+    box=None, # found: x0, y0, x1, y1 in pixels of the picture
+    truth=None # true box, dashed
+    )->np.ndarray: # (h, w, 3) uint8
+    "A radiograph in its own size with heat map and boxes laid over it: for files, for DICOM and for the page"
+    from matplotlib import colormaps
+    from PIL import Image, ImageDraw
+    rgb = np.repeat(image[...,None], 3, 2)
+    if heat is not None:
+        a,colours = _alpha(heat)[...,None],255*colormaps['plasma'](np.arange(256))[:,:3]
+        rgb = ((1-a)*rgb + a*colours[np.round(255*np.clip(heat, 0, 1)).astype(int)]).round().astype(np.uint8)
+    img,w = Image.fromarray(rgb),max(2, round(max(image.shape)/180))
+    draw = ImageDraw.Draw(img)
+    for b,color,dash in ((truth, TRUTH, 4*w), (box, FOUND, 0)):
+        if b is None: continue
+        for c,width in (('black', w+2), (color, w)):
+            for p,q in _edges(b, dash): draw.line([p, q], fill=c, width=width)
+    return np.asarray(img)
 
 @dataclass(repr=False, eq=False)
 class Localised:
