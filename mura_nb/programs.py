@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, NamedTuple
 import typer
 
-# %% ../nbs/10_programs.ipynb #44d30cb0
+# %% ../nbs/10_programs.ipynb #756995cd
 class Unread(NamedTuple):
     "An input that could not be used, and why"
     path:str
@@ -37,16 +37,16 @@ def header(
     part = re.sub(r'[^A-Z]', '', str(ds.get('BodyPartExamined') or '').upper())
     return dict(study=str(ds.get('StudyInstanceUID') or ''), study_type=BODY_PARTS.get(part), modality=str(ds.get('Modality') or ''))
 
-def _row(file, study='', shown=None, **known):
-    "One view: its file, how it is called, and the study it belongs to; `study` where neither its place nor its header says"
+def _row(file, group='', shown=None, **known):
+    "One view: its file, how it is called, and the study it belongs to; `group` where neither its place nor its header says"
     from mura_nb.data import parse_path
     file = Path(file)
-    row = dict(path=str(shown or file), study=study or str(shown or file), study_type=None, label=None, file=file, key=study or str(file.resolve()))
+    row = dict(path=str(shown or file), study=group or str(shown or file), study_type=None, label=None, file=file, key=group or str(file.resolve()))
     if (p := parse_path(file.resolve().as_posix())) and p.path: row |= dict(study=p.study, study_type=p.study_type, label=p.suffix, key=str(file.resolve().parent))
     elif file.is_file() and (h := header(file)): row |= dict(study=h['study'] or row['study'], study_type=h['study_type'], key=h['study'] or row['key'])
     return row | {k:v for k,v in known.items() if v is not None}
 
-# %% ../nbs/10_programs.ipynb #87571ff4
+# %% ../nbs/10_programs.ipynb #eaf15056
 def _lists(folder): return [f for f in folder.glob('*.csv') if f.stem in ('train','valid','test') or f.stem.endswith('_image_paths')]
 
 def _of_folder(folder):
@@ -54,7 +54,7 @@ def _of_folder(folder):
     from mura_nb.data import looks_like_picture, mura_index, walk_files
     if _lists(folder):
         df = mura_index(folder)
-        return [_row(folder/r.path, r.study, r.path, study=r.study, study_type=r.study_type, label=None if pd_na(r.label) else int(r.label)) for r in df.itertuples()]
+        return [_row(folder/r.path, shown=r.path, study=r.study, study_type=r.study_type, label=None if pd_na(r.label) else int(r.label)) for r in df.itertuples()]
     files = [folder/f for f in walk_files(folder) if looks_like_picture(folder/f)]
     if not files: raise FileNotFoundError(f'{folder}: no pictures in this folder or below')
     return [_row(f, str(f.parent)) for f in sorted(files, key=lambda f: (str(f.parent), len(f.name), f.name))]
@@ -578,7 +578,7 @@ def check_command(folder:Annotated[Path, typer.Argument(help="Dataset in MURA's 
     emit(report.table, form, f'{len(report.errors)} errors, {len(report.warnings)} warnings')
     if len(report.errors): raise typer.Exit(1)
 
-# %% ../nbs/10_programs.ipynb #59bdb9cb
+# %% ../nbs/10_programs.ipynb #84857430
 Processes = Annotated[int, typer.Option(help='Stop unless so many processes were started by accelerate launch', show_default=False)]
 
 def _started(asked):
@@ -641,7 +641,8 @@ def index_command(folder:Annotated[Path, typer.Argument(help="Dataset in MURA's 
     from mura_nb.baselines import first_process, processes as count
     from mura_nb.data import load_data
     from mura_nb.retrieval import Database, encode, encode_more, load_encoder
-    if first: typer.echo(f'processes: {count()}')
+    n = count() # joins the others
+    if first: typer.echo(f'processes: {n}')
     with first_process(): df,store,_ = load_data(folder)
     train = df[(df.split=='train') & df.label.notna()]
     if add: res = encode_more(train, store, Database(db), batch_size)
