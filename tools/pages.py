@@ -13,6 +13,7 @@ NUMBER = re.compile(r'^\d+[a-z]?_')
 USE = {'programs', 'app'}  # chapters for someone who wants to use the thing; the others are the report
 LONG = 8  # lines of a figure's code from which on it is folded
 API = 'api'
+HERO = 'One simulated study through the three tasks: is it abnormal, where, and which training images look alike', '../results/demo/figures/tasks.png'  # made by chapter 8
 
 
 def page(stem): return NUMBER.sub('', stem) + '.html'
@@ -30,13 +31,13 @@ def without_title(md):
     return re.sub(r'\A\s*# .+\n+(?:>.*\n?)*\s*', '', md + '\n').strip()
 
 
-def picture_first(md):
-    "The landing page shows its picture directly below its title"
-    shown = re.search(r'^!\[.*\]\([^)\n]+\)(?:\{[^}\n]*\})?\n?', md, re.M)
-    rest = without_title(md)
-    if not shown or shown[0].strip() not in rest: return md
-    head = md[:md.index(rest)]
-    return head + shown[0].strip() + '\n\n' + rest.replace(shown[0].strip(), '', 1).replace('\n\n\n\n', '\n\n').strip()
+def landing(md, hero=HERO):
+    "The first cell of the landing page with a picture directly below its title: `hero`, or where that was not made yet the cell's own"
+    rest, shown = without_title(md), re.search(r'^!\[.*\]\([^)\n]+\)(?:\{[^}\n]*\})?$', md, re.M)
+    if hero and linked_file(hero[1]) and hero[1] not in md: first = f'![{hero[0]}]({hero[1]})'
+    elif shown and shown[0] in rest: first, rest = shown[0], re.sub(r'\n{3,}', '\n\n', rest.replace(shown[0], '', 1)).strip()
+    else: return md
+    return md[:md.index(without_title(md))] + first + '\n\n' + rest
 
 
 def number(stem):
@@ -178,7 +179,7 @@ def prepared(nb, stem, to):
     folder = (ROOT/'nbs'/stem).parent
     nb.cells = [c for c in nb.cells if not hidden(c)]
     texts = []
-    if stem == 'index': nb.cells[0]['source'] = picture_first(nb.cells[0].source)
+    if stem == 'index': nb.cells[0]['source'] = landing(nb.cells[0].source)
     for c in nb.cells:
         if c.cell_type == 'markdown': texts.append((c, 'source'))
         elif c.cell_type == 'code': texts += [(o['data'], 'text/markdown') for o in c.outputs if 'text/markdown' in o.get('data', {})]

@@ -13,7 +13,7 @@ BIN = Path(sys.executable).parent
 def with_quarto():
     "nbdev's way; quarto_pages.py adapts the pages, nothing is executed"
     env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT/'tools'), str(ROOT), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep))
-    code = subprocess.run([BIN/'nbdev-docs', '--n_workers', '1'], cwd=ROOT, env=env).returncode
+    code = subprocess.run([BIN/'nbdev-docs', '--n-workers', '1'], cwd=ROOT, env=env).returncode
     if not code: print('rendered with Quarto: _docs/index.html')
     return code
 

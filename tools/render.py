@@ -4,7 +4,8 @@ import base64, hashlib, io, json, os, re, shutil, tempfile
 from html import escape, unescape
 from pathlib import Path
 from latex2mathml.converter import convert as mathml
-from nbconvert import HTMLExporter
+from nbconvert import HTMLExporter, TemplateExporter
+from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import IPythonRenderer
 from pygments.formatters import HtmlFormatter
 import cite
@@ -133,12 +134,12 @@ def _relink(html, stems, stem):
 
 def _toc(html):
     "Headings of a page below its title, as (level, anchor, words)"
-    return [(int(l), i, unescape(re.sub('<[^>]*>', '', re.sub(r'<a class="anchor-link".*?</a>|<annotation.*?</annotation>', '', t, flags=re.S))).strip()) for l, i, t in re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', html, re.S)]
+    return [(int(l), i, unescape(re.sub('<[^>]*>', '', re.sub(r'<a [^>]*anchor-link[^>]*>.*?</a>|<annotation.*?</annotation>', '', t, flags=re.S))).strip()) for l, i, t in re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', html, re.S)]
 
 
 def _plain(html):
     "The words of a piece of HTML"
-    html = re.sub(r'<(script|style|pre|summary|footer|nav|aside)\b.*?</\1>|<a class="anchor-link".*?</a>', ' ', html, flags=re.S)
+    html = re.sub(r'<(script|style|pre|summary|footer|nav|aside)\b.*?</\1>|<a [^>]*anchor-link[^>]*>.*?</a>', ' ', html, flags=re.S)
     return re.sub(r'\s+', ' ', unescape(re.sub('<[^>]*>', ' ', html))).strip()
 
 
@@ -161,6 +162,13 @@ def _css():
 
 # ---- the site
 
+class Exporter(HTMLExporter):
+    "nbconvert's, without its second parse of every page, which takes longer than all else"
+    def from_notebook_node(self, nb, resources=None, **kw):
+        self.register_filter('highlight_code', Highlight2HTML(pygments_lexer='ipython3', parent=self))
+        return TemplateExporter.from_notebook_node(self, nb, resources, **kw)
+
+
 def api_pages():
     "The API pages as tools/api.py wrote them"
     from pages import notebooks
@@ -174,7 +182,7 @@ def render_site(notebooks, site, note, simulated=True):
     """Render {name: notebook} to folder `site`, replaced as a whole; `note` says on every page what the numbers rest on. Captions say
     that radiographs are simulated, unless they are not."""
     stems = order(notebooks)
-    exporter = HTMLExporter(template_name='page', extra_template_basedirs=[str(HERE)], anchor_link_text='#')
+    exporter = Exporter(template_name='page', extra_template_basedirs=[str(HERE)], anchor_link_text='#')
     exporter.log.setLevel('ERROR')
     new = Path(tempfile.mkdtemp(dir=site.parent, prefix='.site-'))
     (new/'style.css').write_text(_css())
