@@ -63,12 +63,12 @@ def table(obj):
     except Exception: return ''
     if not text: return ''
     first, rest = text.split('\n', 1)
-    return short(first.replace('|    |', '| **Argument** |') + '\n' + rest)
+    return short(first.replace('|    |', '| **Argument** |') + '\n' + rest).replace('| NoneType |', '|  |')
 
 
 def linked(doc):
-    "A docstring as Markdown: paragraphs kept, indented lines as they are"
-    return re.sub(r'(?<![\w`$])\*(?=\w)', r'\\*', inspect.cleandoc(doc))
+    "A docstring as Markdown: a star before a word is a star unless it begins an emphasis"
+    return re.sub(r'(?<![\w`*\\])\*(?=\w)(?![^*\n]*\w\*)', r'\\*', inspect.cleandoc(doc))
 
 
 def entry(module, name, anchor, notebook):

@@ -37,7 +37,8 @@ def landing(md, hero=HERO):
     if hero and linked_file(hero[1]) and hero[1] not in md: first = f'![{hero[0]}]({hero[1]})'
     elif shown and shown[0] in rest: first, rest = shown[0], re.sub(r'\n{3,}', '\n\n', rest.replace(shown[0], '', 1)).strip()
     else: return md
-    return md[:md.index(without_title(md))] + first + '\n\n' + rest
+    head = md[:md.index(without_title(md))] if without_title(md) else md.rstrip() + '\n\n'
+    return head + first + '\n\n' + rest
 
 
 def number(stem):

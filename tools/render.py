@@ -25,7 +25,7 @@ def slug(text):
 
 def _math(display):
     def render(self, body):
-        try: return mathml(body, display=display)
+        try: return re.sub(r'(<mi[^>]*>(?:log|exp|max|min)</mi>)', r'<mspace width=".17em"/>\1<mspace width=".17em"/>', mathml(body, display=display))
         except Exception: return f'<code>{self.escape_html(body)}</code>'  # shown as it was written
     return render
 
@@ -40,7 +40,15 @@ def _heading(self, text, level, **attrs):
 # browsers draw MathML themselves; nbconvert would load a script from the network
 IPythonRenderer.inline_math, IPythonRenderer.block_math = _math('inline'), _math('block')
 IPythonRenderer.heading = _heading
-IPythonRenderer.table = lambda self, text: f'<div class="scroll" role="region" aria-label="table" tabindex="0"><table>{text}</table></div>\n'
+
+
+def _table(self, text):
+    "A table that scrolls in its own box, and whose intervals are not broken"
+    whole = re.sub(r'\[(-?[\d.]+), (-?[\d.]+)\]', '[\\1,\N{NO-BREAK SPACE}\\2]', text)
+    return f'<div class="scroll" role="region" aria-label="table" tabindex="0"><table>{whole}</table></div>\n'
+
+
+IPythonRenderer.table = _table
 
 
 # ---- what becomes of a notebook's cells
@@ -140,6 +148,7 @@ def _toc(html):
 def _plain(html):
     "The words of a piece of HTML"
     html = re.sub(r'<(script|style|pre|summary|footer|nav|aside)\b.*?</\1>|<a [^>]*anchor-link[^>]*>.*?</a>', ' ', html, flags=re.S)
+    html = re.sub(r'</?(?:a|b|i|em|strong|code|span|mark|m[a-z]+)\b[^>]*>', '', html)
     return re.sub(r'\s+', ' ', unescape(re.sub('<[^>]*>', ' ', html))).strip()
 
 
