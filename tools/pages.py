@@ -151,10 +151,11 @@ def file_links(md, to, folder=ROOT/'nbs'):
 
 @lru_cache
 def symbols():
-    "Public names of the package that only one module has -> (module, anchor)"
+    "Public names of the package that only one module has -> (module, anchor) of their API page"
     from importlib import import_module
     found = {}
     for module, syms in import_module('mura_nb._modidx').d['syms'].items():
+        if not (ROOT/'nbs'/API/f"{module.split('.')[-1]}.ipynb").exists(): continue
         for s in syms:
             name = s[len(module)+1:]
             if not any(p.startswith('_') for p in name.split('.')): found.setdefault(name, []).append((module.split('.')[-1], name.lower()))
