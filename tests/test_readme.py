@@ -47,9 +47,10 @@ def test_three_lines_are_the_ones_that_run(root):
 
 
 def test_hidden_cells_and_links(tmp_path):
-    nb = new_notebook(cells=[md('# x\n\n[data](02_data.ipynb) ![f](../results/demo/figures/f.png)'), code('#| hide\nsecret'),
+    nb = new_notebook(cells=[md('# x\n\n[data](02_data.ipynb) ![f](../results/demo/figures/f.png){#fig-f} as Guan et al. [@guan2018agcnn] do.'), code('#| hide\nsecret'),
         code('#| echo: false\nshow()', outputs=[new_output('execute_result', data={'text/markdown': '| a |', 'text/plain': 'no'})]), code('1+1', outputs=[new_output('execute_result', data={'text/plain': '2'})])])
     nbformat.write(nb, tmp_path/'index.ipynb')
     text = readme.readme(tmp_path/'index.ipynb')
     assert '(nbs/02_data.ipynb)' in text and '(results/demo/figures/f.png)' in text and '| a |' in text
+    assert 'f.png) as Guan et al. do.\n' in text, 'GitHub knows neither labels nor citations'
     assert 'secret' not in text and 'show()' not in text and '```python\n1+1\n```\n\n```text\n2\n```' in text
