@@ -34,7 +34,7 @@ def test_make_targets_are_there(root):
 def test_programs_are_there(root):
     programs = pytest.importorskip('mura_nb.programs', reason='no chapter programs yet')
     import typer
-    known = set(typer.main.get_command(programs.app).commands)
+    known = set(typer.main.get_command(programs.cli).commands)
     named = set(re.findall(r'mura-nb ([a-z]+)', (root/'README.md').read_text()))
     assert {'app', 'locate', 'predict', 'search'} <= named and named <= known
 
