@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BODY_PARTS', 'BOX', 'DICOM_KINDS', 'NOT_CLINICAL', 'cli', 'Inputs', 'Models', 'Threshold', 'Form', 'OneStudy',
-           'Processes', 'Unread', 'header', 'pd_na', 'views_of', 'bar', 'calibrator', 'meant', 'Predicted',
+           'Processes', 'Unread', 'header', 'missing', 'views_of', 'bar', 'calibrator', 'meant', 'Predicted',
            'predict_studies', 'located_row', 'save_picture', 'Located', 'locate_studies', 'secondary_capture',
            'presentation_state', 'dicom_files', 'to_dicom', 'as_dicom', 'Searched', 'search_views', 'save_sheet',
            'Told', 'for_people', 'emit', 'finish', 'predict_command', 'locate_command', 'search_command',
@@ -46,7 +46,7 @@ def _row(file, group='', shown=None, **known):
     elif file.is_file() and (h := header(file)): row |= dict(study=h['study'] or row['study'], study_type=h['study_type'], key=h['study'] or row['key'])
     return row | {k:v for k,v in known.items() if v is not None}
 
-# %% ../nbs/10_programs.ipynb #eaf15056
+# %% ../nbs/10_programs.ipynb #a474ac3b
 def _lists(folder): return [f for f in folder.glob('*.csv') if f.stem in ('train','valid','test') or f.stem.endswith('_image_paths')]
 
 def _of_folder(folder):
@@ -54,14 +54,15 @@ def _of_folder(folder):
     from mura_nb.data import looks_like_picture, mura_index, walk_files
     if _lists(folder):
         df = mura_index(folder)
-        return [_row(folder/r.path, shown=r.path, study=r.study, study_type=r.study_type, label=None if pd_na(r.label) else int(r.label)) for r in df.itertuples()]
+        return [_row(folder/r.path, shown=r.path, study=r.study, study_type=r.study_type, label=None if missing(r.label) else int(r.label)) for r in df.itertuples()]
     files = [folder/f for f in walk_files(folder) if looks_like_picture(folder/f)]
     if not files: raise FileNotFoundError(f'{folder}: no pictures in this folder or below')
     return [_row(f, str(f.parent)) for f in sorted(files, key=lambda f: (str(f.parent), len(f.name), f.name))]
 
-def pd_na(v):
-    "Is a label missing?"
-    return v is None or v!=v or str(v)=='<NA>'
+def missing(v):
+    "Is a value missing?"
+    import pandas as pd
+    return v is None or pd.api.types.is_scalar(v) and bool(pd.isna(v))
 
 def _found(path, base):
     "A path of a list: relative to the list, to the folder above it (as MURA's are), or to the current folder"
@@ -362,7 +363,7 @@ def as_dicom(
         with write_atomic(res[-1]) as tmp: to_dicom(read_picture(Path(folder)/r.path), r.study_type, r.study, r.patient, int(re.search(r'\d+', Path(r.path).stem)[0])).save_as(tmp, enforce_file_format=True)
     return res
 
-# %% ../nbs/10_programs.ipynb #d7adad41
+# %% ../nbs/10_programs.ipynb #79a696b0
 class Searched(NamedTuple):
     "What was found, the sheet if there is one, and what could not be read"
     table:object # DataFrame: query, rank, path, study_type, label, patient, distance
@@ -385,7 +386,7 @@ def search_views(
         kind = r.study_type if study_type=='same' and isinstance(r.study_type, str) else wanted
         try: hit = search(r.file, db, study_type=kind, **options)
         except (OSError, ValueError) as e: unread.append(Unread(r.path, str(e))); continue
-        hit.kind,hit.label = kind or '',None if pd_na(r.label) else r.label
+        hit.kind,hit.label = kind or '',None if missing(r.label) else r.label
         tables.append(hit.table.assign(query=r.path)); found.append(hit)
     cols = ['query','rank','path','study_type','label','patient','distance']
     return Searched(pd.concat(tables)[cols].reset_index(drop=True) if tables else pd.DataFrame(columns=cols), found, unread)
@@ -420,7 +421,7 @@ After `make report` the kept models are used at once: `mura-nb predict FILE_OR_F
 
 def _examples(*lines): return 'Examples:\n\n' + '\n\n'.join(f'`mura-nb {l}`' for l in lines)
 
-# %% ../nbs/10_programs.ipynb #bb55f52b
+# %% ../nbs/10_programs.ipynb #e3c875ec
 def _short(texts):
     "Paths without the folder that all of them share, and that folder"
     parts = [str(t) for t in texts]
@@ -430,7 +431,7 @@ def _short(texts):
 
 def _shown(v):
     "A value as a person reads it"
-    if pd_na(v): return '–'
+    if missing(v): return '–'
     if type(v).__name__ in ('bool','bool_'): return 'yes' if v else 'no'
     return f'{v:.3f}' if isinstance(v, float) else str(v)
 
@@ -444,8 +445,8 @@ def for_people(
             t[c],folder = _short(t[c])
             if folder: shared.append(f'{c}: below {folder}')
     if 'threshold' in t and t.threshold.nunique()==1: shared.append(f'abnormal: above {t.threshold.iloc[0]:.3f}')
-    if 'x0' in t: t['box'] = [w if pd_na(b[0]) else ', '.join(f'{v:.0f}' for v in b) for b,w in zip(t[BOX].to_numpy(), t.why)]
-    if 'label' in t: t['label'] = ['–' if pd_na(v) else 'abnormal' if v==1 else 'normal' for v in t.label]
+    if 'x0' in t: t['box'] = [w if missing(b[0]) else ', '.join(f'{v:.0f}' for v in b) for b,w in zip(t[BOX].to_numpy(), t.why)]
+    if 'label' in t: t['label'] = ['–' if missing(v) else 'abnormal' if v==1 else 'normal' for v in t.label]
     gone = {*BOX,'why','threshold','overlay','dicom'} | ({'study'} if 'path' in t else set()) | ({'unreadable'} if 'unreadable' in t and not t.unreadable.any() else set()) | ({'label'} if 'label' in t and (t.label=='–').all() else set())
     return t[[c for c in t if c not in gone]],'; '.join(shared)
 
@@ -460,6 +461,7 @@ def emit(
     from rich import box
     from rich.console import Console
     from rich.table import Table as Shown
+    if not len(table): return
     short,shared = for_people(table)
     t = Shown(title=title or None, caption=shared or None, title_justify='left', caption_justify='left', box=box.SIMPLE_HEAD)
     for c in short: t.add_column(c.replace('_', ' '), justify='right' if short[c].dtype.kind in 'fi' else 'left', no_wrap=c not in ('path','study','query'), overflow='fold')
@@ -469,11 +471,12 @@ def emit(
     console.print(t)
 
 def finish(
-    unread # of `Unread`
+    unread, # of `Unread`
+    done # DataFrame of what could be used
     ):
-    "Tell what could not be used; exit status 1 if there is any"
+    "Tell what could not be used; exit status 1 if there is any, 2 if there is nothing else"
     for u in unread: typer.echo(f'not used: {u.why if u.path in u.why else u.path + ": " + u.why}', err=True)
-    if unread: raise typer.Exit(1)
+    if unread: raise typer.Exit(1 if len(done) else 2)
 
 # %% ../nbs/10_programs.ipynb #cf55f8f9
 def _models(incomplete:str=''):
@@ -502,7 +505,7 @@ Threshold = Annotated[float, typer.Option(help="Probability of a study above whi
 Form = Annotated[str, typer.Option('--format', '-f', help='For people, or for machines', **_one_of('table','csv','json'))]
 OneStudy = Annotated[bool, typer.Option('--one-study', help='All files named are views of one study')]
 
-# %% ../nbs/10_programs.ipynb #2a6347ab
+# %% ../nbs/10_programs.ipynb #e75193e4
 @cli.command('predict', epilog=_examples('predict scan.dcm', 'predict study/ --model ensemble', 'predict MURA-v1.1/valid --format csv > probabilities.csv', 'predict a.png b.png --one-study --by image'))
 def predict_command(inputs:Inputs, model:Models=[], threshold:Threshold=None, one_study:OneStudy=False,
     by:Annotated[str, typer.Option(help='A row a study, or a row an image', **_one_of('study','image'))]='study',
@@ -511,24 +514,25 @@ def predict_command(inputs:Inputs, model:Models=[], threshold:Threshold=None, on
     form:Form='table'):
     "Say how probable an abnormality is, for each study."
     views,bad = views_of(inputs, one_study)
+    if not len(views): finish(bad, views)
     found = predict_studies(views, meant(model), threshold, engine, precision)
-    if by=='image': emit(found.images, form)
-    else: emit(found.studies, form)
-    finish(bad + found.unread)
+    emit(found.images if by=='image' else found.studies, form)
+    finish(bad + found.unread, found.studies)
 
-# %% ../nbs/10_programs.ipynb #a1e5fc2d
+# %% ../nbs/10_programs.ipynb #6dd4a515
 @cli.command('locate', epilog=_examples('locate scan.dcm', 'locate study/ --out found', 'locate scans/ --dicom presentation --format json'))
 def locate_command(inputs:Inputs, out:Annotated[Path, typer.Option('--out', '-o', help='Folder for overlays, boxes.csv and DICOM files')]=Path('located'), model:Models=[], threshold:Threshold=None, one_study:OneStudy=False,
     dicom:Annotated[str, typer.Option(help='What is written where the input is DICOM: a colour picture (secondary capture), a presentation state (GSPS), both, none', **_one_of('both','secondary','presentation','none'))]='both',
     form:Form='table'):
     "Show where: heat map and box for each view, in pixels of the file."
     views,bad = views_of(inputs, one_study)
+    if not len(views): finish(bad, views)
     found = locate_studies(views, out, meant(model), threshold, dicom)
     emit(found.boxes, form)
     typer.echo(f"written: {out/'boxes.csv'}, {len(found.boxes)} overlays, {found.boxes.dicom.str.split().str.len().sum():.0f} DICOM files", err=True)
-    finish(bad + found.unread)
+    finish(bad + found.unread, found.boxes)
 
-# %% ../nbs/10_programs.ipynb #99a99a79
+# %% ../nbs/10_programs.ipynb #ec81acd7
 def _box(text):
     "x0,y0,x1,y1"
     if text is None: return None
@@ -547,10 +551,11 @@ def search_command(inputs:Inputs, k:Annotated[int, typer.Option('--k', '-k', hel
     box:Annotated[str, typer.Option(help='Search for this region only, in pixels of the file', metavar='x0,y0,x1,y1', show_default=False)]=None, form:Form='table'):
     "Find the images that look most alike."
     views,bad = views_of(inputs)
+    if not len(views): finish(bad, views)
     res = search_views(views, db, kind, k=k, exclude_patient=exclude_patient, metric=metric, box=_box(box))
     emit(res.table, form)
     if not no_sheet: typer.echo(f'written: {file}' if (file := save_sheet(res.found, sheet)) else 'no sheet: the images found do not lie here', err=True)
-    finish(bad + res.unread)
+    finish(bad + res.unread, res.table)
 
 # %% ../nbs/10_programs.ipynb #dbcf37f0
 @cli.command('simulate', epilog=_examples('simulate', 'simulate phantoms --studies 100 --seed 7', 'simulate phantoms --studies 28 --dicom scans'))
@@ -649,7 +654,7 @@ def index_command(folder:Annotated[Path, typer.Argument(help="Dataset in MURA's 
     else: res = encode(train, store, load_encoder(model), db, 'half' if half else 'single', batch_size, overwrite=overwrite)
     if first: typer.echo(f'{res.path}: {len(res)} codes of {res.width} numbers')
 
-# %% ../nbs/10_programs.ipynb #6b4d1c9d
+# %% ../nbs/10_programs.ipynb #2490b43f
 @cli.command('export', epilog=_examples('export', 'export densenet169_b16 --out net.onnx', 'export fusenet_b16 --branch local'))
 def export_command(model:Annotated[str, typer.Argument(help='Recipe or path of a model. Default: the baseline of the profile', autocompletion=_models, show_default=False)]=None,
     out:Annotated[Path, typer.Option('--out', '-o', help='File to write, .onnx; its card goes beside it. Default: export/NAME.onnx of the results', show_default=False)]=None,
@@ -673,7 +678,7 @@ def app_command(host:Annotated[str, typer.Option(help='Address to listen on; 127
     browser:Annotated[bool, typer.Option(help='Open the page')]=True):
     "Open the web page: drop a study, see probability, box and similar images."
     from mura_nb.app import serve
-    serve(host, port, model, browser)
+    serve(host, port, model, open_browser=browser)
 
 # %% ../nbs/10_programs.ipynb #f9dc9d02
 def _version(asked):

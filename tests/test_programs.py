@@ -86,6 +86,16 @@ def test_probability_of_a_study_is_the_mean_of_its_views(study, engine):
     assert got['prob'] == pytest.approx(localise(study)[0].study_prob, abs=1e-3)
 
 
+def test_for_people(study):
+    "Short names, words instead of numbers; without labels no column for them"
+    r = run('predict', study)
+    assert r.exit_code == 0 and 'study' in r.stdout and 'calibrated' in r.stdout and 'label' not in r.stdout and 'abnormal: above 0.400' in r.stdout
+    r = run('predict', study, '--by', 'image')
+    assert r.exit_code == 0 and 'view1.png' in r.stdout and 'below' in r.stdout
+    r = run('predict', next((study.parent/'data').rglob('study*')))
+    assert r.exit_code == 0 and ('abnormal' in r.stdout.splitlines()[3] or 'normal' in r.stdout.splitlines()[3])
+
+
 def test_what_cannot_be_read_is_told_and_the_rest_goes_on(study):
     bad = study/'view3.png'
     bad.write_text('no picture')
@@ -94,7 +104,7 @@ def test_what_cannot_be_read_is_told_and_the_rest_goes_on(study):
         t = pd.read_csv(io.StringIO(r.stdout))
         assert r.exit_code == 1 and t.views.tolist() == [2] and t.unreadable.tolist() == [1]
         assert 'view3.png' in r.stderr and 'gone.png: no such file' in r.stderr and 'Traceback' not in r.stderr
-        assert run('predict', bad).exit_code == 1
+        assert run('predict', bad).exit_code == run('predict', study/'gone.png').exit_code == 2  # nothing could be done
     finally: bad.unlink()
 
 
