@@ -142,21 +142,21 @@ def meant(
     names = [n for m in model for n in (settings().ensemble if m=='ensemble' else [m])]
     return list(dict.fromkeys(names)) or None
 
-# %% ../nbs/10_programs.ipynb #c075f69d
+# %% ../nbs/10_programs.ipynb #7fdc68cd
 class Predicted(NamedTuple):
     "What was found, and what could not be read"
-    studies:object # DataFrame: study, study_type, views, unreadable, prob, calibrated, threshold, abnormal, label
+    studies:object # DataFrame: study, first_view (a path), study_type, views, unreadable, prob, calibrated, threshold, abnormal, label
     images:object # DataFrame: path, study, study_type, prob, label
     unread:list # of `Unread`
 
 def _by_study(images, nets, threshold):
     "Mean over views, and what the card makes of it"
     known = images[images.prob.notna()].groupby('key', sort=False)
-    t = known.agg(study=('study','first'), study_type=('study_type','first'), views=('prob','size'), prob=('prob','mean'), label=('label','first'))
+    t = known.agg(study=('study','first'), first_view=('path','first'), study_type=('study_type','first'), views=('prob','size'), prob=('prob','mean'), label=('label','first'))
     lost = images[images.prob.isna()].groupby('key').size()
     scale = calibrator(nets)
     t = t.assign(unreadable=lost.reindex(t.index, fill_value=0), calibrated=scale(t.prob.to_numpy()) if scale else None, threshold=threshold, abnormal=t.prob>threshold)
-    return t[['study','study_type','views','unreadable','prob','calibrated','threshold','abnormal','label']].reset_index(drop=True)
+    return t[['study','first_view','study_type','views','unreadable','prob','calibrated','threshold','abnormal','label']].reset_index(drop=True)
 
 def predict_studies(
     views, # DataFrame from `views_of`
@@ -421,7 +421,7 @@ After `make report` the kept models are used at once: `mura-nb predict FILE_OR_F
 
 def _examples(*lines): return 'Examples:\n\n' + '\n\n'.join(f'`mura-nb {l}`' for l in lines)
 
-# %% ../nbs/10_programs.ipynb #e3c875ec
+# %% ../nbs/10_programs.ipynb #f72a95bf
 def _short(texts):
     "Paths without the folder that all of them share, and that folder"
     parts = [str(t) for t in texts]
@@ -440,10 +440,11 @@ def for_people(
     )->tuple: # DataFrame with fewer and shorter columns, what all rows share (a line)
     "A command's table as a terminal shows it; csv and JSON have all of it"
     t,shared = table.copy(),[]
-    for c in ('path','study','query'):
+    if 'first_view' in t: t = t.drop(columns='study' if t.study.astype(str).str.fullmatch(r'[\d.]+').any() else 'first_view') # a DICOM identifier says nothing to a person
+    for c in ('path','study','query','first_view'):
         if c in t and len(t):
             t[c],folder = _short(t[c])
-            if folder: shared.append(f'{c}: below {folder}')
+            if folder: shared.append(f"{c.replace('_', ' ')}: below {folder}")
     if 'threshold' in t and t.threshold.nunique()==1: shared.append(f'abnormal: above {t.threshold.iloc[0]:.3f}')
     if 'x0' in t: t['box'] = [w if missing(b[0]) else ', '.join(f'{v:.0f}' for v in b) for b,w in zip(t[BOX].to_numpy(), t.why)]
     if 'label' in t: t['label'] = ['–' if missing(v) else 'abnormal' if v==1 else 'normal' for v in t.label]
@@ -464,7 +465,7 @@ def emit(
     if not len(table): return
     short,shared = for_people(table)
     t = Shown(title=title or None, caption=shared or None, title_justify='left', caption_justify='left', box=box.SIMPLE_HEAD)
-    for c in short: t.add_column(c.replace('_', ' '), justify='right' if short[c].dtype.kind in 'fi' else 'left', no_wrap=c not in ('path','study','query'), overflow='fold')
+    for c in short: t.add_column(c.replace('_', ' '), justify='right' if short[c].dtype.kind in 'fi' else 'left', no_wrap=c not in ('path','study','query','first_view'), overflow='fold')
     for r in short.itertuples(index=False): t.add_row(*map(_shown, r))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal: console.width = 140

@@ -77,7 +77,7 @@ def test_probability_of_a_study_is_the_mean_of_its_views(study, engine):
     assert r.exit_code == 0, r.stderr
     got, = json.loads(r.stdout)
     images = pd.read_csv(io.StringIO(run('predict', study, '--format', 'csv', '--by', 'image', '--engine', engine).stdout))
-    assert list(got) == ['study', 'study_type', 'views', 'unreadable', 'prob', 'calibrated', 'threshold', 'abnormal', 'label']
+    assert list(got) == ['study', 'first_view', 'study_type', 'views', 'unreadable', 'prob', 'calibrated', 'threshold', 'abnormal', 'label']
     assert list(images) == ['path', 'study', 'study_type', 'prob', 'label']
     assert got['prob'] == pytest.approx(images.prob.mean(), abs=1e-5) and got['views'] == 2 and got['threshold'] == .4
     z = np.log(got['prob']/(1-got['prob']))
