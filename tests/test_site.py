@@ -135,11 +135,8 @@ def test_pictures_beside_the_notebooks_go_along(tmp_path, monkeypatch):
 
 def test_landing_page_shows_its_picture_first():
     text = '# x\n> y\n\nSome words.\n\n![a](b.png)\n\nMore.'
-    assert pages.landing(text, None) == '# x\n> y\n\n![a](b.png)\n\nSome words.\n\nMore.'
-    assert pages.landing('# x\n\nNo picture.', None) == '# x\n\nNo picture.'
-    banner = 'Banner', '../results/demo/figures/phantom_banner.png'
-    assert pages.landing(text, banner) == '# x\n> y\n\n![Banner](../results/demo/figures/phantom_banner.png)\n\nSome words.\n\n![a](b.png)\n\nMore.'
-    assert pages.landing(text, ('Gone', '../results/gone.png')) == pages.landing(text, None)
+    assert pages.landing(text) == '# x\n> y\n\n![a](b.png)\n\nSome words.\n\nMore.'
+    assert pages.landing('# x\n\nNo picture.') == '# x\n\nNo picture.'
 
 
 def test_headings_have_the_anchors_of_pandoc():
