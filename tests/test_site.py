@@ -113,6 +113,7 @@ def test_figures_and_citations(site):
 def test_captions_of_real_radiographs_do_not_say_simulated(tmp_path):
     html = render.render_site(notebooks(), tmp_path/'_site', '', simulated=False).with_name('phantom.html').read_text()
     assert 'Figure A: One.' in html
+    assert render._real('One study. Simulated radiographs; the one in the middle.') == 'One study. The one in the middle.'
 
 
 def test_unknown_citation_is_an_error(tmp_path):
