@@ -5,7 +5,7 @@ import pytest
 
 pytestmark = pytest.mark.outer
 UV = shutil.which('uv')
-PUBLIC = ['core', 'phantom', 'data', 'evaluation', 'baselines', 'fusenet', 'ensemble', 'gradcam', 'retrieval', 'hardware', 'programs', 'app']
+PUBLIC = ['core', 'phantom', 'data', 'evaluation', 'baselines', 'fusenet', 'ensemble', 'gradcam', 'retrieval', 'hardware', 'engines', 'programs', 'app', 'findings', 'models']
 
 
 def sh(*cmd, **kw):
@@ -67,3 +67,13 @@ def test_import_seconds(root, clean, tmp_path, module):
     if not (root/'mura_nb'/f'{module}.py').exists(): pytest.skip(f'no chapter {module} yet')
     code = f'import time; t = time.perf_counter(); import mura_nb.{module}; print(time.perf_counter() - t)'
     assert min(float(sh(clean, '-c', code, cwd=tmp_path)) for _ in range(3)) <= 1.5
+
+
+def test_program_from_the_wheel(clean, tmp_path):
+    "The command is there; what an extra brings is named where it is missing"
+    program = clean.parent/'mura-nb'
+    assert sh(program, '--version', cwd=tmp_path).startswith('mura-nb ')
+    env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+    for args, words in ((['app', '--no-browser'], 'mura_nb[app]'), (['predict', 'gone.png'], 'no such')):
+        r = subprocess.run([str(program), *args], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
+        assert r.returncode == 2 and words in r.stderr and 'Traceback' not in r.stderr, r.stderr

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from runner import ROOT, directives
 
 NUMBER = re.compile(r'^\d+[a-z]?_')
-USE = {'programs', 'app'}  # chapters for someone who wants to use the thing; the others are the report
+USE = ('engines', 'programs', 'app')
 LONG = 8  # lines of a figure's code from which on it is folded
 API = 'api'
 
