@@ -113,6 +113,7 @@ def test_figures_and_citations(site):
 def test_captions_of_real_radiographs_do_not_say_simulated(tmp_path):
     html = render.render_site(notebooks(), tmp_path/'_site', '', simulated=False).with_name('phantom.html').read_text()
     assert 'Figure A: One.' in html
+    assert render._real('One study. Simulated radiographs; the one in the middle.') == 'One study. The one in the middle.'
 
 
 def test_unknown_citation_is_an_error(tmp_path):
@@ -135,11 +136,8 @@ def test_pictures_beside_the_notebooks_go_along(tmp_path, monkeypatch):
 
 def test_landing_page_shows_its_picture_first():
     text = '# x\n> y\n\nSome words.\n\n![a](b.png)\n\nMore.'
-    assert pages.landing(text, None) == '# x\n> y\n\n![a](b.png)\n\nSome words.\n\nMore.'
-    assert pages.landing('# x\n\nNo picture.', None) == '# x\n\nNo picture.'
-    banner = 'Banner', '../results/demo/figures/phantom_banner.png'
-    assert pages.landing(text, banner) == '# x\n> y\n\n![Banner](../results/demo/figures/phantom_banner.png)\n\nSome words.\n\n![a](b.png)\n\nMore.'
-    assert pages.landing(text, ('Gone', '../results/gone.png')) == pages.landing(text, None)
+    assert pages.landing(text) == '# x\n> y\n\n![a](b.png)\n\nSome words.\n\nMore.'
+    assert pages.landing('# x\n\nNo picture.') == '# x\n\nNo picture.'
 
 
 def test_headings_have_the_anchors_of_pandoc():

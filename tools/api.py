@@ -8,7 +8,7 @@ import nbformat
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from pages import API
+from pages import API, outside_code
 from runner import ROOT
 
 OUT = ROOT/'nbs'/API
@@ -63,7 +63,8 @@ def table(obj):
     except Exception: return ''
     if not text: return ''
     first, rest = text.split('\n', 1)
-    return short(first.replace('|    |', '| **Argument** |') + '\n' + rest).replace('| NoneType |', '|  |')
+    text = short(first.replace('|    |', '| **Argument** |') + '\n' + rest).replace('| NoneType |', '|  |')
+    return outside_code(lambda t: re.sub(r'(?<![\w\\])_(?=\w)', r'\\_', t), text)  # a private name is no emphasis
 
 
 def linked(doc):

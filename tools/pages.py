@@ -13,7 +13,6 @@ NUMBER = re.compile(r'^\d+[a-z]?_')
 USE = ('engines', 'programs', 'app')
 LONG = 8  # lines of a figure's code from which on it is folded
 API = 'api'
-HERO = 'One simulated study through the three tasks: is it abnormal, where, and which training images look alike', '../results/demo/figures/tasks.png'  # made by chapter 8
 
 
 def page(stem): return NUMBER.sub('', stem) + '.html'
@@ -31,14 +30,11 @@ def without_title(md):
     return re.sub(r'\A\s*# .+\n+(?:>.*\n?)*\s*', '', md + '\n').strip()
 
 
-def landing(md, hero=HERO):
-    "The first cell of the landing page with a picture directly below its title: `hero`, or where that was not made yet the cell's own"
+def landing(md):
+    "The first cell of the landing page with its picture directly below its title"
     rest, shown = without_title(md), re.search(r'^!\[.*\]\([^)\n]+\)(?:\{[^}\n]*\})?$', md, re.M)
-    if hero and linked_file(hero[1]) and hero[1] not in md: first = f'![{hero[0]}]({hero[1]})'
-    elif shown and shown[0] in rest: first, rest = shown[0], re.sub(r'\n{3,}', '\n\n', rest.replace(shown[0], '', 1)).strip()
-    else: return md
-    head = md[:md.index(without_title(md))] if without_title(md) else md.rstrip() + '\n\n'
-    return head + first + '\n\n' + rest
+    if not shown or shown[0] not in rest: return md
+    return md[:md.index(rest)] + shown[0] + '\n\n' + re.sub(r'\n{3,}', '\n\n', rest.replace(shown[0], '', 1)).strip()
 
 
 def number(stem):

@@ -81,13 +81,19 @@ def _texts(nb):
         elif c.cell_type == 'code': yield from ((o['data'], 'text/markdown') for o in c.outputs if 'text/markdown' in o.get('data', {}))
 
 
+def _real(caption):
+    "A caption without the words that say that radiographs are simulated"
+    left = re.sub(r',? on simulated radiographs|\bSimulated radiographs[;:.] ?', '', caption).strip()
+    return re.sub(r'(?<=\. )[a-z]', lambda m: m[0].upper(), left)
+
+
 def _shown(cell, letters, simulated=True):
     "A code cell with what the template asks for"
     d, m = directives(cell), cell.metadata
     m['anchors'], m['fold'], m['no_input'] = anchors(cell), fold(cell), 'hide_input' in d or d.get('echo') == 'false'
     m['figure'] = next((l for l in [option(cell, 'label')] if l in letters), '')
     m['letter'], m['caption'], m['alt'] = letters.get(m['figure'], ''), option(cell, 'fig-cap'), option(cell, 'fig-alt')
-    if not simulated: m['caption'] = m['caption'].replace(', on simulated radiographs', '')
+    if not simulated: m['caption'] = _real(m['caption'])
     cell.source = source_of(cell)
     cell.outputs = [o for o in cell.outputs if not (o.output_type == 'stream' and o.name == 'stderr')] if 'hide_output' not in d else []
 
