@@ -5,7 +5,7 @@ import pytest
 
 pytestmark = pytest.mark.outer
 UV = shutil.which('uv')
-PUBLIC = ['core', 'phantom', 'data', 'evaluation', 'baselines', 'fusenet', 'ensemble', 'gradcam', 'retrieval', 'hardware', 'programs', 'app']
+PUBLIC = ['core', 'phantom', 'data', 'evaluation', 'baselines', 'fusenet', 'ensemble', 'gradcam', 'retrieval', 'engines', 'hardware', 'programs', 'app']
 
 
 def sh(*cmd, **kw):
