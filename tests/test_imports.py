@@ -2,7 +2,7 @@
 import importlib.util, subprocess, sys
 import pytest
 
-LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval', 'findings', 'models']
+LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval', 'engines', 'programs', 'app', 'findings', 'models']
 
 
 def there(root, m):
