@@ -774,7 +774,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.programs.located_row': ('programs.html#located_row', 'mura_nb/programs.py'),
                                   'mura_nb.programs.main': ('programs.html#main', 'mura_nb/programs.py'),
                                   'mura_nb.programs.meant': ('programs.html#meant', 'mura_nb/programs.py'),
-                                  'mura_nb.programs.pd_na': ('programs.html#pd_na', 'mura_nb/programs.py'),
+                                  'mura_nb.programs.missing': ('programs.html#missing', 'mura_nb/programs.py'),
                                   'mura_nb.programs.predict_command': ('programs.html#predict_command', 'mura_nb/programs.py'),
                                   'mura_nb.programs.predict_studies': ('programs.html#predict_studies', 'mura_nb/programs.py'),
                                   'mura_nb.programs.presentation_state': ('programs.html#presentation_state', 'mura_nb/programs.py'),
