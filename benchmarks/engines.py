@@ -43,18 +43,19 @@ def engines(net):
     return {k:load_engine(net, **v) for k,v in asked.items()}
 
 
-def measured(name, net, side, seconds):
+def measured(name, net, side, seconds, load):
     "One network at both batch sizes"
     torch_,ways,rows = load_engine(net, 'torch'),engines(net),[]
     for batch in (1, 16):
         v = np.resize(probes(side), (batch, side, side))
         t = turns({'PyTorch, single':eager(torch_, v), **{k:(lambda e=e: e.outputs(v)) for k,e in ways.items()}}, seconds, 10)
-        for k in t: rows.append(dict(network=name, way=k, engine=(ways.get(k) or torch_).words, single_share=getattr((ways.get(k) or torch_).run, 'share', 0), batch=batch, side=side, images_per_s=batch/t[k].median(), times=(t.iloc[:, 0]/t[k]).median(), best=t.iloc[:, 0].min()/t[k].min(), turns=len(t), threads=torch_.threads, processor=processor()))
+        for k in t: rows.append(dict(network=name, way=k, engine=(ways.get(k) or torch_).words, single_share=getattr((ways.get(k) or torch_).run, 'share', 0), batch=batch, side=side, images_per_s=batch/t[k].median(), times=(t.iloc[:, 0]/t[k]).median(), best=t.iloc[:, 0].min()/t[k].min(), turns=len(t), load=load, threads=torch_.threads, processor=processor()))
     return rows
 
 
 def main(side=224, seconds=40, save=False):
-    t = pd.DataFrame([r for name,b in NETWORKS.items() for r in measured(name, network(b, side), side, seconds)])
+    load = os.getloadavg()[0]                    # of others: before anything of ours is busy
+    t = pd.DataFrame([r for name,b in NETWORKS.items() for r in measured(name, network(b, side), side, seconds, load)])
     print(Table(t.drop(columns=['side', 'processor']), f'{t.processor[0]}, {t.threads[0]} threads, {side} px', dict(images_per_s='.1f', times='.2f', best='.2f')))
     for (way,batch),want in WANTED.items():
         for r in t[(t.way == way) & (t.batch == batch)].itertuples(): print(f"{way}, batch {batch}, {r.network}: wanted {want} times, {'met' if r.times >= want else 'not met'} ({r.times:.2f})")

@@ -345,7 +345,7 @@ class _OpenVINO(_Pieces):
 
     def _alone(self, views): return self._spread([views], 1, 1)[0]
 
-# %% ../nbs/09a_engines.ipynb #5c027445
+# %% ../nbs/09a_engines.ipynb #afcf7689
 SHARES = (0, 1/16, 1/8, 1/4, 3/8, 1/2, 3/4) # of the convolutions that stay in single precision, from the input on
 
 def _joined(model):
@@ -368,7 +368,7 @@ def _early(model, share):
     ops = model.get_ordered_ops()
     is_conv = ['Convolution' in o.get_type_name() for o in ops]
     upto = np.cumsum(is_conv)<=math.ceil(share*sum(is_conv))
-    return {o.get_friendly_name() for o,u in zip(ops, upto) if u}
+    return {o.get_friendly_name() for o,u in zip(ops, upto) if u and 'Pool' not in o.get_type_name()}
 
 def _single_first(model, share):
     "The model with its first layers marked to stay in single precision"
@@ -399,13 +399,13 @@ def _cached(part):
     path = settings().cache/'engines'/f'{key}.onnx'
     return path,_same_file(path) or _write(part, path, TOLERANCE)
 
-# %% ../nbs/09a_engines.ipynb #0c122a53
-CLOSE,NEAR = 1e-3,.012 # single: largest difference of probabilities; bf16: root mean square difference of logits; against PyTorch in single precision
+# %% ../nbs/09a_engines.ipynb #1c94671c
+CLOSE,NEAR = 1e-3,.012 # single: largest difference of probabilities; bf16: root mean square difference of logits, beyond 1 relative to their size; against PyTorch in single precision
 
 def _passes(run, want, precision):
     "Is an engine exact enough on the made views? How far it is off"
     z = run(probes(run.side))[0].astype(float)
-    off = np.abs(expit(z)-expit(want)).max() if precision=='single' else np.sqrt(np.square(z-want).mean())
+    off = np.abs(expit(z)-expit(want)).max() if precision=='single' else np.sqrt(np.square((z-want)/np.maximum(1, np.abs(want))).mean())
     return off<=(CLOSE if precision=='single' else NEAR),off
 
 def _processor():
@@ -416,11 +416,12 @@ def _processor():
 def _mixed(file, want, threads, side):
     "OpenVINO in bfloat16 with as few first layers in single precision as will do; how few is kept in the cache"
     note = file.with_name(f"{file.stem}-{fingerprint(_imported('openvino').__version__, _processor(), NEAR, SHARES)}.json")
-    try: shares = [json.loads(note.read_text())['share']]
-    except (OSError, ValueError, KeyError): shares = SHARES
+    try: shares,off = [json.loads(note.read_text())['share']],math.inf
+    except (OSError, ValueError, KeyError): shares,off = SHARES,math.inf
     for share in shares:
-        run = _OpenVINO(file, 'bf16', threads, share); run.side = side
-        good,off = _passes(run, want, 'bf16')
+        run,good = _OpenVINO(file, 'bf16', threads, share),False; run.side = side
+        try: good,off = _passes(run, want, 'bf16')
+        except RuntimeError: pass # OpenVINO 2026.4 cannot compile some networks at some shares; the next will do
         if good: break
     else:
         note.unlink(missing_ok=True)
