@@ -2,7 +2,7 @@
 import importlib.util, subprocess, sys
 import pytest
 
-LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval']
+LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval', 'app']
 
 
 def there(root, m):
