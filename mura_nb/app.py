@@ -11,8 +11,9 @@ __all__ = ['LIMITS', 'FORMATS', 'KIND_WORDS', 'STATEMENT', 'AGE', 'SWEEP', 'POLI
            'answer_card', 'answer_zip', 'sweep', 'own_folder', 'TooLarge', 'Guard', 'samples_html', 'Desk', 'page',
            'served', 'serve']
 
-# %% ../nbs/11_app.ipynb #5c10b78b
+# %% ../nbs/11_app.ipynb #ff972cd7
 import base64, io, json, os, shutil, sys, tempfile, threading, time, zipfile
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -24,7 +25,7 @@ from . import __version__
 from .core import *
 from .phantom import KINDS, bone_name, example_study
 from .data import Geometry, read_picture
-from .evaluation import evaluate, expit, logit, operating_point, platt, pool_studies
+from .evaluation import Estimate, check_studies, expit, group_metrics, interval, logit, operating_point, platt, pool_studies, resamples
 from .ensemble import load_members, mean_members
 from .retrieval import NothingToSearch, open_database, search
 
@@ -254,15 +255,18 @@ def named(
     if name is not None and name not in models: raise ValueError(f"model {name!r}: the page can show {', '.join(models)}")
     return name or next(iter(models))
 
-# %% ../nbs/11_app.ipynb #5f459598
+# %% ../nbs/11_app.ipynb #20e9b581
 @lru_cache(maxsize=64)
 def operating(
     choice:Choice
-    ): # `Evaluation` of the internal test at the operating threshold, None where no predictions are kept
-    "Sensitivity and specificity of a choice, with intervals"
+    ): # (sensitivity, specificity), an `Estimate` each; None where no predictions are kept
+    "What a choice reaches at its operating threshold on the internal test, with 95 % intervals of resampled patients"
     from mura_nb.baselines import Files
     if not all(Files(m, choice.out).predictions.is_file() for m in choice.members): return None
-    with suppress(ValueError): return evaluate(pool_studies(mean_members(load_members(choice.members, 'valid', choice.out))), choice.threshold, settings().n_boot)
+    d = check_studies(pool_studies(mean_members(load_members(choice.members, 'valid', choice.out))))
+    who,names = pd.factorize(d.patient, sort=True)
+    both = [group_metrics(w, who, d.label.to_numpy(), d.prob.to_numpy(), choice.threshold, ('sensitivity','specificity')) for w in resamples(len(names), settings().n_boot)]
+    return tuple(Estimate(*interval(v)[:3], len(d)) for v in np.concatenate(both).T)
 
 def _percent(e): return f'{100*e.value:.0f}' + ('' if np.isnan(e.lo) else f' [{100*e.lo:.0f} to {100*e.hi:.0f}]') if not np.isnan(e.value) else 'an unknown number'
 
@@ -272,7 +276,7 @@ def operating_words(
     "What an operating point means"
     e = operating(choice)
     if e is None: return 'How often this operating point is right was not measured here.'
-    a,b = e['sensitivity'],e['specificity']
+    a,b = e
     b = b._replace(value=1-b.value, lo=1-b.hi, hi=1-b.lo)
     return f"At this operating point the model finds {_percent(a)} of 100 abnormal studies and calls {_percent(b)} of 100 normal ones abnormal, counted on the {a.n:.0f} {'simulated ' if settings().simulated else ''}studies of the internal test (in brackets: 95 % intervals)."
 
@@ -649,7 +653,7 @@ def samples_html(
 
 EMPTY = "<div class='empty'>The answer appears here: whether the study is called abnormal, where the network sees it, and which known images look alike.</div>"
 
-# %% ../nbs/11_app.ipynb #b32869ae
+# %% ../nbs/11_app.ipynb #b368beea
 class Desk:
     "What the page does, step by step"
     def __init__(self,
@@ -658,7 +662,7 @@ class Desk:
         ):
         self.models,self.samples = choices(out),samples()
         self.first = named(self.models, model, out)
-        self.db = self.why = None
+        self.hand,self.db = ThreadPoolExecutor(1, 'network'),None # one thread: OpenMP keeps a team of threads for each that computes
         with suppress(FileNotFoundError, ValueError): self.db = open_database(None if out is None else Path(out)/'database.hdf5')
 
     def warm(self):
@@ -667,8 +671,8 @@ class Desk:
         for n in (1, 3): answer_html(self.look(Study([View('warm', grey)]*n), self.first))
         return self
 
-    def look(self, study, model, study_type=None)->Answer: return answer(study, self.models[model], study_type, self.db)
-    def again(self, a:Answer, study_type=None)->Answer: return replace(a, similar=similar(a.study, study_type, self.db))
+    def look(self, study, model, study_type=None)->Answer: return self.hand.submit(answer, study, self.models[model], study_type, self.db).result()
+    def again(self, a:Answer, study_type=None)->Answer: return replace(a, similar=self.hand.submit(similar, a.study, study_type, self.db).result())
     def pick(self, i)->Study: return sample_study(self.samples[int(i)])
     def only(self, kind, on): return study_type(kind) if on and kind in STUDY_TYPES else None
 
@@ -706,7 +710,7 @@ def _handlers(desk, gr):
     def take(a): return f'mura_nb-{a.choice.name}.zip ' + base64.b64encode(answer_zip(a)).decode() if a else ''
     return {f.__name__:said(f) for f in (read, pick, look, again, take)}
 
-# %% ../nbs/11_app.ipynb #749445d0
+# %% ../nbs/11_app.ipynb #d257051c
 ANY = 'not given'
 
 def page(
@@ -733,10 +737,11 @@ def page(
                 take = gr.Button('Download the result', interactive=False, elem_id='take')
                 status = gr.HTML(elem_id='status', elem_classes='quiet')
         archive = gr.Textbox(visible='hidden')
-        one = dict(concurrency_limit=1, concurrency_id='network', api_visibility='private')
+        last = dict(api_visibility='private', trigger_mode='always_last') # who changes their mind meanwhile gets what they chose last
+        one = dict(concurrency_limit=1, concurrency_id='network', **last)
         asked,shown = [study, model, kind, only],[held, out, near, status, take]
-        drop.upload(do['read'], [drop, study], [drop, study, kind], concurrency_limit=2, api_visibility='private').success(do['look'], asked, shown, **one).success(None, None, None, js=SEEN)
-        picks.click(do['pick'], None, [study, kind], concurrency_limit=2, api_visibility='private').success(do['look'], asked, shown, **one).success(None, None, None, js=SEEN)
+        drop.upload(do['read'], [drop, study], [drop, study, kind], concurrency_limit=2, **last).success(do['look'], asked, shown, **one).success(None, None, None, js=SEEN)
+        picks.click(do['pick'], None, [study, kind], concurrency_limit=2, **last).success(do['look'], asked, shown, **one).success(None, None, None, js=SEEN)
         model.input(do['look'], asked, shown, **one)
         for c in (kind, only): c.input(do['again'], [held, kind, only], shown, **one)
         take.click(do['take'], held, archive, show_progress='hidden', api_visibility='private').success(None, archive, None, js=TAKEN)
@@ -783,7 +788,7 @@ def _middleware(host):
     from starlette.middleware import Middleware
     return Middleware(Guard, most=LIMITS.files*LIMITS.megabytes*10**6, hosts=LOCAL if host in LOCAL else None)
 
-# %% ../nbs/11_app.ipynb #d9e9ccb0
+# %% ../nbs/11_app.ipynb #2fee940a
 def serve(
     host:str='127.0.0.1', # address to listen on; the default is reached from this computer only
     port:int=7860, # 0: any that is free
@@ -793,6 +798,7 @@ def serve(
     ):
     "Run the page until Ctrl-C or an end of the process is asked for"
     import signal
+    os.environ.setdefault('GOMP_SPINCOUNT', '1000') # threads that wait do not keep the processor; read when PyTorch is imported
     def stop(*_): raise KeyboardInterrupt
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, stop)
     if host not in LOCAL: print(f'mura-nb app: warning: listening on {host}, so whoever reaches this computer can use the page; it asks for no password', file=sys.stderr)
