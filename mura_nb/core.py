@@ -127,15 +127,15 @@ class Settings:
     @property
     def cache(self)->Path: return self.root/'.cache'
 
-# %% ../nbs/00_core.ipynb #85b2a235
+# %% ../nbs/00_core.ipynb #c5f55199
 def _is_ours(p): return p.is_file() and re.search(r'^\[profile ', p.read_text(encoding='utf-8', errors='replace'), re.M)
 
 def settings_file(
     start=None # folder to look from; default the current one
     )->tuple[Path,Path]: # the file, and the folder that data and results are kept in
     "The `settings.ini` in force"
-    start = Path(start or Path.cwd()).resolve()
-    for d in (start, *start.parents):
+    start,home = Path(start or Path.cwd()).resolve(),Path(__file__).resolve().parents[1]
+    for d in (start, *start.parents, home): # home: of a clone that is installed as it lies there, for whoever calls it from another folder
         if _is_ours(d/'settings.ini'): return d/'settings.ini', d
     return Path(__file__).with_name('settings.ini'), start
 

@@ -25,9 +25,8 @@ class Stop(B.Callback):
         if len(self.keep.history): raise KeyboardInterrupt
 
 def launch(cwd, env, *args):
-    "tools/train.py in two processes on the processor"
-    tool = Path(__file__).parents[1]/'tools'/'train.py'
-    cmd = f'{sys.executable} -m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no {tool}'
+    "mura-nb train in two processes on the processor"
+    cmd = f'{sys.executable} -m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m mura_nb.programs train'
     return subprocess.run([*cmd.split(), *args], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
 
 @pytest.fixture(scope='module')
@@ -73,7 +72,7 @@ def test_two_processes(place, monkeypatch):
     assert B.run_recipe(s.recipe('lite0_smoke'), df, store, tune)==two
 
 def test_fewer_processes_than_asked_for(root):
-    r = subprocess.run([sys.executable, str(root/'tools/train.py'), '--processes', '2', 'lite0_smoke'], cwd=root, env=dict(os.environ, MURA_NB_PROFILE='smoke'), capture_output=True, text=True)
+    r = subprocess.run([sys.executable, '-m', 'mura_nb.programs', 'train', '--processes', '2', 'lite0_smoke'], cwd=root, env=dict(os.environ, MURA_NB_PROFILE='smoke'), capture_output=True, text=True)
     assert r.returncode==2 and '2 processes were asked for, 1 started' in r.stderr
 
 def test_batches_that_cannot_be_shared(place, monkeypatch):

@@ -421,8 +421,7 @@ def env(place): return dict(MURA_NB_PROFILE='smoke', MURA_NB_DATA=str(place/'mad
 def test_two_processes(place, images, tmp_path):
     df,store,encoder = images
     one = R.encode(df, store, encoder, tmp_path/'one.hdf5', batch_size=8)
-    tool = Path(__file__).parents[1]/'tools'/'encode.py'
-    cmd = f'{sys.executable} -m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no {tool} --processes 2 --recipe plain --batch-size 8 --out {tmp_path/"two.hdf5"}'
+    cmd = f'{sys.executable} -m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m mura_nb.programs index --processes 2 --model plain --batch-size 8 --db {tmp_path/"two.hdf5"}'
     r = subprocess.run(cmd.split(), cwd=place, env={**os.environ, **env(place)}, capture_output=True, text=True, timeout=200)
     assert r.returncode==0, r.stderr[-3000:]
     assert r.stdout.splitlines()[0]=='processes: 2'

@@ -1,0 +1,24 @@
+"DICOM files for tests"
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+
+
+def radiograph(grey, study='1.2.3', **tags):
+    "A computed radiograph; tags replace what is said here"
+    ds = Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    grey = np.ascontiguousarray(grey)
+    bits = 8*grey.itemsize
+    about = dict(SOPClassUID=ComputedRadiographyImageStorage, SOPInstanceUID=generate_uid(), StudyInstanceUID=study, SeriesInstanceUID=generate_uid(), Modality='CR',
+        Rows=grey.shape[0], Columns=grey.shape[1], BitsStored=bits, BitsAllocated=bits, HighBit=bits-1, SamplesPerPixel=1, PixelRepresentation=0,
+        PhotometricInterpretation='MONOCHROME2', PatientName='Test^A', PatientID='1', StudyDate='20260101', StudyTime='120000', PatientBirthDate='', PatientSex='',
+        AccessionNumber='', ReferringPhysicianName='', StudyID='', SeriesNumber=1, InstanceNumber=1, PixelData=grey.tobytes())
+    for k, v in (about | tags).items(): setattr(ds, k, v)
+    return ds
+
+
+def write(file, grey, **tags):
+    radiograph(grey, **tags).save_as(file, enforce_file_format=True)
+    return file

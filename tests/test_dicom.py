@@ -1,0 +1,56 @@
+"Radiographs as hospitals keep them: what is shown on a screen is what the networks see."
+import numpy as np, pytest
+from pydicom.data import get_testdata_file
+from mura_nb.data import looks_like_picture, picture_files, read_picture
+import dicoms
+
+
+def sample(name): return get_testdata_file(name, download=False)
+
+
+@pytest.mark.parametrize('packed,plain', [('RG1_J2KR.dcm', 'RG1_UNCR.dcm'), ('RG3_J2KR.dcm', 'RG3_UNCR.dcm'), ('MR_small_RLE.dcm', 'MR_small.dcm'),
+    ('MR_small_jp2klossless.dcm', 'MR_small.dcm'), ('MR_small_jpeg_ls_lossless.dcm', 'MR_small.dcm'), ('MR_small_bigendian.dcm', 'MR_small.dcm'), ('MR_small_implicit.dcm', 'MR_small.dcm')])
+def test_lossless_syntaxes_show_the_same(packed, plain): np.testing.assert_array_equal(read_picture(sample(packed)), read_picture(sample(plain)))
+
+
+@pytest.mark.parametrize('name', ['RG1_J2KI.dcm', 'JPGLosslessP14SV1_1s_1f_8b.dcm', 'JPEG-LL.dcm', 'JPEGLSNearLossless_16.dcm', 'SC_rgb_jpeg_dcmtk.dcm', 'SC_ybr_full_422_uncompressed.dcm',
+    'examples_palette.dcm', 'image_dfl.dcm', 'mlut_18.dcm', 'vlut_04.dcm', 'SC_rgb_rle_32bit.dcm', 'ExplVR_BigEnd.dcm'])
+def test_many_kinds_are_read(name):
+    a = read_picture(sample(name))
+    assert a.dtype == np.uint8 and a.ndim == 2 and a.max() > a.min()
+
+
+def test_as_another_reader_shows_it():
+    "Window and inversion of a real computed radiograph, beside a second implementation"
+    from highdicom import imread
+    for name in 'RG1_UNCR.dcm', 'RG3_UNCR.dcm':
+        theirs = 255*imread(sample(name)).get_frame(1, apply_voi_transform=True, apply_presentation_lut=True)
+        assert np.abs(theirs - read_picture(sample(name))).max() <= .51
+
+
+@pytest.mark.parametrize('name,words', [('emri_small.dcm', '10 frames'), ('reportsi.dcm', 'without pixels .modality SR'), ('MR_truncated.dcm', 'number of bytes'), ('rtstruct.dcm', 'not a picture'), ('badVR.dcm', '1A')])
+def test_others_are_refused_by_name(name, words):
+    with pytest.raises(ValueError, match=f'{name}: cannot be read: .*{words}'): read_picture(sample(name))
+
+
+def test_padding_is_not_black_or_white(tmp_path):
+    a = np.full((8, 8), 65535, np.uint16); a[2:6, 2:6] = np.arange(100, 116).reshape(4, 4)
+    got = read_picture(dicoms.write(tmp_path/'a.dcm', a, PixelPaddingValue=65535))
+    assert got[2, 2] == 0 and got[5, 5] == 255 and got[3, 3] == round(255*5/15)
+
+
+def test_a_bomb_is_not_unpacked(tmp_path):
+    ds = dicoms.radiograph(np.zeros((2, 2), np.uint8), Rows=60000, Columns=60000)
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    with pytest.raises(ValueError, match='3,600,000,000 pixels'): read_picture(tmp_path/'a.dcm')
+
+
+def test_pictures_of_a_folder(tmp_path):
+    a = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    for name in 'IM10', 'IM2', '1.2.840.113', 'x.dcm': dicoms.write(tmp_path/name, a)
+    dicoms.write(tmp_path/'y.txt', a)
+    for name in 'notes', '.dcm', '._x.dcm', 'list.csv': (tmp_path/name).write_text('no picture')
+    (tmp_path/'folder.png').mkdir()
+    assert [f.name for f in picture_files(tmp_path)] == ['IM2', 'IM10', 'x.dcm', '1.2.840.113']
+    np.testing.assert_array_equal(read_picture(tmp_path/'IM2'), a)
+    assert not looks_like_picture(tmp_path/'notes')
