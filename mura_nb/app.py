@@ -11,8 +11,8 @@ __all__ = ['LIMITS', 'FORMATS', 'KIND_WORDS', 'STATEMENT', 'AGE', 'SWEEP', 'POLI
            'answer_card', 'answer_zip', 'sweep', 'own_folder', 'TooLarge', 'Guard', 'samples_html', 'Desk', 'page',
            'served', 'serve']
 
-# %% ../nbs/11_app.ipynb #ff972cd7
-import base64, io, json, os, shutil, sys, tempfile, threading, time, zipfile
+# %% ../nbs/11_app.ipynb #956eaa3d
+import base64, io, json, os, re, shutil, sys, tempfile, threading, time, zipfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -24,7 +24,7 @@ from PIL import Image
 from . import __version__
 from .core import *
 from .phantom import KINDS, bone_name, example_study
-from .data import Geometry, read_picture
+from .data import Geometry, is_dicom, read_picture
 from .evaluation import Estimate, check_studies, expit, group_metrics, interval, logit, operating_point, platt, pool_studies, resamples
 from .ensemble import load_members, mean_members
 from .retrieval import NothingToSearch, open_database, search
@@ -43,7 +43,7 @@ class Limits:
 LIMITS = Limits()
 FORMATS = dict(PNG='.png', JPEG='.jpg .jpeg', TIFF='.tif .tiff', DICOM='.dcm .dicom')
 
-# %% ../nbs/11_app.ipynb #58483dc9
+# %% ../nbs/11_app.ipynb #efad1f3a
 def _dicom_size(file):
     "Rows of all frames, columns"
     import pydicom
@@ -58,12 +58,12 @@ def picture_size(
     with open(file, 'rb') as f: head = f.read(132)
     if not head: raise ValueError('the file is empty')
     try:
-        if head[128:]==b'DICM' or Path(file).suffix.lower() in FORMATS['DICOM'].split(): return _dicom_size(file)
+        if is_dicom(head): return _dicom_size(file)
         with Image.open(file, formats=[k for k in FORMATS if k!='DICOM']) as im: return im.size[::-1]
     except Image.DecompressionBombError: raise ValueError('far too many pixels') from None
     except Exception as e: raise ValueError(str(e) if 'DICOM' in str(e) else f"not a picture that can be read ({', '.join(FORMATS)})") from None
 
-# %% ../nbs/11_app.ipynb #69f54510
+# %% ../nbs/11_app.ipynb #10cb0a46
 @dataclass
 class View:
     "One picture as it came"
@@ -88,7 +88,7 @@ def read_view(
     if h*w>limits.megapixels*1e6: raise ValueError(f'{w} x {h} pixels; allowed are {limits.megapixels} million')
     if min(h, w)<limits.side: raise ValueError(f'{w} x {h} pixels; at least {limits.side} each way are needed')
     try: img = read_picture(file)
-    except ValueError as e: raise ValueError('damaged or of a kind that cannot be read') from e
+    except ValueError as e: raise ValueError(f"damaged, or of a kind that cannot be read: {re.sub(r'^.*cannot be read: ([A-Za-z]+: )?', '', str(e))}") from e
     return View(name or file.name, img)
 
 # %% ../nbs/11_app.ipynb #1ce07bb8
@@ -415,8 +415,8 @@ def _thumb(file, side=150):
 
 def _chip(label): return f"<span class='chip {'bad' if label else 'good'}'>{'abnormal' if label else 'normal'}</span>" if label is not None and not pd.isna(label) else "<span class='chip'>label not known</span>"
 
-# %% ../nbs/11_app.ipynb #8dd4d40e
-def _percent_of(p): return '< 1\u00a0%' if p<.01 else '> 99\u00a0%' if p>.99 else f'{100*p:.0f}\u00a0%'
+# %% ../nbs/11_app.ipynb #c52a9e5e
+def _percent_of(p): return '<\u00a01\u00a0%' if p<.01 else '>\u00a099\u00a0%' if p>.99 else f'{100*p:.0f}\u00a0%'
 
 def verdict_html(
     a:Answer
@@ -593,9 +593,9 @@ class Guard:
         except TooLarge:
             if not began: await self.refuse(send, 413, 'larger than a study may be')
 
-# %% ../nbs/11_app.ipynb #c54e327c
+# %% ../nbs/11_app.ipynb #f50f8b97
 STYLE = '''
-.gradio-container{max-width:1280px!important;margin:0 auto!important}
+.gradio-container{max-width:1320px!important;margin:0 auto!important}.gradio-container main{max-width:none!important;padding:1.2rem!important}
 @media (max-width:640px){.gradio-container main{padding:12px!important}.answer .big{font-size:1rem}}
 #main{gap:1.6rem}#model input{text-overflow:ellipsis;margin-right:1.2rem}
 .gradio-container .html-container{padding:0!important}
@@ -619,7 +619,7 @@ STYLE = '''
 .line{display:inline-block;width:1.7rem;height:0;border-top:3px solid #E69F00;vertical-align:middle;margin-right:.4rem}.line.true{border-top:3px dashed #56B4E9}
 .tick{display:inline-flex;gap:.4rem;align-items:center;cursor:pointer}
 .grid{display:grid;gap:1rem .9rem;grid-template-columns:repeat(auto-fill,minmax(min(46%,11rem),1fr));align-items:start}
-.grid.n1{grid-template-columns:minmax(0,30rem)}.grid.n2{grid-template-columns:repeat(2,minmax(0,24rem))}.grid.n3{grid-template-columns:repeat(auto-fill,minmax(min(46%,15rem),1fr))}
+.grid.n1{grid-template-columns:minmax(0,30rem)}.grid.n2{grid-template-columns:repeat(2,minmax(0,24rem))}.grid.n3{grid-template-columns:repeat(auto-fill,minmax(min(46%,13.5rem),1fr))}
 .view{margin:0;min-width:0}.stack{position:relative;background:#000;border-radius:8px;overflow:hidden;width:100%}
 .stack img{position:absolute;inset:0;width:100%;height:100%;display:block}.stack svg{position:absolute;inset:0;width:100%;height:100%}
 .views:has(.toggle:not(:checked)) .heat{display:none}
@@ -710,7 +710,7 @@ def _handlers(desk, gr):
     def take(a): return f'mura_nb-{a.choice.name}.zip ' + base64.b64encode(answer_zip(a)).decode() if a else ''
     return {f.__name__:said(f) for f in (read, pick, look, again, take)}
 
-# %% ../nbs/11_app.ipynb #d257051c
+# %% ../nbs/11_app.ipynb #08be88a4
 ANY = 'not given'
 
 def page(
@@ -719,7 +719,7 @@ def page(
     "The page around a desk"
     gr = _gradio()
     do = _handlers(desk, gr)
-    with gr.Blocks(title='mura_nb', analytics_enabled=False) as blocks:
+    with gr.Blocks(title='mura_nb', analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(_head_html())
         study,held = (gr.State(time_to_live=1800) for _ in range(2))
         with gr.Row(elem_id='main'):
