@@ -18,7 +18,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations test test-all lab notebooks site lock clean help choice quarto setup
+.PHONY: report ablations test test-all lab notebooks site lock clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -40,10 +40,10 @@ notebooks: choice  ## maintainers: write the outputs of the demo into nbs/, and 
 	@if [ -n "$$MURA_NB_DATA" ]; then echo "make notebooks: refused, DATA is set. Committed notebooks hold simulated radiographs only; MURA's may not be redistributed." >&2; exit 2; fi
 	@if [ "$$MURA_NB_PROFILE" != demo ]; then echo "make notebooks: refused, PROFILE=$$MURA_NB_PROFILE. Committed notebooks hold the outputs of profile demo." >&2; exit 2; fi
 	@$(MAKE) --no-print-directory $(STAMP)
-	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/nbdev-sidebar && $(BIN)/python tools/readme.py
+	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/python tools/api.py && $(BIN)/python tools/pages.py && $(BIN)/python tools/readme.py
 
-site: quarto $(STAMP)  ## the documentation site with Quarto, to _docs/ (where Quarto is installed)
-	@$(BIN)/nbdev-docs
+site: $(STAMP)  ## the site from the outputs in nbs/: with Quarto to _docs/ where it is installed, else with nbconvert to _site/
+	@$(BIN)/python tools/publish.py
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \
@@ -55,9 +55,6 @@ clean:  ## remove what was rendered and cached; results, data and .venv stay
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
-
-quarto:
-	@command -v quarto >/dev/null || { echo "make site: needs the quarto program (quarto.org); make report renders the same chapters without it" >&2; exit 2; }
 
 # An unknown profile or a missing folder is said before anything is installed or run.
 choice:

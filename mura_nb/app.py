@@ -6,10 +6,9 @@
 __all__ = ['LIMITS', 'FORMATS', 'KIND_WORDS', 'STATEMENT', 'AGE', 'SWEEP', 'POLICY', 'HEADERS', 'STYLE', 'ON_LOAD', 'SEEN',
            'PICKED', 'TAKEN', 'EMPTY', 'ANY', 'LOCAL', 'Limits', 'picture_size', 'View', 'read_view', 'Study',
            'read_study', 'Sample', 'samples', 'sample_study', 'Choice', 'choices', 'named', 'operating',
-           'operating_words', 'trained_words', 'Similar', 'similar', 'Answer', 'answer', 'heat_layer', 'overlay',
-           'safe', 'verdict_html', 'problems_html', 'view_html', 'views_html', 'similar_html', 'answer_html',
-           'answer_card', 'answer_zip', 'sweep', 'own_folder', 'TooLarge', 'Guard', 'samples_html', 'Desk', 'page',
-           'served', 'serve']
+           'operating_words', 'trained_words', 'Similar', 'similar', 'Answer', 'answer', 'heat_layer', 'safe',
+           'verdict_html', 'problems_html', 'view_html', 'views_html', 'similar_html', 'answer_html', 'answer_card',
+           'answer_zip', 'sweep', 'own_folder', 'TooLarge', 'Guard', 'samples_html', 'Desk', 'page', 'served', 'serve']
 
 # %% ../nbs/11_app.ipynb #956eaa3d
 import base64, io, json, os, re, shutil, sys, tempfile, threading, time, zipfile
@@ -357,7 +356,7 @@ def answer(
     found,near = _localised(study, choice),similar(study, study_type, db)
     return Answer(study, choice, found, near, time.perf_counter()-began)
 
-# %% ../nbs/11_app.ipynb #4482db5a
+# %% ../nbs/11_app.ipynb #dfd5adee
 @lru_cache(maxsize=1)
 def _plasma():
     import matplotlib
@@ -368,28 +367,6 @@ def heat_layer(
     )->np.ndarray: # (h, w, 4) uint8
     "A heat map in the colours and with the transparency of the gradcam chapter"
     return np.dstack([_plasma()[np.uint8(255*heat)], np.uint8(255*np.clip(1.4*heat, 0, .62))])
-
-def overlay(
-    r, # `Localised`
-    truth=None # true box in pixels of the same picture
-    )->Image.Image: # RGB
-    "A picture with its heat map, if the study is called abnormal, and boxes"
-    from PIL import ImageDraw
-    from mura_nb.gradcam import FOUND, TRUTH
-    im = Image.fromarray(r.image).convert('RGBA')
-    if r.called: im.alpha_composite(Image.fromarray(heat_layer(r.heatmap)))
-    pen,w = ImageDraw.Draw(im),max(2, round(max(r.image.shape)/256))
-    for b,colour,dash in ((r.box, FOUND, 0), (truth, TRUTH, 5*w)):
-        if b is not None: _frame(pen, b, 'black', w+2, dash); _frame(pen, b, colour, w, dash)
-    return im.convert('RGB')
-
-def _frame(pen, b, colour, w, dash):
-    "The outline of a box; `dash` px a dash, 0: solid"
-    x0,y0,x1,y1 = b
-    if not dash: return pen.rectangle((x0, y0, x1-1, y1-1), outline=colour, width=w)
-    for (ax,ay),(bx,by) in (((x0,y0),(x1,y0)), ((x1,y0),(x1,y1)), ((x1,y1),(x0,y1)), ((x0,y1),(x0,y0))):
-        n = max(1, int(np.hypot(bx-ax, by-ay)//dash)); t = np.linspace(0, 1, n+1)
-        for a,c in zip(t[:-1:2], t[1::2]): pen.line((ax+a*(bx-ax), ay+a*(by-ay), ax+c*(bx-ax), ay+c*(by-ay)), fill=colour, width=w)
 
 # %% ../nbs/11_app.ipynb #a0186260
 def safe(
@@ -500,7 +477,7 @@ def answer_html(
     end = f"<p class='note'>{STATEMENT} {trained_words()} Model <code>{safe(a.choice.name)}</code>{slow}, {a.seconds:.1f} seconds.</p>"
     return f"<div class='answer'>{problems_html(a.study.problems, len(a.found))}<div class='card verdict'>{verdict_html(a)}</div>{views_html(a)}{end}</div>"
 
-# %% ../nbs/11_app.ipynb #8731445c
+# %% ../nbs/11_app.ipynb #c9cf0bee
 def answer_card(
     a:Answer
     )->dict: # ready for JSON
@@ -519,6 +496,7 @@ def answer_zip(
     a:Answer
     )->bytes:
     "The archive that a visitor takes along"
+    from mura_nb.gradcam import overlay
     with zipfile.ZipFile(out := io.BytesIO(), 'w', zipfile.ZIP_DEFLATED) as z:
         z.writestr('README.txt', f'{STATEMENT}\n{trained_words()}\n\nanswer.json: every number. boxes.csv: a row a view, boxes in pixels of the file (x0 and y0 inside, x1 and y1 outside).\nsimilar.csv: the most similar images. overlay_*.png: orange what was found, blue and dashed the truth where it is known.\n')
         z.writestr('answer.json', json.dumps(answer_card(a), indent=1))
@@ -526,7 +504,7 @@ def answer_zip(
         if a.similar.tables: z.writestr('similar.csv', pd.concat([t.assign(file=v.name) for v,t in zip(a.study.views, a.similar.tables)])[['file','rank','path','study_type','label','distance']].to_csv(index=False))
         for i,(v,r) in enumerate(zip(a.study.views, a.found), 1):
             true = None if v.truth is None else v.to_file.inverse.boxes(v.truth)
-            overlay(r, true).save(pic := io.BytesIO(), 'PNG', compress_level=3)
+            Image.fromarray(overlay(r.image, r.heatmap if a.called else None, r.box, true)).save(pic := io.BytesIO(), 'PNG', compress_level=3)
             z.writestr(f'overlay_{i:02d}.png', pic.getvalue())
     return out.getvalue()
 
@@ -593,10 +571,10 @@ class Guard:
         except TooLarge:
             if not began: await self.refuse(send, 413, 'larger than a study may be')
 
-# %% ../nbs/11_app.ipynb #f50f8b97
+# %% ../nbs/11_app.ipynb #73234866
 STYLE = '''
-.gradio-container{max-width:1320px!important;margin:0 auto!important}.gradio-container main{max-width:none!important;padding:1.2rem!important}
-@media (max-width:640px){.gradio-container main{padding:12px!important}.answer .big{font-size:1rem}}
+.gradio-container{max-width:1320px!important;margin:0 auto!important}.gradio-container main{max-width:none!important;padding:0!important}.gradio-container .fillable{padding:1.2rem!important}
+@media (max-width:640px){.gradio-container .fillable{padding:.8rem!important}.answer .big{font-size:1rem}}
 #main{gap:1.6rem}#model input{text-overflow:ellipsis;margin-right:1.2rem}
 .gradio-container .html-container{padding:0!important}
 .mn h1{font-size:1.5rem;font-weight:700;margin:.2rem 0}.mn p{margin:.35rem 0}

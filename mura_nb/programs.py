@@ -675,7 +675,7 @@ def app_command(host:Annotated[str, typer.Option(help='Address to listen on; 127
     from mura_nb.app import serve
     serve(host, port, model, browser)
 
-# %% ../nbs/10_programs.ipynb #753ef760
+# %% ../nbs/10_programs.ipynb #f9dc9d02
 def _version(asked):
     if asked:
         from mura_nb import __version__
@@ -690,4 +690,4 @@ def main():
     if not os.environ.get('MURA_NB_TRACE'): warnings.simplefilter('ignore')
     cli()
 
-if __name__=='__main__': main()
+if __name__=='__main__' and '__file__' in globals(): main() # python -m mura_nb.programs; a notebook has no file

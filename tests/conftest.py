@@ -20,3 +20,10 @@ def own_arithmetic():
 
 @pytest.fixture
 def root(): return ROOT
+
+
+@pytest.fixture(scope='session')
+def committed_site(tmp_path_factory):
+    "The folder that make site renders from nbs/ without Quarto"
+    import pages, render
+    return render.render_site(pages.notebooks(), tmp_path_factory.mktemp('site')/'_site', 'Profile demo, simulated radiographs.').parent

@@ -251,16 +251,22 @@ def test_a_phone_in_the_dark(visit, study):
     assert max(light) < 90
 
 
+def tab_to(page, where):
+    "Presses Tab until the focus is where a script says"
+    for _ in range(40):
+        page.keyboard.press('Tab')
+        if page.evaluate(where): return
+    raise AssertionError(f'the keyboard does not get to {where}')
+
+
 def test_keyboard_alone(visit, study):
     page = visit()
-    page.keyboard.press('Tab')
+    page.locator('#drop input[type=file]').wait_for(state='attached')
+    tab_to(page, "document.activeElement.closest('#drop') !== null")
     with page.expect_file_chooser() as chooser: page.keyboard.press('Enter')
     chooser.value.set_files(study)
     answered(page)
-    page.keyboard.press('Tab')
-    for _ in range(40):
-        if page.evaluate("document.activeElement.dataset.sample"): break
-        page.keyboard.press('Tab')
+    tab_to(page, "'sample' in document.activeElement.dataset")
     page.keyboard.press('Enter')
     page.locator('.truth').wait_for()
 

@@ -2,7 +2,7 @@
 import importlib.util, subprocess, sys
 import pytest
 
-LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval', 'app']
+LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval', 'app', 'findings', 'models']
 
 
 def there(root, m):

@@ -73,8 +73,11 @@ def in_step(d):
 
 def sidebar(d):
     before = contents(d/'nbs', '*.yml')
-    run(BIN/'nbdev-sidebar', cwd=d)
-    compare(before, contents(d/'nbs', '*.yml'), "the site's list of chapters is not in step", 'Run .venv/bin/nbdev-sidebar.')
+    run(sys.executable, 'tools/pages.py', cwd=d)
+    compare(before, contents(d/'nbs', '*.yml'), "the site's list of pages is not in step", 'Run .venv/bin/python tools/pages.py.')
+
+
+def api(d): run(sys.executable, 'tools/api.py', '--check', cwd=d)
 
 
 def readme(d): run(sys.executable, 'tools/readme.py', '--check', cwd=d)
@@ -102,7 +105,8 @@ def steps():
     yield 'notebooks are clean', clean
     yield 'modules in step with notebooks', in_step
     yield 'README in step with index', readme
-    yield 'list of chapters in step', sidebar
+    yield 'list of pages in step', sidebar
+    yield 'API pages in step', api
     for f in chapters(): yield f'chapter {f.stem}', chapter(f.name, flags)
 
 

@@ -32,6 +32,7 @@ def readme(notebook=ROOT/'nbs'/'index.ipynb'):
     nb = nbformat.read(notebook, 4)
     parts = [p for c in nb.cells for p in (_code(c) if c.cell_type == 'code' else [c.source.strip()])]
     text = '\n\n'.join(p for p in parts if p)
+    text = re.sub(r' ?\[-?@[^\]]*\]|(?<=\))\{#fig-[^}]*\}', '', text) # GitHub knows neither citations nor labels of figures
     text = re.sub(r'\]\(\.\./', '](', text)
     return NOTE + re.sub(r'\]\(([\w-]+\.ipynb)', r'](nbs/\1', text) + '\n'
 

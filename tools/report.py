@@ -11,7 +11,7 @@ from rich.text import Text
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from runner import ROOT, CellError, chapters, run_notebook
-from render import render_site
+from render import api_pages, render_site
 from mura_nb.core import settings
 
 console = Console()
@@ -110,7 +110,7 @@ def main():
         return 130
     if notebooks is None: return 1
     if a.save: save(notebooks)
-    index = render_site(notebooks, ROOT/'_site', f'Profile {s.profile}, {data}.')
+    index = render_site(notebooks | api_pages(), ROOT/'_site', f'Profile {s.profile}, {data}.', s.simulated)
     console.print(f'rendered with nbconvert in {clock(time.time()-watch.begin)}: {index.relative_to(ROOT)}', highlight=False)
 
 

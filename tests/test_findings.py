@@ -1,0 +1,97 @@
+"The closing page says what the tables say, the tables what the predictions say, and nothing is typed by hand."
+import os, re
+import nbformat, numpy as np, pandas as pd, pytest
+from mura_nb.core import fmt_ci, settings
+from mura_nb.findings import NotMeasured, found, main_effects, outcome, say
+
+
+@pytest.fixture
+def page(root): return nbformat.read(root/'nbs'/'12_findings.ipynb', 4)
+
+
+@pytest.fixture
+def demo(root): return root/'results'/'demo'
+
+
+def told(nb): return [o.data['text/markdown'] for c in nb.cells for o in c.get('outputs', []) if 'data' in o and 'text/markdown' in o.data]
+
+
+CLAIMS = [('table2', dict(model='lite0_b16', metric='auc', group='ALL'), {}), ('table2', dict(model='ensemble', metric='auc', group='ALL'), {}),
+    ('gradcam_found', dict(read='chosen', group='called abnormal', who='map', score='hit'), {}), ('gradcam_found', dict(read='chosen', group='called abnormal', who='map', score='iou'), {}),
+    ('gradcam_found', dict(read='chosen', group='called abnormal', who='centre', score='hit'), dict(columns=('diff', 'diff_lo', 'diff_hi'))),
+    ('retrieval', dict(what='type', measure='precision at 5'), {}), ('retrieval', dict(what='label', measure='precision at 5'), {}),
+    ('fusenet_controls', dict(control='true box', branch='fused'), dict(columns=('diff', 'lo', 'hi'))), ('findings_pairs', dict(what='fusenet', metric='auc'), {}), ('findings_pairs', dict(what='ensemble', metric='auc'), {})]
+
+
+@pytest.mark.parametrize('table,where,kw', CLAIMS, ids=[f'{t}-{"-".join(w.values())}' for t, w, _ in CLAIMS])
+def test_page_says_what_the_tables_say(page, demo, table, where, kw): assert str(found(table, out=demo, **kw, **where)) in '\n'.join(told(page))
+
+
+def test_every_claim_says_what_it_was_measured_on(page):
+    claims = [p for t in told(page) for p in re.split(r'\n\n|\n- ', t) if re.search(r'\[-?\.?\d\S*, ', p) and not p.startswith('|')]
+    assert len(claims) > 15 and [p for p in claims if 'simulated radiographs' not in p and not p.startswith(('The ', 'One '))] == []
+
+
+def test_no_result_is_typed(page):
+    "Not in prose, and not in the cells that make the sentences; definitions and their tests have examples"
+    prose = '\n'.join(c.source for c in page.cells if not re.search(r'^#\| export|test_', c.source, re.M))
+    assert re.findall(r'(?<![\d\w])0?\.\d{3}(?!\d)', prose) == []
+
+
+def test_quotations_are_the_reports(page):
+    "Longer ones, word by word; the report itself is not part of the project"
+    text = re.sub(r'\s+', ' ', ' '.join(c.source for c in page.cells))
+    assert all(q in text for q in ('“The result is to our satisfactory.”', 'In the most cases, most of the top-5 similar are the images of the same type as input, but sometimes not.',
+        'the ensembled model has the best performance on total accuracy and AUC.', 'nearly all the images with nails in it are labelled abnormal'))
+
+
+def test_verdict_follows_the_interval():
+    e = lambda lo, hi: type('E', (), dict(value=(lo+hi)/2, lo=lo, hi=hi))
+    assert [outcome(e(*v)) for v in ((.1, .2), (-.2, -.1), (-.1, .1))] == ['a demonstrable gain', 'a demonstrable loss', 'not a demonstrable gain']
+    assert outcome(e(np.nan, np.nan)) == 'not a demonstrable gain'
+
+
+def test_without_known_boxes_and_ablations(demo, tmp_path, root):
+    "As on MURA: what is not there is left out, the rest is said"
+    (tmp_path/'tables').mkdir()
+    pd.read_csv(demo/'tables'/'retrieval.csv').query("what != 'kind'").to_csv(tmp_path/'tables'/'retrieval.csv', index=False)
+    pd.read_csv(demo/'tables'/'findings_pairs.csv').to_csv(tmp_path/'tables'/'findings_pairs.csv', index=False)
+    t = main_effects(settings('demo'), tmp_path)
+    assert set(t.table) == {'retrieval', 'findings_pairs'} and len(t) == 5
+    with pytest.raises(NotMeasured): found('gradcam_found', out=tmp_path, who='map')
+    assert say(lambda: str(found('gradcam_found', out=tmp_path, who='map')), lambda: 'said') == 'said'
+
+
+def by_study(path, split='valid'):
+    d = pd.read_csv(path)
+    return d[d.split == split].groupby('study').agg(label=('label', 'first'), prob=('prob', 'mean'))
+
+
+def predictions(demo, name):
+    f = demo/'predictions'/f'{name}.csv'
+    if not f.is_file(): pytest.skip('no predictions of the demo here (make report)')
+    return by_study(f)
+
+
+def test_tables_say_what_the_predictions_say(demo):
+    "Recomputed with scikit-learn from the files of predictions"
+    from sklearn.metrics import cohen_kappa_score, roc_auc_score
+    members = {n: predictions(demo, n) for n in settings('demo').ensemble}
+    mean = sum(d.prob for d in members.values())/len(members)
+    base, fused = members['lite0_b16'], members['fusenet_b16']
+    at = lambda model, metric: found('table2', out=demo, model=model, metric=metric, group='ALL').value
+    auc = lambda d, p=None: roc_auc_score(d.label, d.prob if p is None else p)
+    assert at('lite0_b16', 'auc') == pytest.approx(auc(base), abs=1e-6)
+    assert at('ensemble', 'auc') == pytest.approx(auc(base, mean[base.index]), abs=1e-6)
+    assert at('lite0_b16', 'kappa') == pytest.approx(cohen_kappa_score(base.label, base.prob > .5), abs=1e-6)
+    assert found('findings_pairs', out=demo, what='fusenet', metric='auc').value == pytest.approx(auc(fused)-auc(base), abs=1e-6)
+    assert found('findings_pairs', out=demo, what='ensemble', metric='auc').value == pytest.approx(auc(base, mean[base.index])-auc(fused), abs=1e-6)
+
+
+def test_hits_recomputed_from_the_boxes(demo, root):
+    truth, boxes = root/'data'/'phantom-demo'/'truth'/'boxes.csv', demo/'boxes'/'lite0_b16_chosen.csv'
+    if not (truth.is_file() and boxes.is_file()): pytest.skip('no boxes of the demo here (make report)')
+    b = pd.read_csv(boxes).query('label == 1 and called').merge(pd.read_csv(truth).drop_duplicates('path')[['path', 'x0', 'y0', 'x1', 'y1']], on='path', suffixes=('', '_t'))
+    hit = (b.peak_x >= b.x0_t) & (b.peak_x < b.x1_t) & (b.peak_y >= b.y0_t) & (b.peak_y < b.y1_t)
+    e = found('gradcam_found', out=demo, read='chosen', group='called abnormal', who='map', score='hit')
+    assert (len(b), hit.mean()) == (e.n, pytest.approx(e.value, abs=1e-6))

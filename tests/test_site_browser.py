@@ -1,0 +1,116 @@
+"""The site in a real browser, from the disk and without a network: widths, themes, menu, search by keyboard, pictures.
+
+Skipped where there is no Chromium, except in CI, where that is a failure."""
+import os, shutil
+from contextlib import contextmanager
+import pytest
+
+CI = bool(os.environ.get('CI') or os.environ.get('MURA_NB_CI'))
+CHROMIUM = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None)
+if CHROMIUM is None and not CI: pytest.skip('no Chromium here', allow_module_level=True)
+DESKTOP, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
+
+
+@pytest.fixture
+def site(committed_site): return committed_site
+
+
+@pytest.fixture(scope='module')
+def browser():
+    assert CHROMIUM, 'CI needs Chromium: apt-get install chromium'
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'])
+        yield b
+        b.close()
+
+
+@contextmanager
+def opened(browser, site, name, viewport=DESKTOP, scheme='light'):
+    "A page; what its scripts complain about and what it asks the network for are errors"
+    context = browser.new_context(viewport=viewport, color_scheme=scheme, offline=True)
+    page, wrong = context.new_page(), []
+    page.on('pageerror', lambda e: wrong.append(str(e)))
+    page.on('request', lambda r: wrong.append(r.url) if not r.url.startswith(('file:', 'data:', 'blob:')) else None)
+    page.on('requestfailed', lambda r: wrong.append(r.url))
+    page.goto(f'file://{site}/{name}')
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def colour(page): return page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+
+@pytest.mark.parametrize('viewport', (DESKTOP, PHONE), ids=('desktop', 'phone'))
+def test_no_page_is_wider_than_the_screen(browser, site, viewport):
+    wide = {}
+    for f in sorted(site.rglob('*.html')):
+        with opened(browser, site, f.relative_to(site).as_posix(), viewport) as page:
+            width = page.evaluate('document.documentElement.scrollWidth')
+            if width > viewport['width']: wide[f.name] = width
+    assert wide == {}
+
+
+def test_pictures_are_drawn(browser, site):
+    for name in ('index.html', 'gradcam.html'):
+        with opened(browser, site, name) as page:
+            page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
+            page.wait_for_function("[...document.images].every(i => i.complete)")
+            assert page.evaluate("document.images.length && [...document.images].every(i => i.naturalWidth > 1 && i.alt)")
+
+
+def test_theme_follows_the_system_and_the_button(browser, site):
+    with opened(browser, site, 'index.html') as page: light = colour(page)
+    with opened(browser, site, 'index.html', scheme='dark') as page:
+        dark = colour(page)
+        page.get_by_role('button', name='Dark or light').click()
+        assert colour(page) == light != dark
+        page.get_by_role('link', name='FuseNet').first.click()
+        assert page.title().startswith('FuseNet') and colour(page) == light, 'the choice is kept on the next page'
+
+
+def test_search_by_keyboard(browser, site):
+    with opened(browser, site, 'index.html') as page:
+        page.keyboard.press('/')
+        page.keyboard.type('Grad-CAM')
+        page.wait_for_selector('#site-found a')
+        assert 'Localisation' in page.locator('#site-found a').first.inner_text()
+        page.keyboard.press('ArrowDown')
+        assert page.evaluate("document.activeElement.parentElement.id") == 'site-found'
+        page.keyboard.press('Enter')
+        page.wait_for_url('**/gradcam.html*')
+    with opened(browser, site, 'api/core.html') as page:
+        page.get_by_label('Search the report').fill('patient_split')
+        page.wait_for_selector('#site-found a')
+        page.get_by_label('Search the report').press('Enter')
+        page.wait_for_url('**/api/data.html#patient_split')
+        page.keyboard.press('/')
+        page.keyboard.type('zzqqzz')
+        assert page.get_by_text('nothing found').is_visible()
+        page.keyboard.press('Escape')
+        assert not page.locator('#site-found').is_visible()
+
+
+def test_everything_is_reached_with_tab(browser, site):
+    with opened(browser, site, 'index.html') as page:
+        seen = []
+        for _ in range(12):
+            page.keyboard.press('Tab')
+            seen.append(page.evaluate("document.activeElement.id || document.activeElement.textContent.trim()"))
+        assert seen[0] == 'Skip to the text' and {'site-theme', 'site-search', 'Overview'} <= set(seen)
+
+
+def test_menu_on_a_phone(browser, site):
+    with opened(browser, site, 'index.html', PHONE) as page:
+        assert not page.locator('#site-pages').is_visible()
+        page.get_by_role('button', name='Menu').click()
+        page.locator('#site-pages').get_by_role('link', name='6 Ensemble').click()
+        assert page.title().startswith('Ensemble') and not page.locator('#site-pages').is_visible()
+
+
+def test_a_link_from_the_api_opens_the_folded_code(browser, site):
+    with opened(browser, site, 'api/data.html') as page:
+        page.locator('a[href="../data.html#code-counts"]').first.click()
+        page.wait_for_url('**/data.html#code-counts')
+        assert page.locator('section.code:has(#code-counts) .highlight').is_visible()
