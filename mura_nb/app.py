@@ -182,7 +182,7 @@ def sample_study(
     shots,ab = _drawn(sample.study_type, sample.kind, sum(map(ord, sample.study)))
     return Study([View(f'image{i+1}', s.image, s.box) for i,s in enumerate(shots)], sample=replace(sample, bone=ab.bone if ab else ''))
 
-# %% ../nbs/11_app.ipynb #2c5c8762
+# %% ../nbs/11_app.ipynb #b78d072f
 @dataclass(frozen=True)
 class Choice:
     "A model that the page can show"
@@ -211,7 +211,7 @@ def _words_of(card, s):
     name = card['recipe']['name']
     what = card['recipe']['backbone'].partition(':')[2]
     for a,b in _spelt: what = what.replace(a, b)
-    what = 'FuseNet, looks twice' if card['architecture']=='fusenet' else what
+    what = 'FuseNet, looks twice, slower' if card['architecture']=='fusenet' else what
     return f"{name}: {what}{' (baseline)' if name==s.baseline else ''}"
 
 def _single(file, s, out):
