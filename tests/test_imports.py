@@ -31,6 +31,7 @@ def test_imports_go_down_the_list_only(root):
         used = set(re.findall(r'^\s*from (?:mura_nb)?\.(\w+) import|^\s*import mura_nb\.(\w+)', f.read_text(), re.M))
         used = {a or b for a, b in used} & set(order)
         if f.stem == 'core': used -= {'baselines', 'fusenet'}
+        if f.stem == 'programs': used -= {'app'}  # one of its commands opens the page
         used -= {f.stem}
         assert all(order.index(u) < order.index(f.stem) for u in used), f'{f.name} imports {used}'
         if f.stem == 'phantom': assert used <= {'core'}
