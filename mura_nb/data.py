@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SUFFIXES', 'Parts', 'parse_path', 'read_list', 'walk_files', 'read_lists', 'mura_index', 'DataError',
-           'Report', 'to_grey', 'is_dicom', 'dicom_grey', 'Scan', 'scan_file', 'scan_files', 'read_picture',
-           'looks_like_picture', 'picture_files', 'UnreadableImages', 'ImageStore', 'image_store', 'check_index',
-           'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp', 'eval_geometry',
-           'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
+           'Report', 'to_grey', 'is_dicom', 'grey_range', 'dicom_grey', 'Scan', 'scan_file', 'scan_files',
+           'read_picture', 'looks_like_picture', 'picture_files', 'UnreadableImages', 'ImageStore', 'image_store',
+           'check_index', 'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp',
+           'eval_geometry', 'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
 
 # %% ../nbs/02_data.ipynb #3f30f4b4
 import hashlib, io, os, re, time
@@ -236,15 +236,18 @@ def to_grey(
     if img.mode=='P': img = img.convert('RGB')
     return np.array(img.convert('L'))
 
-# %% ../nbs/02_data.ipynb #9e304d62
+# %% ../nbs/02_data.ipynb #6a0af391
 def is_dicom(
     data:bytes # of a file
     )->bool:
     "Does a file start as DICOM does (PS3.10)?"
     return data[128:132]==b'DICM'
 
-def _grey_range(ds, v):
-    "Values of the picture, and those that are black and white; by window, by table, or by what there is"
+def grey_range(
+    ds, # pydicom Dataset
+    v:np.ndarray # its rescaled values
+    )->tuple: # values to be shown, and the two of them that are black and white
+    "By the first window, by the table, or by what there is (PS3.3, C.11.2)"
     from pydicom.pixels import apply_voi, apply_windowing
     if ds.get('VOILUTSequence'): return apply_voi(v, ds),(0, 2**int(ds.VOILUTSequence[0].LUTDescriptor[2])-1)
     if ds.get('WindowWidth') is not None and ds.get('WindowCenter') is not None:
@@ -271,7 +274,7 @@ def dicom_grey(
         white = 2.**(8*v.itemsize)-1 if ds.PhotometricInterpretation=='PALETTE COLOR' else 2.**ds.BitsStored-1
         return to_grey(Image.fromarray(np.round(v*(255/white)).astype(np.uint8)))
     if ds.get('RescaleSlope') is not None or ds.get('ModalityLUTSequence'): v = apply_modality_lut(v, ds)
-    v,(black,white) = _grey_range(ds, v)
+    v,(black,white) = grey_range(ds, v)
     share = np.clip((v - float(black))/max(float(white)-float(black), 1e-12), 0, 1)
     return np.round(255*(1-share if ds.PhotometricInterpretation=='MONOCHROME1' else share)).astype(np.uint8)
 

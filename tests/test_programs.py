@@ -180,6 +180,34 @@ def test_boxes_overlays_and_dicom(here, tmp_path):
     assert run('locate', tmp_path/'in.dcm', '--out', tmp_path/'b', '--dicom', 'none', '--threshold', '0').exit_code == 0 and not list((tmp_path/'b').rglob('*.dcm'))
 
 
+def test_the_viewer_shows_the_box_on_what_was_read(here, tmp_path):
+    "Twelve bits without a window, white first: the state brings the grey range, and the inversion"
+    import pydicom
+    a = np.random.default_rng(2).integers(900, 3000, (64, 64)).astype(np.uint16)
+    ds = dicoms.radiograph(a, PhotometricInterpretation='MONOCHROME1', BitsStored=12, HighBit=11)
+    ds.save_as(tmp_path/'in.dcm', enforce_file_format=True)
+    state = P.presentation_state(pydicom.dcmread(tmp_path/'in.dcm'), (1, 2, 30, 40), 'x')
+    voi = state.SoftcopyVOILUTSequence[0]
+    assert (voi.WindowCenter - voi.WindowWidth/2, voi.WindowCenter + voi.WindowWidth/2) == (a.min(), a.max()) and state.PresentationLUTShape == 'INVERSE'
+    plain = P.presentation_state(dicoms.radiograph(a.astype(np.uint8)), (1, 2, 30, 40), 'x')
+    assert 'SoftcopyVOILUTSequence' not in plain
+
+
+def test_what_is_no_radiograph_is_not_judged(here, tmp_path):
+    a = np.random.default_rng(3).integers(0, 256, (40, 40), dtype=np.uint8)
+    dicoms.write(tmp_path/'ct.dcm', a, Modality='CT'); dicoms.write(tmp_path/'cr.dcm', a)
+    r = run('predict', tmp_path, '--format', 'csv')
+    assert r.exit_code == 1 and 'modality CT, not a radiograph' in r.stderr and len(pd.read_csv(io.StringIO(r.stdout))) == 1
+
+
+def test_a_second_call_does_not_read_what_the_first_wrote(here, tmp_path):
+    a = np.random.default_rng(4).integers(0, 256, (40, 40), dtype=np.uint8)
+    dicoms.write(tmp_path/'cr.dcm', a)
+    for _ in range(2):
+        r = run('locate', tmp_path, '--out', tmp_path/'located', '--threshold', '0', '--format', 'csv')
+        assert r.exit_code == 0 and len(pd.read_csv(io.StringIO(r.stdout))) == 1
+
+
 def test_normal_studies_have_no_box(study, tmp_path):
     r = run('locate', study, '--out', tmp_path/'out', '--threshold', '1', '--format', 'csv')
     t = pd.read_csv(io.StringIO(r.stdout))
