@@ -725,7 +725,7 @@ def page(
         take.click(do['take'], held, archive, show_progress='hidden', api_visibility='private').success(None, archive, None, js=TAKEN)
     return blocks
 
-# %% ../nbs/11_app.ipynb #7de657d8
+# %% ../nbs/11_app.ipynb #54c1056f
 LOCAL = ('127.0.0.1','localhost','::1')
 
 def _theme(gr):
@@ -757,7 +757,7 @@ def served(
         blocks = page(desk.warm()).queue(max_size=20)
         guard = dict(middleware=[_middleware(host)])
         try:
-            blocks.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_error=False, share=False, inbrowser=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
+            blocks.launch(server_name=host, server_port=port, prevent_thread_lock=True, quiet=True, show_error=False, share=False, inline=False, inbrowser=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
                 footer_links=[], allowed_paths=[], max_file_size=LIMITS.megabytes*2*10**6, max_threads=4, state_session_capacity=16, theme=_theme(gr), css=STYLE, js=ON_LOAD, app_kwargs=guard | dict(docs_url=None, redoc_url=None, openapi_url=None))
             yield f"http://{'localhost' if host in LOCAL else host}:{port}/"
         finally: blocks.close(verbose=False)
