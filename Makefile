@@ -68,13 +68,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null; then \
 	   echo "setting up .venv with uv (once; minutes, mostly PyTorch)"; \
 	   { [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11' .venv; } && \
-	   uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock && \
+	   uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock && \
 	   uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
 	 else \
 	   $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer: install it (or uv), or name one: make PYTHON=python3.12 ..." >&2; exit 2; }; \
 	   echo "setting up .venv with pip (once; minutes, mostly PyTorch)"; \
 	   { [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; } && \
-	   $(BIN)/python -m pip install --quiet -r requirements.lock && \
+	   $(BIN)/python -m pip install --quiet --no-deps -r requirements.lock && \
 	   $(BIN)/python -m pip install --quiet --no-deps -e .; \
 	 fi
 	@rm -f .venv/.ready-*; touch $@

@@ -333,7 +333,7 @@ def resume(
     opt.set_hyper('lr', last['lr']/10 if last['drop'] else last['lr'])
     return len(keep.history)
 
-# %% ../nbs/04_baselines.ipynb #70e4033d
+# %% ../nbs/04_baselines.ipynb #c68ff4db
 def data_key(
     df:pd.DataFrame, # index rows
     store # their image store
@@ -352,7 +352,7 @@ def _digest(v): return hashlib.sha256(v.detach().cpu().contiguous().numpy().toby
 def versions()->dict: # package -> version
     "What a model was made with"
     from importlib.metadata import version
-    return dict(python='.'.join(map(str, sys.version_info[:3])), **{p:version(p) for p in ('torch','torchvision','timm','fastai')})
+    return dict(python='.'.join(map(str, sys.version_info[:3])), **{p:version(p) for p in ('torch','torchvision','timm','fastai','pillow')})
 
 # %% ../nbs/04_baselines.ipynb #b5de3cb5
 def _learner(recipe, train, store, tune, keep, cbs=None, workers=0, start=None):

@@ -92,9 +92,9 @@ def _graph_class():
             return self.net.head(codes).squeeze(1),codes,heat
     return Graph
 
-# %% ../nbs/09a_engines.ipynb #3fe07140
+# %% ../nbs/09a_engines.ipynb #40dab0eb
 def _traced(part):
-    "The network as ONNX bytes, by PyTorch's tracing exporter; by its newer, ten times slower one where the first is missing or fails"
+    "The network as ONNX bytes, by PyTorch's tracing exporter; by its newer, slower one where the first is missing or fails"
     import torch
     graph,x = _graph_class()(part).eval(),torch.zeros(2, part.recipe.crop, part.recipe.crop, dtype=torch.uint8)
     named = dict(input_names=[INPUT], output_names=list(OUTPUTS))
