@@ -182,7 +182,7 @@ def sample_study(
     shots,ab = _drawn(sample.study_type, sample.kind, sum(map(ord, sample.study)))
     return Study([View(f'image{i+1}', s.image, s.box) for i,s in enumerate(shots)], sample=replace(sample, bone=ab.bone if ab else ''))
 
-# %% ../nbs/11_app.ipynb #b78d072f
+# %% ../nbs/11_app.ipynb #6e6973c9
 @dataclass(frozen=True)
 class Choice:
     "A model that the page can show"
@@ -217,7 +217,8 @@ def _words_of(card, s):
 def _single(file, s, out):
     "The choice of one model file, or why it cannot be shown"
     card = load_card(file)
-    if card['architecture']=='single_logit' and 'heatmap' in card['recipe']: return "FuseNet's local branch, which reads crops"
+    from mura_nb.gradcam import reads_crops
+    if reads_crops(card): return "FuseNet's local branch, which reads crops"
     if 'threshold' not in card or 'platt' not in card: return 'its card has no operating threshold'
     p = card['platt']
     return Choice(file.stem, _words_of(card, s), (file.stem,), card['threshold'], p['slope'], p['intercept'], p['n'], out)
@@ -240,8 +241,8 @@ def choices(
         with suppress(ValueError, KeyError, FileNotFoundError):
             if isinstance(c := _single(f, s, out), Choice): found[f.stem] = c
     if both := _together(found, s, out): found['ensemble'] = both
-    first = [n for n in (s.baseline, s.fusenet, 'ensemble', *s.recipes) if n in found]
-    return {n:found[n] for n in dict.fromkeys([*first, *found])}
+    first = [n for n in (s.baseline, s.fusenet, 'ensemble', *s.recipes, *s.ensemble) if n in found]
+    return {n:found[n] for n in dict.fromkeys(first or found)} # the report's; what is trained beside it only where there is nothing else
 
 # %% ../nbs/11_app.ipynb #4782336d
 def named(
@@ -392,7 +393,7 @@ def _thumb(file, side=150):
 
 def _chip(label): return f"<span class='chip {'bad' if label else 'good'}'>{'abnormal' if label else 'normal'}</span>" if label is not None and not pd.isna(label) else "<span class='chip'>label not known</span>"
 
-# %% ../nbs/11_app.ipynb #c52a9e5e
+# %% ../nbs/11_app.ipynb #75c0bfee
 def _percent_of(p): return '<\u00a01\u00a0%' if p<.01 else '>\u00a099\u00a0%' if p>.99 else f'{100*p:.0f}\u00a0%'
 
 def verdict_html(
@@ -408,7 +409,7 @@ def verdict_html(
     if (s := a.study.sample) is not None:
         right = bool(s.label)==a.called
         parts.append(f"<p class='truth'><b>Truth</b>, as the study is simulated: {safe(s.truth)}. The call is {'right' if right else '<b>wrong</b>'}.</p>")
-    parts.append(f"<p>{'Above' if a.called else 'Not above'} the operating point the study is called {'abnormal' if a.called else 'normal'}. {operating_words(c)}</p>")
+    parts.append(f"<p>It is {'' if a.called else 'not '}above the operating point, so the study is called {'abnormal' if a.called else 'normal'}. {operating_words(c)}</p>")
     return ''.join(parts)
 
 def problems_html(
@@ -420,7 +421,7 @@ def problems_html(
     rest = f"The answer below rests on the other {left} view{'s' if left>1 else ''} alone." if left else 'There is nothing to look at.'
     return f"<div class='problem' role='alert'><b>{len(problems)} file{'s' if len(problems)>1 else ''} left out.</b> {rest}<ul>{''.join(f'<li><b>{safe(n)}</b>: {safe(w, 200)}</li>' for n,w in problems)}</ul>{LIMITS.words()}</div>"
 
-# %% ../nbs/11_app.ipynb #2818a6ad
+# %% ../nbs/11_app.ipynb #d5c60f2c
 def _rect(box, cls): return '' if box is None else ''.join(f"<rect class='{k}' x='{box[0]:.1f}' y='{box[1]:.1f}' width='{box[2]-box[0]:.1f}' height='{box[3]-box[1]:.1f}'/>" for k in ('edge', cls))
 
 def view_html(
@@ -448,7 +449,7 @@ def views_html(
     key = ["<span><i class='line found'></i>where the network sees it</span>"]*a.called + ["<span><i class='line true'></i>where it is (simulated)</span>"]*known
     tick = "<label class='tick'><input type='checkbox' class='toggle' checked> heat map</label>" if a.called else ''
     body = ''.join(view_html(r, v, a.choice, b) for r,v,b in zip(a.found, a.study.views, a.boxes))
-    return f"<section class='views' aria-label='Views'><div class='key'>{tick}{''.join(key)}</div><div class='grid n{len(a.found)}'>{body}</div><p class='note'>Heat map and box show what speaks for <i>abnormal</i>, not where healthy bone ends; boxes are given in pixels of the file.{why}</p></section>"
+    return f"<section class='views' aria-label='Views'><div class='key'>{tick}{''.join(key)}</div><div class='grid n{len(a.found)}'>{body}</div><p class='note'>Heat map and box show what speaks for <i>abnormal</i>, not the outline of an abnormality; boxes are given in pixels of the file.{why}</p></section>"
 
 # %% ../nbs/11_app.ipynb #65eea58c
 def similar_html(

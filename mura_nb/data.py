@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SPLITS', 'SUFFIXES', 'Parts', 'parse_path', 'read_list', 'walk_files', 'read_lists', 'mura_index', 'DataError',
-           'Report', 'to_grey', 'is_dicom', 'grey_range', 'dicom_grey', 'Scan', 'scan_file', 'scan_files',
+           'Report', 'to_grey', 'is_dicom', 'has_window', 'grey_range', 'dicom_grey', 'Scan', 'scan_file', 'scan_files',
            'read_picture', 'looks_like_picture', 'picture_files', 'UnreadableImages', 'ImageStore', 'image_store',
            'check_index', 'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp',
            'eval_geometry', 'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
@@ -79,19 +79,27 @@ def read_list(
         rows.append((*p, _labels.get(label), file.name, n))
     return rows
 
-# %% ../nbs/02_data.ipynb #511c7ca6
+# %% ../nbs/02_data.ipynb #1dc53a04
+def _is_folder(e):
+    "A link that leads round in a circle is none"
+    try: return e.is_dir()
+    except OSError: return False
+
 def walk_files(
     root:Path, # dataset folder
     under:str='' # a folder inside it
     )->list[str]: # paths relative to `root`, sorted
     "All files of a dataset, except the simulator's `truth/`"
-    found,todo = [],[under]
+    found,todo,entered = [],[under],set()
     while todo:
         here = todo.pop()
+        at = os.stat(Path(root)/here)
+        if (at.st_dev, at.st_ino) in entered: continue # a link back
+        entered.add((at.st_dev, at.st_ino))
         for e in os.scandir(Path(root)/here):
             rel = f'{here}/{e.name}' if here else e.name
             if rel=='truth': continue
-            (todo if e.is_dir() else found).append(rel)
+            (todo if _is_folder(e) else found).append(rel)
     return sorted(found)
 
 def _lists(root, split):
@@ -219,7 +227,7 @@ def _check_patients(df, rows):
     two = all_[all_.split!='train'].groupby('patient').split.nunique()
     for p in two[two>1].index: yield 'warning', 'patient in two splits', p, 'in valid and test'
 
-# %% ../nbs/02_data.ipynb #ea7f92e8
+# %% ../nbs/02_data.ipynb #7e1fd005
 def to_grey(
     img:Image.Image # any mode
     )->np.ndarray: # (h, w) uint8, 0 black
@@ -228,6 +236,7 @@ def to_grey(
     if m in ('I','I;16','I;16B','I;16L','I;16N'):
         a = np.asarray(img).astype(np.int64)
         if a.min()<0 or a.max()>65535: raise ValueError(f'mode {m} with values {a.min()} to {a.max()}; 16 bit hold 0 to 65535')
+        if getattr(img, 'tag_v2', {}).get(262)==0: a = 65535-a # TIFF's WhiteIsZero, which Pillow heeds in 8 bit only
         return ((a*255 + 32767)//65535).astype(np.uint8)
     if m=='F': raise ValueError('mode F (floating point) has no defined white')
     if 'A' in m or m in ('La','RGBa') or 'transparency' in img.info:
@@ -236,24 +245,33 @@ def to_grey(
     if img.mode=='P': img = img.convert('RGB')
     return np.array(img.convert('L'))
 
-# %% ../nbs/02_data.ipynb #6a0af391
+# %% ../nbs/02_data.ipynb #0a57ab79
 def is_dicom(
     data:bytes # of a file
     )->bool:
     "Does a file start as DICOM does (PS3.10)?"
     return data[128:132]==b'DICM'
 
+def has_window(
+    ds # pydicom Dataset
+    )->bool:
+    "Does a file give a window that means something (PS3.3, C.11.2.1.2)?"
+    width,centre = (ds.get(k) for k in ('WindowWidth','WindowCenter'))
+    if width is None or centre is None: return False
+    width,kind = float(width[0] if isinstance(width, (list, tuple)) or hasattr(width, 'append') else width),ds.get('VOILUTFunction') or 'LINEAR'
+    return kind in ('LINEAR','LINEAR_EXACT','SIGMOID') and (width>=1 if kind=='LINEAR' else width>0)
+
 def grey_range(
     ds, # pydicom Dataset
-    v:np.ndarray # its rescaled values
+    v:np.ndarray, # its rescaled values
+    known:np.ndarray=None # those of them that are no padding; default all
     )->tuple: # values to be shown, and the two of them that are black and white
-    "By the first window, by the table, or by what there is (PS3.3, C.11.2)"
+    "By the table, by the first window, or by what there is (PS3.3, C.11.2)"
     from pydicom.pixels import apply_voi, apply_windowing
     if ds.get('VOILUTSequence'): return apply_voi(v, ds),(0, 2**int(ds.VOILUTSequence[0].LUTDescriptor[2])-1)
-    if ds.get('WindowWidth') is not None and ds.get('WindowCenter') is not None:
-        return apply_windowing(v.astype(float), ds),apply_windowing(np.array([-1e9, 1e9]), ds)
+    if has_window(ds): return apply_windowing(v.astype(float), ds),apply_windowing(np.array([-1e9, 1e9]), ds)
     if v.dtype.kind=='u' and ds.BitsStored==8: return v,(0, 255)
-    known = v[v!=ds.PixelPaddingValue] if 'PixelPaddingValue' in ds and (v!=ds.PixelPaddingValue).any() else v
+    known = v if known is None or not known.size else known
     return v,(known.min(), known.max())
 
 def _one_frame(ds):
@@ -268,14 +286,18 @@ def dicom_grey(
     "The grey values that a DICOM file says it should be shown with (PS3.3, C.11); ValueError where it holds no single picture"
     from pydicom.pixels import apply_color_lut, apply_modality_lut
     _one_frame(ds)
+    for k,usual in (('PixelRepresentation', 0), ('SamplesPerPixel', 1)):
+        if k not in ds: setattr(ds, k, usual)
     v = ds.pixel_array
+    filled = (v==ds.PixelPaddingValue) if 'PixelPaddingValue' in ds and v.ndim==2 else None # a stored value, so before the rescale
     if ds.PhotometricInterpretation=='PALETTE COLOR': v = apply_color_lut(v, ds)
     if v.ndim==3:
         white = 2.**(8*v.itemsize)-1 if ds.PhotometricInterpretation=='PALETTE COLOR' else 2.**ds.BitsStored-1
         return to_grey(Image.fromarray(np.round(v*(255/white)).astype(np.uint8)))
     if ds.get('RescaleSlope') is not None or ds.get('ModalityLUTSequence'): v = apply_modality_lut(v, ds)
-    v,(black,white) = grey_range(ds, v)
-    share = np.clip((v - float(black))/max(float(white)-float(black), 1e-12), 0, 1)
+    v,(black,white) = grey_range(ds, v, v[~filled] if filled is not None else None)
+    span = float(white)-float(black) # negative where the rescale is
+    share = np.clip((v - float(black))/span, 0, 1) if span else np.zeros(v.shape)
     return np.round(255*(1-share if ds.PhotometricInterpretation=='MONOCHROME1' else share)).astype(np.uint8)
 
 def _dicom_file(data):
@@ -285,13 +307,14 @@ def _dicom_file(data):
         warnings.simplefilter('ignore') # of odd values in tags that no grey depends on
         return dicom_grey(pydicom.dcmread(io.BytesIO(data)))
 
-# %% ../nbs/02_data.ipynb #45989abe
+# %% ../nbs/02_data.ipynb #e231f21f
 def _image_file(data):
     "Grey picture of the bytes of a PNG, JPEG, TIFF or whatever else Pillow reads"
     try: img = Image.open(io.BytesIO(data))
     except UnidentifiedImageError: raise ValueError('not a picture that can be read (PNG, JPEG, TIFF, BMP and others, or DICOM)') from None
     with img:
         if img.format=='PNG' and b'IEND' not in data: raise OSError('file is truncated: it has no end')
+        if img.format=='TIFF' and img.n_frames>1: raise ValueError(f'TIFF with {img.n_frames} pages; a radiograph has one')
         return to_grey(img)
 
 class Scan(NamedTuple):
@@ -343,7 +366,7 @@ def read_picture(
     if scan.error: raise ValueError(f'{file}: cannot be read: {scan.error}')
     return scan.grey
 
-# %% ../nbs/02_data.ipynb #1740d29d
+# %% ../nbs/02_data.ipynb #f491c6c5
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.dcm', '.dicom')
 
 def looks_like_picture(
@@ -351,7 +374,7 @@ def looks_like_picture(
     )->bool: # by its suffix; without one, by its first bytes, as many DICOM files have none
     "May a file be a picture?"
     file = Path(file)
-    if file.name.startswith('.'): return False
+    if file.name.startswith('.') or not file.is_file(): return False
     if file.suffix and not file.suffix[1:].isdigit(): return file.suffix.lower() in SUFFIXES
     with open(file, 'rb') as f: return is_dicom(f.read(132))
 

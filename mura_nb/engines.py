@@ -41,7 +41,7 @@ class Part:
     role:str='network' # network, global branch or local branch
     heat:str='cam' # what its heat map is: cam or max
 
-# %% ../nbs/09a_engines.ipynb #4408e3b5
+# %% ../nbs/09a_engines.ipynb #1040089a
 def _one(model):
     "The network and card that are meant, exactly one"
     from mura_nb.baselines import SingleLogit
@@ -65,6 +65,7 @@ def part_of(
     "A baseline, or a branch of FuseNet. FileNotFoundError where there is no such model, ValueError for a list of models or another branch, TypeError for another kind of network"
     if branch not in ('global','local'): raise ValueError(f'branch {branch!r}: must be global or local')
     net,card = _one(model)
+    if card.get('architecture')!='fusenet' and branch!='global': raise ValueError(f"branch {branch!r}: {card['recipe'].get('name')} is one network and has no branches; FuseNet has")
     if card.get('architecture')!='fusenet': return Part(_frozen(net), Recipe(**card['recipe']), card)
     recipe = Recipe(**card['recipe' if branch=='global' else 'local'])
     return Part(_frozen(net.whole if branch=='global' else net.part), recipe, card, f'{branch} branch', recipe.heatmap if branch=='global' else 'cam')

@@ -6,10 +6,11 @@
 __all__ = ['LEVEL', 'LARGER', 'STRIDE', 'WAYS', 'FUSED', 'FOUND', 'TRUTH', 'BOX', 'PEAK', 'SCORES', 'DRAWS', 'LEVELS', 'WHO',
            'SHARES', 'BLUR', 'EDGE', 'STEP', 'RUINS', 'borrowed', 'hooked', 'find_layer', 'cam_and_logit', 'grad_cam',
            'kept', 'file_map', 'scaled', 'check_level', 'map_box', 'Way', 'way_of', 'Reheaded', 'Pass', 'evidence',
-           'networks', 'gate', 'seen_by', 'draw_box', 'draw_heat', 'overlay', 'Localised', 'LocalisedStudy',
-           'localised_figure', 'localise', 'overlap', 'scores', 'located', 'seen_part', 'blind', 'ceiling', 'swept',
-           'beside_others', 'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table', 'every_network',
-           'drawn_studies', 'titled', 'view_of', 'order_of', 'deletion_insertion', 'randomised', 'rank_agreement']
+           'networks', 'reads_crops', 'tuned', 'gate', 'seen_by', 'draw_box', 'draw_heat', 'overlay', 'Localised',
+           'LocalisedStudy', 'localised_figure', 'localise', 'overlap', 'scores', 'located', 'seen_part', 'blind',
+           'ceiling', 'swept', 'beside_others', 'sweep_table', 'chosen_of', 'choose', 'compared', 'found_table',
+           'every_network', 'drawn_studies', 'titled', 'view_of', 'order_of', 'deletion_insertion', 'randomised',
+           'rank_agreement']
 
 # %% ../nbs/07_gradcam.ipynb #0d5f58be
 import difflib
@@ -305,7 +306,7 @@ def evidence(
     if z is None: z = _seen(passes[0], images, passes[0].views, recipe.crop)[0] # the view as it is
     return z,[np.sum(m, 0) for m in zip(*([k*m for k,m in zip(p.weight, maps)] for p,(_,maps) in zip(passes, looks)))]
 
-# %% ../nbs/07_gradcam.ipynb #01deda4a
+# %% ../nbs/07_gradcam.ipynb #23e37f07
 @lru_cache(maxsize=8)
 def _loaded(path, stamps): return load_model(path)
 
@@ -324,19 +325,27 @@ def networks(
     net,card = _loaded(path, tuple(f.stat().st_mtime_ns for f in files))
     return [(net, dict(card))]
 
-def _ensemble_threshold(nets):
-    "Operating threshold of the mean of the members' predictions on the tuning split, if these are theirs"
+def reads_crops(
+    card:dict # of a model
+    )->bool:
+    "Is this FuseNet's local branch? What it says of a whole picture means nothing"
+    return card.get('architecture')=='single_logit' and 'heatmap' in card['recipe']
+
+def tuned(
+    nets:list # pairs (network, card) of an ensemble
+    )->pd.DataFrame: # study, patient, study_type, label, prob
+    "Mean of the members' kept predictions on the tuning split, by study; ValueError where these are not known to be theirs"
     names = [c['recipe']['name'] for _,c in nets]
     for n,(_,c) in zip(names, nets):
         if names.count(n)>1 or not Files(n).model.is_file() or load_card(Files(n).model).get('sha256')!=c.get('sha256'): raise ValueError(f'{n}: not the only one of this name, or not the model in {Files(n).model.parent}, so its predictions on the tuning split are not known; give threshold=, 0 to 1')
-    return operating_point(pool_studies(mean_members({n:load_predictions(n, 'tune') for n in names})))
+    return pool_studies(mean_members({n:load_predictions(n, 'tune') for n in names}))
 
 def gate(
     nets:list, # pairs (network, card)
     threshold:float=None # the study's probability above which it is called abnormal; default the card's
     )->float: # 0..1
     "The operating threshold of a network, or of an ensemble: that of the mean of its members' predictions on the tuning split"
-    if threshold is None: threshold = _ensemble_threshold(nets) if len(nets)>1 else nets[0][1].get('threshold')
+    if threshold is None: threshold = operating_point(tuned(nets)) if len(nets)>1 else nets[0][1].get('threshold')
     if threshold is None: raise ValueError(f"{nets[0][1]['recipe'].get('name')}: its card has no operating threshold; give threshold=, 0 to 1")
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float, np.number)) or not 0<=threshold<=1: raise ValueError(f'threshold {threshold!r}: must be 0 to 1')
     return float(threshold)

@@ -54,3 +54,60 @@ def test_pictures_of_a_folder(tmp_path):
     assert [f.name for f in picture_files(tmp_path)] == ['IM2', 'IM10', 'x.dcm', '1.2.840.113']
     np.testing.assert_array_equal(read_picture(tmp_path/'IM2'), a)
     assert not looks_like_picture(tmp_path/'notes')
+
+
+RAMP = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
+
+
+def shown(tmp_path, a=RAMP, **tags):
+    return read_picture(dicoms.write(tmp_path/'a.dcm', a, **(dict(BitsStored=12, HighBit=11) if a.dtype == np.uint16 else {}) | tags))
+
+
+def test_a_negative_slope_turns_the_picture(tmp_path):
+    window = dict(WindowCenter=2048, WindowWidth=4096)
+    up = shown(tmp_path, RescaleSlope=1, RescaleIntercept=0, **window)
+    down = shown(tmp_path, RescaleSlope=-1, RescaleIntercept=4095, **window)
+    assert up[0, 0] == 0 and up[-1, -1] == 255 and np.abs(255. - down - up).max() <= 1
+
+
+@pytest.mark.parametrize('tags', [dict(WindowCenter=100, WindowWidth=0), dict(WindowCenter=100, WindowWidth=.5), dict(WindowCenter=[100, 50], WindowWidth=[-3, 100]), dict(WindowWidth=100), dict(WindowCenter=1, WindowWidth=9, VOILUTFunction='ODD')])
+def test_a_window_that_means_nothing_is_left_aside(tmp_path, tags):
+    np.testing.assert_array_equal(shown(tmp_path, **tags), shown(tmp_path))
+
+
+def test_padding_is_a_stored_value(tmp_path):
+    a = RAMP.copy(); a[0] = 4000; a[1:] = np.linspace(100, 200, 56).reshape(7, 8)
+    plain, scaled = (shown(tmp_path, a, PixelPaddingValue=4000, **t) for t in ({}, dict(RescaleSlope=1, RescaleIntercept=-1000)))
+    np.testing.assert_array_equal(plain, scaled)
+    assert plain[1, 0] == 0 and plain[-1, -1] == 255
+
+
+def test_missing_tags_that_have_one_meaning(tmp_path):
+    import pydicom
+    ds = pydicom.dcmread(dicoms.write(tmp_path/'a.dcm', RAMP, BitsStored=12, HighBit=11))
+    want = read_picture(tmp_path/'a.dcm')
+    del ds.PixelRepresentation
+    ds.save_as(tmp_path/'b.dcm')
+    np.testing.assert_array_equal(read_picture(tmp_path/'b.dcm'), want)
+
+
+def test_tiff_that_says_white_is_zero_and_tiff_of_many_pages(tmp_path):
+    from PIL import Image
+    a = Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)*1000)
+    a.save(tmp_path/'black.tif')
+    data = bytearray((tmp_path/'black.tif').read_bytes())
+    at = data.index((262).to_bytes(2, 'little') + (3).to_bytes(2, 'little')) + 8
+    data[at] = 0
+    (tmp_path/'white.tif').write_bytes(data)
+    assert np.abs(255 - read_picture(tmp_path/'white.tif').astype(int) - read_picture(tmp_path/'black.tif')).max() <= 1
+    a.save(tmp_path/'two.tif', save_all=True, append_images=[a])
+    with pytest.raises(ValueError, match='2 pages'): read_picture(tmp_path/'two.tif')
+
+
+def test_folders_that_lead_round_and_files_that_never_end(tmp_path):
+    import os
+    from mura_nb.data import walk_files
+    dicoms.write(tmp_path/'IM1', RAMP, BitsStored=12, HighBit=11)
+    (tmp_path/'again').symlink_to(tmp_path); (tmp_path/'loop').symlink_to(tmp_path/'loop')
+    os.mkfifo(tmp_path/'pipe')
+    assert walk_files(tmp_path) == ['IM1', 'loop', 'pipe'] and [f.name for f in picture_files(tmp_path)] == ['IM1']

@@ -89,7 +89,7 @@ def test_probability_of_a_study_is_the_mean_of_its_views(study, engine):
 def test_for_people(study):
     "Short names, words instead of numbers; without labels no column for them"
     r = run('predict', study)
-    assert r.exit_code == 0 and 'study' in r.stdout and 'calibrated' in r.stdout and 'label' not in r.stdout and 'abnormal: above 0.400' in r.stdout
+    assert r.exit_code == 0 and 'study' in r.stdout and 'calibrated' in r.stdout and 'label' not in r.stdout and 'prob above 0.400' in r.stdout
     r = run('predict', study, '--by', 'image')
     assert r.exit_code == 0 and 'view1.png' in r.stdout and 'below' in r.stdout
     r = run('predict', next((study.parent/'data').rglob('study*')))
@@ -171,7 +171,7 @@ def test_boxes_overlays_and_dicom(here, tmp_path):
     t = pd.read_csv(tmp_path/'out'/'boxes.csv')
     assert list(t) == list(row) and t.x0[0] == pytest.approx(row['x0'], rel=1e-5)
     assert np.asarray(Image.open(row['overlay'])).shape == (90, 64, 3)
-    capture, state = (pydicom.dcmread(f) for f in row['dicom'].split())
+    capture, state = (pydicom.dcmread(f) for f in row['dicom'].split(os.pathsep))
     assert capture.SOPClassUID.name == 'Secondary Capture Image Storage' and capture.PatientID == '7' and capture.StudyInstanceUID == '1.2.3'
     np.testing.assert_array_equal(capture.pixel_array, np.asarray(Image.open(row['overlay'])))
     box = np.reshape(state.GraphicAnnotationSequence[0].GraphicObjectSequence[0].GraphicData, (-1, 2))
@@ -190,7 +190,10 @@ def test_the_viewer_shows_the_box_on_what_was_read(here, tmp_path):
     voi = state.SoftcopyVOILUTSequence[0]
     assert (voi.WindowCenter - voi.WindowWidth/2, voi.WindowCenter + voi.WindowWidth/2) == (a.min(), a.max()) and state.PresentationLUTShape == 'INVERSE'
     plain = P.presentation_state(dicoms.radiograph(a.astype(np.uint8)), (1, 2, 30, 40), 'x')
-    assert 'SoftcopyVOILUTSequence' not in plain
+    voi = plain.SoftcopyVOILUTSequence[0]
+    assert (voi.WindowCenter, voi.WindowWidth) == (127.5, 255)  # eight bits as they are
+    own = P.presentation_state(dicoms.radiograph(a.astype(np.uint8), WindowCenter=100, WindowWidth=50), (1, 2, 30, 40), 'x').SoftcopyVOILUTSequence[0]
+    assert (own.WindowCenter, own.WindowWidth) == (100, 50)
 
 
 def test_what_is_no_radiograph_is_not_judged(here, tmp_path):
@@ -206,6 +209,111 @@ def test_a_second_call_does_not_read_what_the_first_wrote(here, tmp_path):
     for _ in range(2):
         r = run('locate', tmp_path, '--out', tmp_path/'located', '--threshold', '0', '--format', 'csv')
         assert r.exit_code == 0 and len(pd.read_csv(io.StringIO(r.stdout))) == 1
+
+
+def test_found_beside_what_was_written(here, tmp_path, monkeypatch):
+    "-o . : what lies there is read, what an earlier call wrote is not"
+    write_picture(tmp_path/'a.png', 1, (60, 50))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'settings.ini').write_text((here/'settings.ini').read_text())
+    (tmp_path/'results').symlink_to(here/'results')
+    for _ in range(2):
+        assert run('locate', 'a.png', '-o', '.', '--threshold', '0').exit_code == 0
+        assert len(pd.read_csv('boxes.csv')) == 1
+    r = run('locate', '.', '-o', '.', '--threshold', '0', '--format', 'csv')
+    assert [Path(p).name for p in pd.read_csv(io.StringIO(r.stdout)).path] == ['a.png']
+
+
+def test_a_damaged_header_is_told_and_the_rest_goes_on(here, tmp_path):
+    write_picture(tmp_path/'a.png', 1, (60, 50))
+    good = dicoms.write(tmp_path/'x.dcm', np.zeros((20, 20), np.uint8)).read_bytes()
+    (tmp_path/'x.dcm').unlink()
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        b = bytearray(good[:rng.integers(140, len(good))])
+        for at in rng.integers(132, len(b), 20): b[at] = rng.integers(256)
+        (tmp_path/f'bad{i}.dcm').write_bytes(b)
+    r = run('predict', tmp_path, '--format', 'csv', '--engine', 'torch')
+    assert r.exit_code == 1 and 'Traceback' not in r.stderr and r.exception.__class__ is SystemExit
+    assert pd.read_csv(io.StringIO(r.stdout)).views.sum() >= 1
+
+
+def test_odd_patients_and_colour_keep_their_capture(here, tmp_path):
+    import pydicom
+    a = np.random.default_rng(5).integers(0, 256, (40, 40), dtype=np.uint8)
+    ds = dicoms.radiograph(a, SpecificCharacterSet=['', 'ISO 2022 IR 87'], PatientName='Yamada^Tarou=山田^太郎', PatientBirthDate='19xx', PatientSex='Z')
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    rgb = dicoms.radiograph(np.repeat(a[..., None], 3, 2), SamplesPerPixel=3, PhotometricInterpretation='RGB', PlanarConfiguration=0, Modality='OT', study='1.2.9')
+    rgb.save_as(tmp_path/'b.dcm', enforce_file_format=True)
+    r = run('locate', tmp_path, '--out', tmp_path/'out', '--threshold', '0', '--format', 'json')
+    assert r.exit_code == 0, r.stderr
+    one, two = sorted(json.loads(r.stdout), key=lambda r: r['path'])
+    capture = pydicom.dcmread(one['dicom'].split(os.pathsep)[0])
+    assert str(capture.PatientName) == 'Yamada^Tarou=山田^太郎' and len(one['dicom'].split(os.pathsep)) == 2 and two['dicom'].endswith('capture.dcm')
+    assert capture.SourceImageSequence[0].ReferencedSOPInstanceUID == ds.SOPInstanceUID and capture.ConversionType == 'SYN'
+
+
+def test_two_studies_of_one_name_keep_their_files(here, tmp_path):
+    for d in 'p', 'q':
+        write_picture(tmp_path/d/'a.png', ord(d), (60, 50))
+        (tmp_path/d/'l.csv').write_text('path,study\na.png,s1\n')
+    r = run('locate', tmp_path/'p'/'l.csv', tmp_path/'q'/'l.csv', '--out', tmp_path/'out', '--format', 'json')
+    rows = json.loads(r.stdout)
+    assert len({r['overlay'] for r in rows}) == 2 and all(Path(r['overlay']).is_file() for r in rows)
+
+
+def test_grouping_does_not_depend_on_the_order(study):
+    a = P.views_of([study, study/'view2.png'])[0]; b = P.views_of([study/'view2.png', study])[0]
+    assert a.key.nunique() == b.key.nunique() == 1 and set(a.file) == set(b.file)
+
+
+def test_lists_as_people_write_them(here, tmp_path):
+    (tmp_path/'p').mkdir(); write_picture(tmp_path/'p'/'a.png'); write_picture(tmp_path/'p'/'b.png')
+    (tmp_path/'l.csv').write_bytes('\ufeffPath, Label, study\n p\\a.png, 1.0, s\n\np/b.png,0,s\np/a.png,5,t\n'.encode())
+    df, bad = P.views_of([tmp_path/'l.csv'])
+    assert len(df) == 2 and df.key.nunique() == 1 and df.label.isna().all() and "label '5'" in bad[0].why
+    (tmp_path/'p'/'test.csv').write_text('a,b\n1,2\n')
+    assert len(P.views_of([tmp_path/'p'])[0]) == 2
+
+
+def test_links_keep_their_place_in_a_dataset(here, tmp_path):
+    real = write_picture(tmp_path/'.store'/'0abc.png')
+    for i in (1, 2):
+        f = tmp_path/'valid'/'XR_WRIST'/'patient00001'/'study1_positive'/f'image{i}.png'
+        f.parent.mkdir(parents=True, exist_ok=True); f.symlink_to(real)
+    df, _ = P.views_of(sorted((tmp_path/'valid').rglob('*.png')))
+    assert len(df) == 2 and df.key.nunique() == 1 and set(df.study_type) == {'WRIST'}
+
+
+@pytest.mark.parametrize('sheet', ['noext', 'x.bmp', '.'])
+def test_sheets_that_cannot_be_written(study, tmp_path, sheet):
+    r = run('search', study, '--sheet', tmp_path/sheet)
+    assert r.exit_code == 2 and '.pdf' in r.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_what_reads_crops_reads_no_pictures(here, study):
+    from mura_nb.core import load_model
+    s = settings('smoke')
+    net, card = load_model(s.results/'models'/s.baseline)
+    save_model(net, card | dict(recipe=card['recipe'] | dict(name='local', heatmap='cam')), s.results/'models'/'local')
+    for c in 'predict', 'locate':
+        r = run(c, study, '--model', 'local')
+        assert r.exit_code == 2 and 'reads crops' in r.stderr
+    assert run('export', s.baseline, '--branch', 'local').exit_code == 2
+
+
+def test_members_that_nothing_is_known_of_are_not_calibrated(here, study):
+    s = settings('smoke')
+    copy = s.results/'models'/'again'
+    for e in '.json', '.safetensors': copy.with_suffix(e).write_bytes((s.results/'models'/s.baseline).with_suffix(e).read_bytes())
+    r = run('predict', study, '--model', s.baseline, '--model', str(copy), '--threshold', '.5', '--format', 'json')
+    assert r.exit_code == 0 and json.loads(r.stdout)[0]['calibrated'] is None
+
+
+def test_simulated_patients_of_two_seeds_are_not_the_same():
+    a, b = np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)
+    one, two = P.to_dicom(a, 'WRIST', 'x'), P.to_dicom(b, 'WRIST', 'x')
+    assert one.StudyInstanceUID == two.StudyInstanceUID and one.SOPInstanceUID != two.SOPInstanceUID
 
 
 def test_normal_studies_have_no_box(study, tmp_path):
