@@ -88,7 +88,7 @@ def gather(
     images = mean_members(load_members(members, out=out))
     return Published(name, s, out, members, cards, {k:pool_studies(images[images.split==k]) for k in ('tune','valid')})
 
-# %% ../nbs/13_models.ipynb #f00b1c62
+# %% ../nbs/13_models.ipynb #2c385cff
 def _backbone(r): return r['backbone'].partition(':')[2]
 
 def _architecture(m):
@@ -96,14 +96,14 @@ def _architecture(m):
     if m.name==ENSEMBLE: return 'The plain mean of the probabilities of ' + ', '.join(f'`{n}`' for n in m.members) + '. It has no weights of its own.'
     r = m.recipe
     if m.card['architecture']=='fusenet': return f"Two {_backbone(r)}, one for the whole picture, one for the crop that its class activation map chooses (threshold {r.get('threshold')}), joined by one linear layer (FuseNet, after Guan et al. 2018). Both branches are fixed; the layer is trained."
+    if m.name==m.s.local: return f"{_backbone(r)} with a single output in place of its classes; probability by a sigmoid. It started from the baseline's weights."
     return f"{_backbone(r)} with a single output in place of its classes; probability by a sigmoid. " + {'packaged':'It started from ImageNet weights.', 'imagenet':'It started from ImageNet weights.', 'none':'It started from random weights.'}.get(r['weights'], f"It started from `{r['weights']}`.")
 
 def _details(m):
     "Model details: architecture, sizes, training, versions"
     if m.name==ENSEMBLE: return _architecture(m) + f" mura_nb {mura_nb.__version__}. Licence: Apache-2.0."
     r,n = m.recipe,count_parameters(m.out/'models'/f'{m.name}.safetensors')
-    start = ' It started from the baseline\'s weights.' if m.name==m.s.local else ''
-    return (f"{_architecture(m)}{start if m.name==m.s.local else ''} {n:,} parameters. Input: one view, greyscale, {'stretched' if r['fit']=='stretch' else 'fitted'} to {r['resize']} × {r['resize']} px, the central {r['crop']} × {r['crop']} px of it; output: one logit a view, a study's probability is the mean over its views. "
+    return (f"{_architecture(m)} {n:,} parameters. Input: one view, greyscale, {'stretched' if r['fit']=='stretch' else 'fitted'} to {r['resize']} × {r['resize']} px, the central {r['crop']} × {r['crop']} px of it; output: one logit a view, a study's probability is the mean over its views. "
         f"mura_nb {mura_nb.__version__}, " + ', '.join(f'{k} {v}' for k,v in m.card.get('versions', {}).items()) + '. Licence: Apache-2.0.')
 
 def _use(m):

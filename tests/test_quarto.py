@@ -100,7 +100,7 @@ def test_list_of_pages():
 
 def test_sections():
     stems = ['index', '10_programs', '02_data', '09a_engines', '12_findings', '00_core', '11_app', 'api/programs', 'api/data']
-    assert pages.sections(stems) == [('Report', ['00_core', '02_data', '12_findings']), ('Use it', ['09a_engines', '10_programs', '11_app']), ('Reference', ['api/data', 'api/programs'])]
+    assert pages.sections(stems) == [('Report', ['00_core', '02_data']), ('Use it', ['09a_engines', '10_programs', '11_app']), ('In the end', ['12_findings']), ('Reference', ['api/data', 'api/programs'])]
     assert pages.order(stems)[0] == 'index' and [pages.number(s) for s in ('00_core', '09a_engines', 'index')] == ['0', '9a', '']
 
 

@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from runner import ROOT, directives
 
 NUMBER = re.compile(r'^\d+[a-z]?_')
-USE = ('engines', 'programs', 'app')
+USE = ('engines', 'programs', 'app')  # chapters for someone who wants to use the thing
+CLOSE_
+CLOSE = ('findings', 'models', 'checklist')  # what the report comes to
 LONG = 8  # lines of a figure's code from which on it is folded
 API = 'api'
 
@@ -46,9 +48,9 @@ def number(stem):
 def sections(stems):
     "The chapters under the headings of the sidebar, then the API pages; the index stands before all"
     numbered = sorted(s for s in stems if NUMBER.match(s))
-    used = [s for s in numbered if NUMBER.sub('', s) in USE]
+    used,last = ([s for s in numbered if NUMBER.sub('', s) in some] for some in (USE, CLOSE))
     api = sorted((s for s in stems if s.startswith(f'{API}/')), key=lambda s: [NUMBER.sub('', n) for n in numbered].index(s[4:]) if s[4:] in [NUMBER.sub('', n) for n in numbered] else 99)
-    res = [('Report', [s for s in numbered if s not in used]), ('Use it', used), ('Reference', api)]
+    res = [('Report', [s for s in numbered if s not in (*used, *last)]), ('Use it', used), ('In the end', last), ('Reference', api)]
     return [(name, s) for name, s in res if s]
 
 
