@@ -11,7 +11,6 @@ from runner import ROOT, directives
 
 NUMBER = re.compile(r'^\d+[a-z]?_')
 USE = ('engines', 'programs', 'app')  # chapters for someone who wants to use the thing
-CLOSE_
 CLOSE = ('findings', 'models', 'checklist')  # what the report comes to
 LONG = 8  # lines of a figure's code from which on it is folded
 API = 'api'
