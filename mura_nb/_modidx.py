@@ -2,6 +2,7 @@
 
 d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_url': '', 'lib_path': 'mura_nb'},
   'syms': { 'mura_nb.app': { 'mura_nb.app.Answer': ('app.html#answer', 'mura_nb/app.py'),
+                             'mura_nb.app.Answer.__repr__': ('app.html#answer.__repr__', 'mura_nb/app.py'),
                              'mura_nb.app.Answer._repr_markdown_': ('app.html#answer._repr_markdown_', 'mura_nb/app.py'),
                              'mura_nb.app.Answer.boxes': ('app.html#answer.boxes', 'mura_nb/app.py'),
                              'mura_nb.app.Answer.called': ('app.html#answer.called', 'mura_nb/app.py'),

@@ -310,8 +310,8 @@ def similar(
     except (NothingToSearch, FileNotFoundError, ValueError) as e: return Similar([], why=f'No similar images: {e}')
     return Similar(tables, Path(db.root or settings().data), db.card['recipe'], study_type)
 
-# %% ../nbs/11_app.ipynb #2400ec68
-@dataclass
+# %% ../nbs/11_app.ipynb #14b0bf88
+@dataclass(repr=False)
 class Answer:
     "What the page says of a study"
     study:Study
@@ -319,6 +319,7 @@ class Answer:
     found:list # `Localised`, one a view, in pixels of its small copy
     similar:Similar
     seconds:float # it took
+    def __repr__(self): return f"{self.choice.name}: {'abnormal' if self.called else 'normal'}, calibrated probability {fmt_num(self.prob, 2)}, {len(self.found)} views"
     @property
     def prob(self)->float: return self.choice.calibrated(self.found[0].study_prob) # calibrated
     @property

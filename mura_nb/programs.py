@@ -501,7 +501,7 @@ After `make report` the kept models are used at once: `mura-nb predict FILE_OR_F
 
 def _examples(*lines): return 'Examples:\n\n' + '\n\n'.join(f'`mura-nb {l}`' for l in lines)
 
-# %% ../nbs/10_programs.ipynb #de284372
+# %% ../nbs/10_programs.ipynb #d15b59b7
 def _short(texts):
     "Paths without the folder that all of them share, and that folder"
     parts = [str(t) for t in texts]
@@ -547,7 +547,7 @@ def emit(
     t = Shown(title=title or None, caption=shared or None, title_justify='left', caption_justify='left', box=box.SIMPLE_HEAD)
     for c in short: t.add_column(c.replace('_', ' '), justify='right' if short[c].dtype.kind in 'fi' else 'left', no_wrap=c not in ('path','study','query','first_view'), overflow='fold')
     for r in short.itertuples(index=False): t.add_row(*map(_shown, r))
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, force_jupyter=False)
     if not console.is_terminal: console.width = 140
     console.print(t)
 

@@ -1,5 +1,5 @@
 "Running chapters: flags, stored outputs, progress on standard error, failure, interruption."
-import json, os, signal, subprocess, sys, time
+import json, os, re, signal, subprocess, sys, time
 import nbformat, pytest
 from nbformat.v4 import new_code_cell as code, new_notebook, new_output
 import runner
@@ -57,3 +57,18 @@ def test_committed_notebooks_carry_no_stderr_and_no_errors(root):
     for f in runner.chapters():
         for c in nbformat.read(f, 4).cells:
             for o in c.get('outputs', []): assert o.output_type != 'error' and o.get('name') != 'stderr', f'{f.name}: {c.id}'
+
+
+def test_expected_failures_are_looked_at(root):
+    "expect_fail is a context manager: called like a function it would check nothing"
+    for f in sorted((root/'nbs').glob('*.ipynb')):
+        for c in nbformat.read(f, 4).cells:
+            if c.cell_type == 'code': assert all(re.match(r'\s*with ', l) for l in c.source.splitlines() if 'expect_fail(' in l), f'{f.name}, {c.id}'
+
+
+def test_no_folder_of_a_machine_in_kept_outputs(root):
+    for f in sorted((root/'nbs').glob('*.ipynb')):
+        for c in nbformat.read(f, 4).cells:
+            for o in c.get('outputs', []):
+                text = o.get('text', '') + ''.join(str(v) for k, v in o.get('data', {}).items() if not k.startswith('image/'))
+                assert str(root) not in text and not re.search(r'(?<![\w.])/(tmp|home|root|work|Users)/', text), f'{f.name}, {c.id}'
