@@ -9,8 +9,8 @@ __all__ = ['SPLITS', 'SUFFIXES', 'Parts', 'parse_path', 'read_list', 'walk_files
            'check_index', 'Data', 'load_data', 'counts', 'patient_split', 'index_fingerprint', 'Geometry', 'warp',
            'eval_geometry', 'train_geometry', 'targets', 'Views', 'train_dls', 'eval_dl']
 
-# %% ../nbs/02_data.ipynb #3f30f4b4
-import hashlib, io, os, re, time
+# %% ../nbs/02_data.ipynb #117f1cc9
+import hashlib, io, os, re, threading, time
 from contextlib import contextmanager, suppress
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -307,7 +307,7 @@ def _dicom_file(data):
         warnings.simplefilter('ignore') # of odd values in tags that no grey depends on
         return dicom_grey(pydicom.dcmread(io.BytesIO(data)))
 
-# %% ../nbs/02_data.ipynb #e231f21f
+# %% ../nbs/02_data.ipynb #5c7e3b6d
 def _image_file(data):
     "Grey picture of the bytes of a PNG, JPEG, TIFF or whatever else Pillow reads"
     try: img = Image.open(io.BytesIO(data))
@@ -335,12 +335,19 @@ def scan_file(
     except Exception as e: return Scan(key, '', None, ' '.join(f'{type(e).__name__}: {e}'.replace(repr(data), '')[:200].split()) if data else 'the file is empty')
     return Scan(key, hashlib.blake2b(grey.tobytes() + repr(grey.shape).encode(), digest_size=16).hexdigest(), grey, '')
 
+_readers,_count = threading.Lock(),dict(n=0, old=False)
+
 @contextmanager
 def _whole_files():
-    "Pillow refuses truncated files for a while, whatever others (fastai) have told it"
-    old,ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES,False
+    "Pillow refuses truncated files for a while, whatever others (fastai) have told it; as long as the last of several threads reads"
+    with _readers:
+        if not _count['n']: _count['old'] = ImageFile.LOAD_TRUNCATED_IMAGES
+        _count['n'] += 1; ImageFile.LOAD_TRUNCATED_IMAGES = False
     try: yield
-    finally: ImageFile.LOAD_TRUNCATED_IMAGES = old
+    finally:
+        with _readers:
+            _count['n'] -= 1
+            if not _count['n']: ImageFile.LOAD_TRUNCATED_IMAGES = _count['old']
 
 def scan_files(
     root:Path, # dataset folder

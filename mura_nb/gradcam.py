@@ -95,7 +95,7 @@ def _by_gradient(model, x, layer, of, pooled, given=True):
     z = z.detach().float()
     return z,(g*a).sum(1).relu() * _slope(z, of)[:,None,None]
 
-# %% ../nbs/07_gradcam.ipynb #aa2260bb
+# %% ../nbs/07_gradcam.ipynb #4db17896
 def _last_map(model, x):
     "One pass: outputs (B,), last module that gives a map of more than one cell, that map, and the last linear layer's (layer, input, output)"
     maps,lin = [None, None],[None, None, None]
@@ -116,8 +116,14 @@ def _cam(model, x, layer, of, pooled):
     z = z.float()
     return z,torch.einsum('bchw,c->bhw', a.float(), lin.weight[0].float()).relu() * (_slope(z, of)/a[0,0].numel())[:,None,None]
 
-def cam_and_logit(model, x, layer=None, of='logit', pooled=True)->tuple: # (B,) logits; (B, h, w) as `grad_cam`
-    "What `grad_cam` gives, with the outputs that the same pass gave"
+def cam_and_logit(
+    model:nn.Module, # gives one logit a picture
+    x:torch.Tensor, # (B, ...), what it reads
+    layer=None, # as in `grad_cam`
+    of:str='logit', # logit or prob
+    pooled:bool=True # as in `grad_cam`
+    )->tuple: # (B,) logits; (B, h, w) as `grad_cam`
+    "What `grad_cam` gives, with the outputs that the same pass gave; its errors"
     if of not in ('logit','prob'): raise ValueError(f'of {of!r}: must be logit or prob')
     if not torch.is_tensor(x) or not x.is_floating_point() or x.dim()<2 or not len(x): raise TypeError(f'x must be a batch of at least one picture, a floating-point tensor (B, ...); got {tuple(x.shape) if torch.is_tensor(x) else type(x).__name__}')
     if not torch.isfinite(x).all(): raise ValueError('x holds values that are not finite')
