@@ -55,6 +55,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'mura_nb.app._single': ('app.html#_single', 'mura_nb/app.py'),
                              'mura_nb.app._tally': ('app.html#_tally', 'mura_nb/app.py'),
                              'mura_nb.app._theme': ('app.html#_theme', 'mura_nb/app.py'),
+                             'mura_nb.app._there': ('app.html#_there', 'mura_nb/app.py'),
                              'mura_nb.app._thumb': ('app.html#_thumb', 'mura_nb/app.py'),
                              'mura_nb.app._together': ('app.html#_together', 'mura_nb/app.py'),
                              'mura_nb.app._told': ('app.html#_told', 'mura_nb/app.py'),

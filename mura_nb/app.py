@@ -656,11 +656,15 @@ class Desk:
     def pick(self, i)->Study: return sample_study(self.samples[int(i)])
     def only(self, kind, on): return study_type(kind) if on and kind in STUDY_TYPES else None
 
-# %% ../nbs/11_app.ipynb #34893992
-def _gradio():
-    "The package, or how to get it"
+# %% ../nbs/11_app.ipynb #a5612a82
+def _there():
+    "ImportError that says how to get gradio, where it is missing"
     import importlib.util
     if importlib.util.find_spec('gradio') is None: raise ImportError('the page needs the package gradio: pip install "mura_nb[app]"')
+
+def _gradio():
+    "The package, or how to get it"
+    _there()
     import gradio
     return gradio
 
@@ -768,7 +772,7 @@ def _middleware(host):
     from starlette.middleware import Middleware
     return Middleware(Guard, most=LIMITS.files*LIMITS.megabytes*10**6, hosts=LOCAL if host in LOCAL else None)
 
-# %% ../nbs/11_app.ipynb #2fee940a
+# %% ../nbs/11_app.ipynb #61ca91ec
 def serve(
     host:str='127.0.0.1', # address to listen on; the default is reached from this computer only
     port:int=7860, # 0: any that is free
@@ -778,6 +782,7 @@ def serve(
     ):
     "Run the page until Ctrl-C or an end of the process is asked for"
     import signal
+    _there() # before the model is loaded
     os.environ.setdefault('GOMP_SPINCOUNT', '1000') # threads that wait do not keep the processor; read when PyTorch is imported
     def stop(*_): raise KeyboardInterrupt
     if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, stop)
