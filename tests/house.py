@@ -1,0 +1,436 @@
+"""What the notebooks must keep to, read from their cells: the order of the rooms, the size of a cell, its documentation.
+
+`python tests/test_cells.py` prints counts; with notebooks, every fault by its cell. The limits stand in pyproject.toml, [tool.house].
+"""
+import ast, io, itertools, json, re, subprocess, sys, tokenize, tomllib
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).parents[1]
+LIMITS = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))['tool']['house']
+LINE = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))['tool']['ruff']['line-length']
+PACKAGE = 'mura_nb'
+DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
+SHOWN = ('image/png', 'image/svg+xml', 'text/html', 'text/markdown')
+
+
+# -- notebooks ---------------------------------------------------------------------------------------------------------
+
+@dataclass
+class Cell:
+    number: int
+    kind: str
+    source: str
+    outputs: list = field(default_factory=list)
+
+    @cached_property
+    def flags(self): return set(re.findall(r'^#\|\s*(\w+)(?!\S*:)', self.source, re.M))
+
+    @cached_property
+    def code(self):
+        "Without nbdev's directives, with magics as comments, every line in its place"
+        return '\n'.join('' if l.startswith('#|') else f'# {l}' if l.lstrip().startswith(('%', '!')) else l
+                         for l in self.source.splitlines())
+
+    @cached_property
+    def tree(self):
+        if self.kind != 'code': return ast.Module([], [])
+        return compile(self.code, f'cell {self.number}', 'exec', ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    @cached_property
+    def comments(self):
+        "Line -> its comment"
+        tokens = tokenize.generate_tokens(io.StringIO(self.code + '\n').readline)
+        return {t.start[0]: t.string.lstrip('# ') for t in tokens if t.type == tokenize.COMMENT}
+
+    @property
+    def export(self): return self.kind == 'code' and bool(self.flags & {'export', 'exporti', 'exports'})
+    @property
+    def hidden(self): return bool(self.flags & {'hide', 'default_exp'})
+    @property
+    def lines(self): return len(self.code.strip().splitlines())
+    @property
+    def defined(self): return [n for n in self.tree.body if isinstance(n, (*DEFS, ast.ClassDef))]
+    @property
+    def plain(self): return all(isinstance(n, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)) for n in self.tree.body)
+
+    @property
+    def shows(self):
+        "A picture, a table or a number that the reader sees"
+        if self.kind != 'code' or self.export or self.hidden: return False
+        data = [o.get('data', {}) for o in self.outputs]
+        return any(k in d for d in data for k in SHOWN) or any(re.search(r'\d', ''.join(d.get('text/plain', ''))) for d in data)
+
+
+@dataclass
+class Room:
+    path: Path
+    cells: list
+
+    @property
+    def name(self): return self.path.stem
+    @property
+    def chapter(self): return bool(re.match(r'\d+_', self.name))
+    @cached_property
+    def module(self):
+        names = [m[1] for c in self.cells if c.kind == 'code' for m in re.finditer(r'^#\|\s*default_exp\s+(\w+)', c.source, re.M)]
+        return names[0] if names else None
+    @property
+    def code(self): return [c for c in self.cells if c.kind == 'code']
+    @property
+    def exports(self): return [c for c in self.cells if c.export]
+
+
+def read_room(path):
+    cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    return Room(Path(path), [Cell(i, c['cell_type'], ''.join(c['source']), c.get('outputs', [])) for i, c in enumerate(cells)])
+
+
+def read_house(folder):
+    "All rooms of a folder, in the order of the report"
+    return [read_room(f) for f in sorted(Path(folder).glob('*.ipynb'))]
+
+
+@dataclass(frozen=True)
+class Fault:
+    room: str
+    cell: int | None
+    words: str
+    def __str__(self): return f"{self.room}{'' if self.cell is None else f' cell {self.cell}'}: {self.words}"
+
+
+# -- cells -------------------------------------------------------------------------------------------------------------
+
+def _decorators(node): return {ast.unparse(d).split('(')[0].split('.')[-1] for d in node.decorator_list}
+def _is_module(node): return isinstance(node, ast.ClassDef) and any(ast.unparse(b).endswith('Module') for b in node.bases)
+def _public(name): return not name.startswith('_')
+def length(node): return node.end_lineno - node.lineno + 1
+def functions(tree): return [n for n in ast.walk(tree) if isinstance(n, DEFS)]
+
+
+def parameters(f):
+    "Those of a function, without self"
+    a = f.args
+    every = [*a.posonlyargs, *a.args, *([a.vararg] if a.vararg else []), *a.kwonlyargs, *([a.kwarg] if a.kwarg else [])]
+    return every[1:] if every and every[0].arg in ('self', 'cls') else every
+
+
+def public_functions(cell):
+    "(name, function) of public functions and of public methods of public classes, `__init__` included"
+    for n in cell.defined:
+        if isinstance(n, DEFS) and _public(n.name): yield n.name, n
+        elif isinstance(n, ast.ClassDef) and _public(n.name):
+            for m in n.body:
+                if isinstance(m, DEFS) and (_public(m.name) or m.name == '__init__'): yield f'{n.name}.{m.name}', m
+
+
+def _commented(cell, node):
+    "Is there a comment on a line of a parameter, or on a line of its own above it?"
+    if any(l in cell.comments for l in range(node.lineno, node.end_lineno + 1)): return True
+    above = cell.code.splitlines()[node.lineno - 2]
+    return above.lstrip().startswith('#')
+
+
+def undocumented(cell, f):
+    "Names of parameters without a comment, that the docstring does not name either"
+    doc = ast.get_docstring(f) or ''
+    return [p.arg for p in parameters(f) if not _commented(cell, p) and f'`{p.arg}`' not in doc and _public(p.arg)]
+
+
+def _fields(cell, node):
+    "Fields of a dataclass without a comment and without words of their own"
+    for n in node.body:
+        if not isinstance(n, ast.AnnAssign) or not _public(n.target.id): continue
+        words = isinstance(n.value, ast.Call) and any(isinstance(v, ast.Constant) and isinstance(v.value, str) for v in ast.walk(n.value))
+        if not words and not _commented(cell, n): yield n.target.id
+
+
+def size_faults(cell):
+    "Lines of an export cell, and what stands together in one"
+    whole = LIMITS['module_lines'] if cell.plain or any(map(_is_module, cell.defined)) else LIMITS['export_lines']
+    if cell.lines > whole: yield f'export cell of {cell.lines} lines; at most {whole}'
+    elif len(cell.defined) > 1 and cell.lines > LIMITS['helper_lines']:
+        yield f"{len(cell.defined)} definitions in {cell.lines} lines; at most {LIMITS['helper_lines']} together, else a cell each"
+    public = [n.name for n in cell.defined if _public(n.name)]
+    if len(public) > 1: yield f"public definitions {', '.join(public)} in one cell; one a cell"
+
+
+def function_faults(cell):
+    for f in functions(cell.tree):
+        if length(f) > LIMITS['function_lines']: yield f"{f.name}: {length(f)} lines; at most {LIMITS['function_lines']}"
+        if (n := len(parameters(f))) > LIMITS['parameters']: yield f"{f.name}: {n} parameters; at most {LIMITS['parameters']}"
+
+
+def doc_faults(cell):
+    "What an export cell defines and does not document"
+    for name, f in public_functions(cell):
+        if missing := undocumented(cell, f): yield f"{name}: no comment on {', '.join(missing)}"
+        said = ast.get_docstring(f) or ('.' in name and (name.endswith('__init__') or _commented(cell, f.body[0]) or f.lineno in cell.comments))
+        if not said: yield f'{name}: no docstring'
+    for n in cell.defined:
+        if not isinstance(n, ast.ClassDef) or not _public(n.name): continue
+        if not ast.get_docstring(n): yield f'{n.name}: no docstring'
+        if 'dataclass' in _decorators(n) and (missing := list(_fields(cell, n))): yield f"{n.name}: no comment on {', '.join(missing)}"
+
+
+def follow_faults(room):
+    "Export cells with neither prose nor a use below them"
+    for cell, below in itertools.pairwise([*room.cells, None]):
+        if not cell.export or cell.plain: continue
+        if below is None: yield cell, 'nothing follows the export cell'
+        elif below.export and not below.plain: yield cell, 'an export cell follows an export cell; prose, a use or a test belongs between them'
+
+
+def runs(room):
+    "Lengths of runs of code cells that the reader sees, without prose between them"
+    seen = [c for c in room.cells if not (c.kind == 'code' and c.hidden)]
+    return [len(list(g)) for code, g in itertools.groupby(seen, lambda c: c.kind == 'code') if code]
+
+
+def percentile(values, q):
+    "By linear interpolation"
+    v = sorted(values)
+    if not v: return 0
+    at = (len(v) - 1)*q/100
+    low = int(at)
+    return v[low] + (v[min(low + 1, len(v) - 1)] - v[low])*(at - low)
+
+
+def first_result(room): return next((c.number + 1 for c in room.cells if c.shows), None)
+
+
+def chapter_faults(room):
+    "What a numbered chapter must be besides"
+    if len(room.cells) > LIMITS['chapter_cells']: yield f"{len(room.cells)} cells; a chapter has at most {LIMITS['chapter_cells']}"
+    first = first_result(room)
+    if first is None or first > LIMITS['result_within']:
+        where = 'nowhere' if first is None else f'in the {first}th cell'
+        yield f"first picture, table or number {where}; a chapter shows one within {LIMITS['result_within']} cells"
+
+
+def cell_faults(room):
+    "Every fault of a notebook's cells"
+    out = []
+    for c in room.code:
+        words = [*function_faults(c)]
+        if c.export: words += [*size_faults(c), *doc_faults(c)]
+        calls = any(isinstance(n, ast.Call) and ast.unparse(n.func).split('.')[-1] == 'finding' for n in ast.walk(c.tree))
+        if calls and not c.export and 'demo' not in c.flags and not c.hidden: words.append('a finding outside a cell with #| demo')
+        if 'demo' in c.flags and not calls: words.append('#| demo without a finding')
+        out += [Fault(room.name, c.number, w) for w in words]
+    out += [Fault(room.name, c.number, w) for c, w in follow_faults(room)]
+    if room.chapter: out += [Fault(room.name, None, w) for w in chapter_faults(room)]
+    if (row := percentile(runs(room), 90)) > LIMITS['cells_in_a_row']:
+        out.append(Fault(room.name, None, f"{row:g} code cells in a row without prose (90th percentile); at most {LIMITS['cells_in_a_row']}"))
+    return out
+
+
+# -- rooms -------------------------------------------------------------------------------------------------------------
+
+@dataclass
+class Use:
+    "One import of a module of ours"
+    cell: Cell
+    line: int
+    module: str
+    names: list
+    function: str = ''
+
+    @property
+    def excused(self): return any(self.cell.comments.get(l, '').startswith('here:') for l in (self.line, self.line - 1))
+
+
+def _called(node):
+    "Module that `importlib.import_module` or `__import__` is called with; '?' where it is computed"
+    name = ast.unparse(node.func).split('.')[-1]
+    if name not in ('import_module', '__import__') or not node.args: return None
+    given = node.args[0]
+    if isinstance(given, ast.Constant): return str(given.value)
+    start = given.values[0] if isinstance(given, ast.JoinedStr) and given.values else None
+    if isinstance(start, ast.Constant) and not str(start.value).startswith((PACKAGE, '.')): return None
+    return f'{PACKAGE}.?'
+
+
+def _imported(node):
+    "[(module of ours, names)] that a node imports"
+    if isinstance(node, ast.Import): found = [(a.name, []) for a in node.names]
+    elif isinstance(node, ast.Call): found = [(_called(node) or '', [])]
+    elif isinstance(node, ast.ImportFrom):
+        base = f'{PACKAGE}.{node.module or ""}'.rstrip('.') if node.level else node.module
+        names = [a.name for a in node.names]
+        found = [(f'{PACKAGE}.{n}', []) for n in names] if base == PACKAGE else [(base, names)]
+    else: return []
+    return [(m.split('.')[1], names) for m, names in found if m.startswith(f'{PACKAGE}.')]
+
+
+def uses(cell):
+    "Imports of our modules in a cell, those inside functions by the function's name"
+    def walk(node, inside):
+        for child in ast.iter_child_nodes(node):
+            for module, names in _imported(child): yield Use(cell, child.lineno, module, names, inside)
+            yield from walk(child, child.name if isinstance(child, DEFS) else 'lambda' if isinstance(child, ast.Lambda) else inside)
+    return list(walk(cell.tree, ''))
+
+
+def _by_card(room, use): return f'{room.module}.{use.function}' in LIMITS['imports_by_card']
+
+
+def order_faults(house):
+    "Imports down the list, of everything, inside functions, and of names that are computed"
+    order = {r.module: i for i, r in enumerate(house) if r.module}
+    for i, room in enumerate(house):
+        for u in itertools.chain.from_iterable(map(uses, room.code)):
+            words = []
+            if _by_card(room, u): continue
+            if u.module == '?': words.append('imports a module by a computed name')
+            elif u.module == room.module:
+                if u.cell.export: words.append(f'{u.module} imports itself')
+            elif u.module not in order: words.append(f'imports {u.module}, which is no room')
+            elif order[u.module] > i: words.append(f'imports {u.module}, a room further down')
+            if '*' in u.names: words.append(f'imports everything from {u.module}; name what is used')
+            if u.function and not u.excused: words.append(f'{u.function}: import of {u.module} inside; at the top, or with a comment `# here: why`')
+            yield from (Fault(room.name, u.cell.number, w) for w in words)
+
+
+def circle_faults(house):
+    "Modules that import each other, over however many others"
+    edges = {r.module: {u.module for c in r.exports for u in uses(c) if not _by_card(r, u)} - {r.module} for r in house if r.module}
+    def reached(start):
+        seen, todo = set(), list(edges.get(start, ()))
+        while todo:
+            if (m := todo.pop()) in seen: continue
+            seen.add(m)
+            todo += edges.get(m, ())
+        return seen
+    around = {m: reached(m) for m in edges}
+    for room in house:
+        others = sorted(m for m in around.get(room.module, ()) if m != room.module and room.module in around.get(m, ()))
+        if others: yield Fault(room.name, None, f"{room.module} is in a circle of imports with {', '.join(others)}")
+
+
+def _is_private(name): return name.startswith('_') and not name.startswith('__') and not re.fullmatch(r'_repr_\w+_|_ipython_\w+_|_', name)
+
+
+def private_names(room):
+    "Private functions, methods and attributes that a room's code defines"
+    out = set()
+    for n in itertools.chain.from_iterable(ast.walk(c.tree) for c in room.code):
+        if isinstance(n, (*DEFS, ast.ClassDef)): out.add(n.name)
+        elif isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store): out.add(n.id)
+        elif isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Store): out.add(n.attr)
+        elif isinstance(n, ast.arg): out.add(n.arg)
+    return {n for n in out if _is_private(n)}
+
+
+def private_faults(house):
+    "Private names of one room that another imports or uses as attributes"
+    own = {r.name: private_names(r) for r in house}
+    for room in house:
+        others = {n: r.name for r in house if r is not room for n in own[r.name]}
+        for c in room.code:
+            for u in uses(c):
+                if u.module == room.module: continue
+                yield from (Fault(room.name, c.number, f'uses {u.module}.{n}, a private name') for n in u.names if _is_private(n))
+            used = {n.attr for n in ast.walk(c.tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load) and _is_private(n.attr)}
+            yield from (Fault(room.name, c.number, f'uses .{n}, a private name of {others[n]}') for n in sorted(used - own[room.name]) if n in others)
+
+
+def public_names(room):
+    "Public names that a room's export cells define, name -> cell"
+    out = {}
+    for c in room.exports:
+        for n in c.tree.body:
+            if isinstance(n, (*DEFS, ast.ClassDef)): names = [] if 'patch' in _decorators(n) else [n.name]
+            elif isinstance(n, (ast.Assign, ast.AnnAssign)):
+                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
+                names = [v.id for t in targets for v in ast.walk(t) if isinstance(v, ast.Name) and isinstance(v.ctx, ast.Store)]
+                if names == ['_all_']: names = [v.value for v in ast.walk(n.value) if isinstance(v, ast.Constant)]
+            else: continue
+            out |= {name: c.number for name in names if _public(name)}
+    return out
+
+
+def doubled_faults(house):
+    "Public names that two rooms define"
+    first = {}
+    for room in house:
+        for name, cell in public_names(room).items():
+            if name not in first: first[name] = room
+            elif f'{room.module}.{name}' not in LIMITS['reexports']:
+                yield Fault(room.name, cell, f'{name} is public in {first[name].name} too; one home for one name')
+
+
+def room_faults(house):
+    "Every fault of the rooms among each other"
+    return [*order_faults(house), *circle_faults(house), *private_faults(house), *doubled_faults(house)]
+
+
+# -- lines -------------------------------------------------------------------------------------------------------------
+
+def ruff_faults(*paths, config=ROOT/'pyproject.toml'):
+    "What ruff finds in files, folders and notebooks"
+    call = [sys.executable, '-m', 'ruff', 'check', '--config', str(config), '--output-format', 'json', '--no-cache', *map(str, paths)]
+    run = subprocess.run(call, capture_output=True, text=True)
+    if run.returncode not in (0, 1): raise RuntimeError(run.stderr)
+    for f in json.loads(run.stdout):
+        path, line = Path(f['filename']), f"line {f['location']['row']}: {f['code']} {f['message']}"
+        if path.suffix == '.ipynb': yield Fault(path.stem, f['cell'] - 1, line)  # ruff counts cells from 1
+        else: yield Fault(path.name, None, line)
+
+
+# -- counts ------------------------------------------------------------------------------------------------------------
+
+COLUMNS = ('cells', 'export lines', 'in a row', 'function lines', 'parameters', f'over {LINE}', 'semicolons', 'documented', 'first result')
+
+
+def _three(values): return '–' if not values else '/'.join(f'{v:.0f}' for v in (median(values), percentile(values, 90), max(values)))
+
+
+def _semicolons(cell):
+    tokens = tokenize.generate_tokens(io.StringIO(cell.code + '\n').readline)
+    return sum(t.type == tokenize.OP and t.string == ';' for t in tokens)
+
+
+def counts(rooms):
+    "The measures of style, of one notebook or several together"
+    code = [c for r in rooms for c in r.code]
+    defs = [f for c in code if c.export for f in functions(c.tree)]
+    public = [(c, f) for r in rooms for c in r.exports for _, f in public_functions(c)]
+    good = sum(not undocumented(c, f) for c, f in public)
+    row = list(itertools.chain.from_iterable(map(runs, rooms)))
+    firsts = [first_result(r) or len(r.cells) for r in rooms if r.chapter]
+    return dict(zip(COLUMNS, (sum(len(r.cells) for r in rooms), _three([c.lines for c in code if c.export]),
+        f'{median(row or [0]):.0f}/{percentile(row, 90):.0f}', _three([length(f) for f in defs]), max((len(parameters(f)) for f in defs), default=0),
+        sum(len(l) > LINE for c in code for l in c.source.splitlines()), sum(map(_semicolons, code)),
+        f'{good/len(public):.0%}' if public else '–', f'{min(firsts)}-{max(firsts)}' if len(firsts) > 1 else firsts[0] if firsts else '–'), strict=True))
+
+
+def print_counts(house):
+    "A row a notebook, then all together"
+    rows = [(r.name, counts([r])) for r in house] + [('all', counts(house))]
+    widths = [max(len(c), *(len(str(v[c])) for _, v in rows)) for c in COLUMNS]
+    side = max(len(n) for n, _ in rows)
+    print('median/90th percentile/largest of: lines of export cells and functions; median/90th: code cells in a row')
+    print(' '*side, *(c.rjust(w) for c, w in zip(COLUMNS, widths, strict=True)))
+    for name, v in rows: print(name.ljust(side), *(str(v[c]).rjust(w) for c, w in zip(COLUMNS, widths, strict=True)))
+    print(f"export cells over {LIMITS['export_lines']} lines: {sum(c.lines > LIMITS['export_lines'] for r in house for c in r.exports)}",
+          f'of {sum(len(r.exports) for r in house)}; faults:', dict(Counter(f.room for r in house for f in cell_faults(r))))
+
+
+def faults_of(path):
+    "Every fault of one notebook, those against the rooms beside it included"
+    room = read_room(path)
+    rooms = [f for f in room_faults(read_house(room.path.resolve().parent)) if f.room == room.name]
+    return sorted({*cell_faults(room), *rooms, *ruff_faults(path)}, key=lambda f: (-1 if f.cell is None else f.cell, f.words))
+
+
+def main(paths):
+    "Counts of all notebooks; with some named, every fault of theirs (cells counted from 0)"
+    if not paths: return print_counts(read_house(ROOT/'nbs'))
+    for path in map(Path, paths):
+        found = faults_of(path)
+        print(*found, f'{path.name}: {len(found)} faults', sep='\n')
+    print_counts([read_room(p) for p in paths])
