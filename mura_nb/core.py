@@ -399,16 +399,16 @@ def cache_file(
     "Where something is kept that can be made again"
     return settings().cache/f'{name}-{fingerprint(*parts)}{suffix}'
 
-# %% ../nbs/00_core.ipynb #4bbb0c2e
+# %% ../nbs/00_core.ipynb #e67fda2c
 def _keep(made, name, parts):
     "Write a dict of arrays or a DataFrame to its place in the cache"
     if isinstance(made, pd.DataFrame):
         with write_atomic(cache_file(name, parts, '.csv')) as tmp: made.to_csv(tmp, index=False, float_format='%.8g')
-    elif isinstance(made, dict):
+    elif isinstance(made, dict) and not any(np.asarray(v).dtype.hasobject for v in made.values()):
         with write_atomic(cache_file(name, parts, '.npz')) as tmp, open(tmp, 'wb') as f: np.savez(f, **made)
     else:
         kind = type(made).__name__
-        raise TypeError(f'{name}: cannot keep a {kind}; make must give a dict of arrays or a DataFrame')
+        raise TypeError(f'{name}: cannot keep this {kind}; make must give arrays of numbers or text, or a DataFrame')
 
 # %% ../nbs/00_core.ipynb #0eed29b0
 def cached(

@@ -1,6 +1,7 @@
-"""What the notebooks must keep to, read from their cells: the order of the rooms, the size of a cell, its documentation.
+"""What the notebooks must keep to, read from their cells: the order of the rooms, the size of a cell, its comments.
 
-`python tests/test_cells.py` prints counts; with notebooks, every fault by its cell. The limits stand in pyproject.toml, [tool.house].
+`python tests/test_cells.py` prints counts; with notebooks, every fault by its cell.
+The limits stand in pyproject.toml, [tool.house].
 """
 import ast, io, itertools, json, re, subprocess, sys, tokenize, tomllib
 from collections import Counter
@@ -10,10 +11,11 @@ from pathlib import Path
 from statistics import median
 
 ROOT = Path(__file__).parents[1]
-LIMITS = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))['tool']['house']
-LINE = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))['tool']['ruff']['line-length']
+TOOLS = tomllib.loads((ROOT/'pyproject.toml').read_text(encoding='utf-8'))['tool']
+LIMITS, LINE = TOOLS['house'], TOOLS['ruff']['line-length']
 PACKAGE = 'mura_nb'
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
+CONSTANTS = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
 SHOWN = ('image/png', 'image/svg+xml', 'text/html', 'text/markdown')
 
 
@@ -55,14 +57,15 @@ class Cell:
     @property
     def defined(self): return [n for n in self.tree.body if isinstance(n, (*DEFS, ast.ClassDef))]
     @property
-    def plain(self): return all(isinstance(n, (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)) for n in self.tree.body)
+    def plain(self): return all(isinstance(n, CONSTANTS) for n in self.tree.body)
 
     @property
     def shows(self):
         "A picture, a table or a number that the reader sees"
         if self.kind != 'code' or self.export or self.hidden: return False
         data = [o.get('data', {}) for o in self.outputs]
-        return any(k in d for d in data for k in SHOWN) or any(re.search(r'\d', ''.join(d.get('text/plain', ''))) for d in data)
+        number = any(re.search(r'\d', ''.join(d.get('text/plain', ''))) for d in data)
+        return number or any(k in d for d in data for k in SHOWN)
 
 
 @dataclass
@@ -76,8 +79,8 @@ class Room:
     def chapter(self): return bool(re.match(r'\d+_', self.name))
     @cached_property
     def module(self):
-        names = [m[1] for c in self.cells if c.kind == 'code' for m in re.finditer(r'^#\|\s*default_exp\s+(\w+)', c.source, re.M)]
-        return names[0] if names else None
+        found = [m for c in self.code if (m := re.search(r'^#\|\s*default_exp\s+(\w+)', c.source, re.M))]
+        return found[0][1] if found else None
     @property
     def code(self): return [c for c in self.cells if c.kind == 'code']
     @property
@@ -86,7 +89,8 @@ class Room:
 
 def read_room(path):
     cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
-    return Room(Path(path), [Cell(i, c['cell_type'], ''.join(c['source']), c.get('outputs', [])) for i, c in enumerate(cells)])
+    parts = [(c['cell_type'], ''.join(c['source']), c.get('outputs', [])) for c in cells]
+    return Room(Path(path), [Cell(i, *p) for i, p in enumerate(parts)])
 
 
 def read_house(folder):
@@ -105,10 +109,15 @@ class Fault:
 # -- cells -------------------------------------------------------------------------------------------------------------
 
 def _decorators(node): return {ast.unparse(d).split('(')[0].split('.')[-1] for d in node.decorator_list}
-def _is_module(node): return isinstance(node, ast.ClassDef) and any(ast.unparse(b).endswith('Module') for b in node.bases)
 def _public(name): return not name.startswith('_')
 def length(node): return node.end_lineno - node.lineno + 1
 def functions(tree): return [n for n in ast.walk(tree) if isinstance(n, DEFS)]
+def is_text(node): return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _is_module(node):
+    "A subclass of nn.Module"
+    return isinstance(node, ast.ClassDef) and any(ast.unparse(b).endswith('Module') for b in node.bases)
 
 
 def parameters(f):
@@ -144,36 +153,45 @@ def _fields(cell, node):
     "Fields of a dataclass without a comment and without words of their own"
     for n in node.body:
         if not isinstance(n, ast.AnnAssign) or not _public(n.target.id): continue
-        words = isinstance(n.value, ast.Call) and any(isinstance(v, ast.Constant) and isinstance(v.value, str) for v in ast.walk(n.value))
+        words = isinstance(n.value, ast.Call) and any(map(is_text, ast.walk(n.value)))
         if not words and not _commented(cell, n): yield n.target.id
 
 
 def size_faults(cell):
     "Lines of an export cell, and what stands together in one"
     whole = LIMITS['module_lines'] if cell.plain or any(map(_is_module, cell.defined)) else LIMITS['export_lines']
+    several, n = LIMITS['helper_lines'], len(cell.defined)
     if cell.lines > whole: yield f'export cell of {cell.lines} lines; at most {whole}'
-    elif len(cell.defined) > 1 and cell.lines > LIMITS['helper_lines']:
-        yield f"{len(cell.defined)} definitions in {cell.lines} lines; at most {LIMITS['helper_lines']} together, else a cell each"
+    elif n > 1 and cell.lines > several:
+        yield f'{n} definitions in {cell.lines} lines; at most {several} together, else a cell each'
     public = [n.name for n in cell.defined if _public(n.name)]
     if len(public) > 1: yield f"public definitions {', '.join(public)} in one cell; one a cell"
 
 
 def function_faults(cell):
+    "Functions of any cell that are too long or take too much"
     for f in functions(cell.tree):
-        if length(f) > LIMITS['function_lines']: yield f"{f.name}: {length(f)} lines; at most {LIMITS['function_lines']}"
-        if (n := len(parameters(f))) > LIMITS['parameters']: yield f"{f.name}: {n} parameters; at most {LIMITS['parameters']}"
+        sizes = (length(f), 'lines', LIMITS['function_lines']), (len(parameters(f)), 'parameters', LIMITS['parameters'])
+        for n, what, most in sizes:
+            if n > most: yield f'{f.name}: {n} {what}; at most {most}'
+
+
+def _said(cell, name, f):
+    "Is it said what a function does? A method may have a comment on its first line instead"
+    if ast.get_docstring(f) or name.endswith('__init__'): return True
+    return '.' in name and (f.lineno in cell.comments or _commented(cell, f.body[0]))
 
 
 def doc_faults(cell):
     "What an export cell defines and does not document"
     for name, f in public_functions(cell):
         if missing := undocumented(cell, f): yield f"{name}: no comment on {', '.join(missing)}"
-        said = ast.get_docstring(f) or ('.' in name and (name.endswith('__init__') or _commented(cell, f.body[0]) or f.lineno in cell.comments))
-        if not said: yield f'{name}: no docstring'
+        if not _said(cell, name, f): yield f'{name}: no docstring'
     for n in cell.defined:
         if not isinstance(n, ast.ClassDef) or not _public(n.name): continue
         if not ast.get_docstring(n): yield f'{n.name}: no docstring'
-        if 'dataclass' in _decorators(n) and (missing := list(_fields(cell, n))): yield f"{n.name}: no comment on {', '.join(missing)}"
+        missing = list(_fields(cell, n)) if 'dataclass' in _decorators(n) else []
+        if missing: yield f"{n.name}: no comment on {', '.join(missing)}"
 
 
 def follow_faults(room):
@@ -181,7 +199,8 @@ def follow_faults(room):
     for cell, below in itertools.pairwise([*room.cells, None]):
         if not cell.export or cell.plain: continue
         if below is None: yield cell, 'nothing follows the export cell'
-        elif below.export and not below.plain: yield cell, 'an export cell follows an export cell; prose, a use or a test belongs between them'
+        elif below.export and not below.plain:
+            yield cell, 'an export cell follows an export cell; prose, a use or a test belongs between them'
 
 
 def runs(room):
@@ -212,21 +231,31 @@ def chapter_faults(room):
         yield f"first picture, table or number {where}; a chapter shows one within {LIMITS['result_within']} cells"
 
 
+def demo_faults(cell):
+    "A finding belongs into a cell of the demo, and the other way round"
+    called = {ast.unparse(n.func).split('.')[-1] for n in ast.walk(cell.tree) if isinstance(n, ast.Call)}
+    calls = 'finding' in called
+    if calls and 'demo' not in cell.flags and not cell.hidden: yield 'a finding outside a cell with #| demo'
+    if 'demo' in cell.flags and not calls: yield '#| demo without a finding'
+
+
+def row_faults(room):
+    "Code cells one after the other"
+    row, most = percentile(runs(room), 90), LIMITS['cells_in_a_row']
+    if row > most: yield f'{row:g} code cells in a row without prose (90th percentile); at most {most}'
+
+
 def cell_faults(room):
     "Every fault of a notebook's cells"
-    out, home = [], 'finding' in public_names(room)
+    home, found = 'finding' in public_names(room), []
     for c in room.code:
         words = [*function_faults(c)]
         if c.export: words += [*size_faults(c), *doc_faults(c)]
-        calls = any(isinstance(n, ast.Call) and ast.unparse(n.func).split('.')[-1] == 'finding' for n in ast.walk(c.tree))
-        if calls and not home and 'demo' not in c.flags and not c.hidden: words.append('a finding outside a cell with #| demo')
-        if 'demo' in c.flags and not calls: words.append('#| demo without a finding')
-        out += [Fault(room.name, c.number, w) for w in words]
-    out += [Fault(room.name, c.number, w) for c, w in follow_faults(room)]
-    if room.chapter: out += [Fault(room.name, None, w) for w in chapter_faults(room)]
-    if (row := percentile(runs(room), 90)) > LIMITS['cells_in_a_row']:
-        out.append(Fault(room.name, None, f"{row:g} code cells in a row without prose (90th percentile); at most {LIMITS['cells_in_a_row']}"))
-    return out
+        if not home: words += demo_faults(c)
+        found += [(c.number, w) for w in words]
+    found += [(c.number, w) for c, w in follow_faults(room)]
+    found += [(None, w) for w in [*row_faults(room), *(chapter_faults(room) if room.chapter else [])]]
+    return [Fault(room.name, *f) for f in found]
 
 
 # -- rooms -------------------------------------------------------------------------------------------------------------
@@ -272,7 +301,8 @@ def uses(cell):
     def walk(node, inside):
         for child in ast.iter_child_nodes(node):
             for module, names in _imported(child): yield Use(cell, child.lineno, module, names, inside)
-            yield from walk(child, child.name if isinstance(child, DEFS) else 'lambda' if isinstance(child, ast.Lambda) else inside)
+            name = child.name if isinstance(child, DEFS) else 'lambda' if isinstance(child, ast.Lambda) else inside
+            yield from walk(child, name)
     return list(walk(cell.tree, ''))
 
 
@@ -292,13 +322,18 @@ def order_faults(house):
             elif u.module not in order: words.append(f'imports {u.module}, which is no room')
             elif order[u.module] > i: words.append(f'imports {u.module}, a room further down')
             if '*' in u.names: words.append(f'imports everything from {u.module}; name what is used')
-            if u.function and not u.excused: words.append(f'{u.function}: import of {u.module} inside; at the top, or with a comment `# here: why`')
+            if u.function and not u.excused:
+                words.append(f'{u.function}: import of {u.module} inside; at the top, or with a comment `# here: why`')
             yield from (Fault(room.name, u.cell.number, w) for w in words)
 
 
 def circle_faults(house):
     "Modules that import each other, over however many others"
-    edges = {r.module: {u.module for c in r.exports for u in uses(c) if not _by_card(r, u)} - {r.module} for r in house if r.module}
+    edges = {}
+    for r in house:
+        used = itertools.chain.from_iterable(map(uses, r.exports))
+        if r.module: edges[r.module] = {u.module for u in used if not _by_card(r, u)} - {r.module}
+
     def reached(start):
         seen, todo = set(), list(edges.get(start, ()))
         while todo:
@@ -306,13 +341,15 @@ def circle_faults(house):
             seen.add(m)
             todo += edges.get(m, ())
         return seen
+
     around = {m: reached(m) for m in edges}
     for room in house:
         others = sorted(m for m in around.get(room.module, ()) if m != room.module and room.module in around.get(m, ()))
         if others: yield Fault(room.name, None, f"{room.module} is in a circle of imports with {', '.join(others)}")
 
 
-def _is_private(name): return name.startswith('_') and not name.startswith('__') and not re.fullmatch(r'_repr_\w+_|_ipython_\w+_|_', name)
+PROTOCOLS = re.compile(r'_|__\w+|_repr_\w+_|_ipython_\w+_')  # of Python and of Jupyter
+def _is_private(name): return name.startswith('_') and not PROTOCOLS.fullmatch(name)
 
 
 def private_names(room):
@@ -332,11 +369,12 @@ def private_faults(house):
     for room in house:
         others = {n: r.name for r in house if r is not room for n in own[r.name]}
         for c in room.code:
-            for u in uses(c):
-                if u.module == room.module: continue
-                yield from (Fault(room.name, c.number, f'uses {u.module}.{n}, a private name') for n in u.names if _is_private(n))
-            used = {n.attr for n in ast.walk(c.tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load) and _is_private(n.attr)}
-            yield from (Fault(room.name, c.number, f'uses .{n}, a private name of {others[n]}') for n in sorted(used - own[room.name]) if n in others)
+            others_uses = [u for u in uses(c) if u.module != room.module]
+            imported = {f'{u.module}.{n}' for u in others_uses for n in u.names if _is_private(n)}
+            yield from (Fault(room.name, c.number, f'uses {n}, a private name') for n in sorted(imported))
+            loaded = {n.attr for n in ast.walk(c.tree) if isinstance(n, ast.Attribute) and isinstance(n.ctx, ast.Load)}
+            used = sorted((loaded - own[room.name]) & set(others))
+            yield from (Fault(room.name, c.number, f'uses .{n}, a private name of {others[n]}') for n in used)
 
 
 def public_names(room):
@@ -346,8 +384,8 @@ def public_names(room):
         for n in c.tree.body:
             if isinstance(n, (*DEFS, ast.ClassDef)): names = [] if 'patch' in _decorators(n) else [n.name]
             elif isinstance(n, (ast.Assign, ast.AnnAssign)):
-                targets = n.targets if isinstance(n, ast.Assign) else [n.target]
-                names = [v.id for t in targets for v in ast.walk(t) if isinstance(v, ast.Name) and isinstance(v.ctx, ast.Store)]
+                targets = ast.Tuple(n.targets if isinstance(n, ast.Assign) else [n.target], ast.Store())
+                names = [v.id for v in ast.walk(targets) if isinstance(v, ast.Name) and isinstance(v.ctx, ast.Store)]
                 if names == ['_all_']: names = [v.value for v in ast.walk(n.value) if isinstance(v, ast.Constant)]
             else: continue
             out |= {name: c.number for name in names if _public(name)}
@@ -373,8 +411,8 @@ def room_faults(house):
 
 def ruff_faults(*paths, config=ROOT/'pyproject.toml'):
     "What ruff finds in files, folders and notebooks"
-    call = [sys.executable, '-m', 'ruff', 'check', '--config', str(config), '--output-format', 'json', '--no-cache', *map(str, paths)]
-    run = subprocess.run(call, capture_output=True, text=True)
+    call = [sys.executable, '-m', 'ruff', 'check', '--config', str(config), '--output-format', 'json', '--no-cache']
+    run = subprocess.run([*call, *map(str, paths)], capture_output=True, text=True)
     if run.returncode not in (0, 1): raise RuntimeError(run.stderr)
     for f in json.loads(run.stdout):
         path, line = Path(f['filename']), f"line {f['location']['row']}: {f['code']} {f['message']}"
@@ -384,10 +422,14 @@ def ruff_faults(*paths, config=ROOT/'pyproject.toml'):
 
 # -- counts ------------------------------------------------------------------------------------------------------------
 
-COLUMNS = ('cells', 'export lines', 'in a row', 'function lines', 'parameters', f'over {LINE}', 'semicolons', 'documented', 'first result')
+OVER = f'over {LINE}'
+COLUMNS = ('cells', 'export lines', 'in a row', 'function lines', 'parameters', OVER, 'semicolons', 'documented',
+           'first result')
 
 
-def _three(values): return '–' if not values else '/'.join(f'{v:.0f}' for v in (median(values), percentile(values, 90), max(values)))
+def _three(values):
+    "Median, 90th percentile, largest"
+    return '/'.join(f'{v:.0f}' for v in (median(values), percentile(values, 90), max(values))) if values else '–'
 
 
 def _semicolons(cell):
@@ -395,18 +437,29 @@ def _semicolons(cell):
     return sum(t.type == tokenize.OP and t.string == ';' for t in tokens)
 
 
+def _documented(rooms):
+    "Share of the public functions with a comment on every parameter"
+    every = [(c, f) for r in rooms for c in r.exports for _, f in public_functions(c)]
+    return f'{sum(not undocumented(c, f) for c, f in every)/len(every):.0%}' if every else '–'
+
+
+def _firsts(rooms):
+    "Cell of the first result, the earliest and the latest of several chapters"
+    cells = sorted(first_result(r) or len(r.cells) for r in rooms if r.chapter)
+    return '-'.join(str(c) for c in dict.fromkeys((cells[0], cells[-1]))) if cells else '–'
+
+
 def counts(rooms):
     "The measures of style, of one notebook or several together"
     code = [c for r in rooms for c in r.code]
     defs = [f for c in code if c.export for f in functions(c.tree)]
-    public = [(c, f) for r in rooms for c in r.exports for _, f in public_functions(c)]
-    good = sum(not undocumented(c, f) for c, f in public)
     row = list(itertools.chain.from_iterable(map(runs, rooms)))
-    firsts = [first_result(r) or len(r.cells) for r in rooms if r.chapter]
-    return dict(zip(COLUMNS, (sum(len(r.cells) for r in rooms), _three([c.lines for c in code if c.export]),
-        f'{median(row or [0]):.0f}/{percentile(row, 90):.0f}', _three([length(f) for f in defs]), max((len(parameters(f)) for f in defs), default=0),
-        sum(len(l) > LINE for c in code for l in c.source.splitlines()), sum(map(_semicolons, code)),
-        f'{good/len(public):.0%}' if public else '–', f'{min(firsts)}-{max(firsts)}' if len(firsts) > 1 else firsts[0] if firsts else '–'), strict=True))
+    values = (sum(len(r.cells) for r in rooms), _three([c.lines for c in code if c.export]),
+        f'{median(row or [0]):.0f}/{percentile(row, 90):.0f}', _three([length(f) for f in defs]),
+        max((len(parameters(f)) for f in defs), default=0),
+        sum(len(l) > LINE for c in code for l in c.source.splitlines()),
+        sum(map(_semicolons, code)), _documented(rooms), _firsts(rooms))
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def print_counts(house):
@@ -417,15 +470,17 @@ def print_counts(house):
     print('median/90th percentile/largest of: lines of export cells and functions; median/90th: code cells in a row')
     print(' '*side, *(c.rjust(w) for c, w in zip(COLUMNS, widths, strict=True)))
     for name, v in rows: print(name.ljust(side), *(str(v[c]).rjust(w) for c, w in zip(COLUMNS, widths, strict=True)))
-    print(f"export cells over {LIMITS['export_lines']} lines: {sum(c.lines > LIMITS['export_lines'] for r in house for c in r.exports)}",
-          f'of {sum(len(r.exports) for r in house)}; faults:', dict(Counter(f.room for r in house for f in cell_faults(r))))
+    exports, most = [c for r in house for c in r.exports], LIMITS['export_lines']
+    print(f'export cells over {most} lines: {sum(c.lines > most for c in exports)} of {len(exports)};',
+          'faults:', dict(Counter(f.room for r in house for f in cell_faults(r))))
 
 
 def faults_of(path):
     "Every fault of one notebook, those against the rooms beside it included"
     room = read_room(path)
     rooms = [f for f in room_faults(read_house(room.path.resolve().parent)) if f.room == room.name]
-    return sorted({*cell_faults(room), *rooms, *ruff_faults(path)}, key=lambda f: (-1 if f.cell is None else f.cell, f.words))
+    found = {*cell_faults(room), *rooms, *ruff_faults(path)}
+    return sorted(found, key=lambda f: (-1 if f.cell is None else f.cell, f.words))
 
 
 def main(paths):

@@ -1,6 +1,7 @@
-"""Each notebook keeps to the limits of [tool.house]: cells small and followed by prose or use, documented, results first.
+"""Each notebook keeps to the limits of [tool.house]: small cells, followed by prose or use, documented, results first.
 
-`python tests/test_cells.py` prints the counts of all; `python tests/test_cells.py nbs/04_baselines.ipynb` the faults of one.
+`python tests/test_cells.py` prints the counts of all notebooks, `python tests/test_cells.py nbs/04_baselines.ipynb` the
+faults of one.
 """
 import sys
 import house, pytest
@@ -32,8 +33,15 @@ def test_whole_house_is_counted(capsys):
     assert len(out) == 4 + len(NOTEBOOKS) and out[-2].startswith('all')
 
 
-GOOD = [('markdown', '# A'), '#| default_exp a', export('import math'), number(), export('def f(\n    x:int # a number\n    ): # int\n    "Add"\n    return x'),
-        'assert f(1) == 1']
+ADD = 'def f(\n    x:int # a number\n    ): # int\n    "Add"\n    return x'
+MODULE = 'class N(nn.Module):\n    "Net"\n' + '    n = 1\n'*39
+SEVERAL = 'def _g(): pass\n\n' + LONG[:-11*9]
+INIT = 'class A:\n    "A"\n    def __init__(self, x): self.x = x'
+FIELD = '@dataclass\nclass A:\n    "A"\n    x:int\n    y:int # here'
+GOOD = [('markdown', '# A'), '#| default_exp a', export('import math'), number(), export(ADD), 'assert f(1) == 1']
+TWO = 'public definitions f, g in one cell'
+MANY = f'def _f({", ".join("abcdefgh")}): pass'
+LATE = 'in the 11th cell; a chapter shows one within 10 cells'
 
 
 def test_good_notebook_has_no_fault(): assert words(room('01_a', *GOOD)) == []
@@ -41,21 +49,21 @@ def test_good_notebook_has_no_fault(): assert words(room('01_a', *GOOD)) == []
 
 FAULTS = {
     'lines of an export cell': ([export(LONG), 'f(1)'], 'cell 0: export cell of 32 lines; at most 25'),
-    'lines of a module': ([export('class N(nn.Module):\n    "Net"\n' + '    n = 1\n'*39), 'N'], 'export cell of 41 lines; at most 40'),
-    'helpers beside a function': ([export('def _g(): pass\n\n' + LONG[:-11*9]), 'f(1)'], '2 definitions in 25 lines; at most 20'),
-    'two public names in a cell': ([export('def f(): "One"\n\ndef g(): "Two"'), 'f()'], 'public definitions f, g in one cell'),
+    'lines of a module': ([export(MODULE), 'N'], 'export cell of 41 lines; at most 40'),
+    'helpers beside a function': ([export(SEVERAL), 'f(1)'], '2 definitions in 25 lines; at most 20'),
+    'two public names in a cell': ([export('def f(): "One"\n\ndef g(): "Two"'), 'f()'], TWO),
     'lines of a function': ([LONG], 'f: 32 lines; at most 25'),
-    'parameters': ([f'def _f({", ".join("abcdefgh")}): pass'], '_f: 8 parameters; at most 7'),
-    'an export after an export': ([export('def f(): "One"'), export('def g(): "Two"'), 'g()'], 'cell 0: an export cell follows'),
+    'parameters': ([MANY], '_f: 8 parameters; at most 7'),
+    'an export after one': ([export('def f(): "One"'), export('def g(): "2"'), 'g()'], 'cell 0: an export cell follows'),
     'an export at the end': ([export('def f(): "One"')], 'cell 0: nothing follows the export cell'),
     'a parameter without words': ([export('def f(x): "One"'), 'f(1)'], 'f: no comment on x'),
-    'a parameter of a method': ([export('class A:\n    "A"\n    def __init__(self, x): self.x = x'), 'A(1)'], 'A.__init__: no comment on x'),
-    'a field without words': ([export('@dataclass\nclass A:\n    "A"\n    x:int\n    y:int # here'), 'A'], 'A: no comment on x'),
+    'a parameter of a method': ([export(INIT), 'A(1)'], 'A.__init__: no comment on x'),
+    'a field without words': ([export(FIELD), 'A'], 'A: no comment on x'),
     'a function without a docstring': ([export('def f(): pass'), 'f()'], 'f: no docstring'),
     'a class without a docstring': ([export('class A: pass'), 'A()'], 'A: no docstring'),
     'a method without a docstring': ([export('class A:\n    "A"\n    def f(self): pass'), 'A()'], 'A.f: no docstring'),
     'a long chapter': ([('markdown', 'x')]*81, '01_a: 81 cells; a chapter has at most 80'),
-    'a late result': ([('markdown', 'x')]*10 + [number()], 'in the 11th cell; a chapter shows one within 10 cells'),
+    'a late result': ([('markdown', 'x')]*10 + [number()], LATE),
     'a result that nobody sees': ([('code', '#| hide\nauc', number()[2])], 'first picture, table or number nowhere'),
     'a result without a number': ([number('None')], 'first picture, table or number nowhere'),
     'code without prose': (['x = 1']*5, '5 code cells in a row without prose'),
@@ -72,7 +80,7 @@ def test_fault_is_reported(fault):
 
 
 @pytest.mark.parametrize('cells', [
-    [export('import math'), export('X = 1'), export('def f(): "One"'), 'f()'],  # imports and constants need nothing below them
+    [export('import math'), export('X = 1'), export('def f(): "One"'), 'f()'],  # nothing below imports and constants
     [export('def f(\n    # a number\n    x):\n    "One"'), 'f(1)'],  # a comment above the parameter
     [export('def f(x): "`x` plus one"'), 'f(1)'],  # or its name in the docstring
     [export('@dataclass\nclass A:\n    "A"\n    x:int = knob(int, "a side, px")'), 'A'],

@@ -17,15 +17,17 @@ def test_folder(folder):
     assert not found, '\n' + '\n'.join(map(str, found))
 
 
-FAULTS = dict(E501='x = "' + 'a'*120 + '"', E702='x = 1; y = 2', E703='x = 1;\ny = 2', E722='try: 1/0\nexcept: pass', F401='import os', F811='def f(): pass\ndef f(): pass',
-    F821='print(nowhere)', F841='def f():\n    x = 1', F403='from math import *', A001='id = 1', A002='def f(input): pass', PLR0913='def f(a, b, c, d, e, f, g, h): pass',
+FAULTS = dict(E501='x = "' + 'a'*120 + '"', E702='x = 1; y = 2', E703='x = 1;\ny = 2', E722='try: 1/0\nexcept: pass',
+    F401='import os', F811='def f(): pass\ndef f(): pass', F821='print(nowhere)', F841='def f():\n    x = 1',
+    F403='from math import *', A001='id = 1', A002='def f(input): pass', PLR0913='def f(a, b, c, d, e, f, g, h): pass',
     B006='def f(x=[]): pass', B007='for x in y: pass', RUF059='def f():\n    a, b = g()\n    return a')
 
 
 @pytest.mark.parametrize('rule', FAULTS)
 def test_fault_is_reported(tmp_path, rule):
-    cells = [dict(cell_type='markdown', source='# A'), dict(cell_type='code', source=FAULTS[rule], outputs=[], execution_count=None)]
-    nb = dict(cells=[dict(c, id=f'c{i}', metadata={}) for i, c in enumerate(cells)], metadata={}, nbformat=4, nbformat_minor=5)
+    prose = dict(cell_type='markdown', id='a', metadata={}, source='# A')
+    code = dict(cell_type='code', id='b', metadata={}, source=FAULTS[rule], outputs=[], execution_count=None)
+    nb = dict(cells=[prose, code], metadata={}, nbformat=4, nbformat_minor=5)
     (tmp_path/'01_a.ipynb').write_text(json.dumps(nb))
     found = [str(f) for f in house.ruff_faults(tmp_path/'01_a.ipynb')]
     assert any(f.startswith('01_a cell 1: line ') and f' {rule} ' in f for f in found), found
