@@ -54,7 +54,7 @@ FAULTS = {
     'two public names in a cell': ([export('def f(): "One"\n\ndef g(): "Two"'), 'f()'], TWO),
     'lines of a function': ([LONG], 'f: 32 lines; at most 25'),
     'parameters': ([MANY], '_f: 8 parameters; at most 7'),
-    'an export after one': ([export('def f(): "One"'), export('def g(): "2"'), 'g()'], 'cell 0: an export cell follows'),
+    'an export after one': ([export('def f(): "One"'), export('def g(): "2"'), 'g()'], 'cell 0: an export cell'),
     'an export at the end': ([export('def f(): "One"')], 'cell 0: nothing follows the export cell'),
     'a parameter without words': ([export('def f(x): "One"'), 'f(1)'], 'f: no comment on x'),
     'a parameter of a method': ([export(INIT), 'A(1)'], 'A.__init__: no comment on x'),
@@ -91,6 +91,11 @@ def test_what_is_allowed(cells): assert words(room('01a_x', *cells)) == []
 
 def test_side_rooms_and_the_index_need_no_result():
     assert words(room('01a_x', *[('markdown', 'x')]*81)) == [] == words(room('index', ('markdown', 'x')))
+
+
+def test_machinery_is_as_long_as_it_takes(monkeypatch):
+    monkeypatch.setitem(house.LIMITS, 'machinery', ['00_core'])
+    assert words(room('00_core', number(), *[('markdown', 'x')]*90)) == []
 
 
 if __name__ == '__main__': house.main(sys.argv[1:])
