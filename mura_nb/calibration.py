@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'operating_point', 'Platt', 'platt', 'reliability_table', 'reliability_figure']
 
-# %% ../nbs/02c_calibration.ipynb #2c5ca39e
+# %% ../nbs/02c_calibration.ipynb #77ce729b
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 
 from .metrics import (N_BINS, check_resampling, count_columns, expit, interval, logit, metrics_from_counts,
                              prob_bin, ratio, resamples)
-from .predictions import check_studies
+from .pooling import check_studies
 
 # %% ../nbs/02c_calibration.ipynb #d2f1de08
 RULES = {'youden': lambda m: m['sensitivity'] + m['specificity'] - 1,

@@ -6,7 +6,7 @@
 __all__ = ['two_sided', 'fmt_p', 'delong', 'check_pair', 'Comparison', 'compare', 'MeanComparison', 'compare_mean', 'holm',
            'TypeComparison', 'compare_types']
 
-# %% ../nbs/02d_comparison.ipynb #32b7c8a0
+# %% ../nbs/02d_comparison.ipynb #3f0ec0ef
 import math
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from .core import Table, fmt_ci, fmt_num, study_type
 from .metrics import METRICS, check_resampling, group_metrics, interval
-from .predictions import STUDY_COLUMNS, check_studies, resample_groups, study_groups
+from .pooling import STUDY_COLUMNS, check_studies, resample_groups, study_groups
 
 # %% ../nbs/02d_comparison.ipynb #51df1f60
 def two_sided(

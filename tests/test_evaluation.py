@@ -1,5 +1,4 @@
-"What the evaluation chapter should not carry: random cases against scikit-learn and naive implementations, and wrong input"
-import itertools
+"What the chapters should not carry: random cases against scikit-learn and naive implementations, and wrong input"
 import subprocess
 import sys
 import time
@@ -15,11 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from mura_nb.calibration import operating_point, platt, reliability_figure, reliability_table
 from mura_nb.comparison import compare, compare_types, delong, holm, two_sided
 from mura_nb.core import STUDY_TYPES
-from mura_nb.evaluation import evaluate, floor, report_table, source_report, tuned_columns
+from mura_nb.evaluation import evaluate, floor, report_table, roc_at, source_report, tuned_columns
 from mura_nb.metrics import METRICS, group_metrics, interval, prob_bin, resamples
-from mura_nb.predictions import POOL, check_studies, pool_studies
+from mura_nb.pooling import POOL, check_studies, pool_studies
 
-COUNTS = dict(ELBOW=(92, 66), FINGER=(92, 83), FOREARM=(69, 64), HAND=(101, 66), HUMERUS=(68, 67), SHOULDER=(99, 95), WRIST=(140, 97))
+COUNTS = dict(ELBOW=(92, 66), FINGER=(92, 83), FOREARM=(69, 64), HAND=(101, 66), HUMERUS=(68, 67), SHOULDER=(99, 95),
+              WRIST=(140, 97))
 
 
 def studies_of(n, seed=0, patients=None, digits=None, prevalence=.45, types=STUDY_TYPES):
@@ -28,7 +28,8 @@ def studies_of(n, seed=0, patients=None, digits=None, prevalence=.45, types=STUD
     y = (rng.random(n) < prevalence).astype(int)
     p = 1/(1 + np.exp(-rng.normal(1.2*(y-.5), 1.5)))
     patient = rng.integers(0, patients or max(2, int(n/1.5)), n)
-    return pd.DataFrame(dict(study=[f'valid/XR_X/patient{a:05}/study{i}' for i, a in enumerate(patient)], patient=[f'patient{a:05}' for a in patient],
+    return pd.DataFrame(dict(study=[f'valid/XR_X/patient{a:05}/study{i}' for i, a in enumerate(patient)],
+                             patient=[f'patient{a:05}' for a in patient],
                              study_type=rng.choice(types, n), label=y, prob=p if digits is None else p.round(digits)))
 
 
@@ -49,8 +50,10 @@ def sklearn_metrics(y, p, threshold):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return dict(
-            accuracy=sk.accuracy_score(y, hat), auc=nan if one else sk.roc_auc_score(y, p), ap=nan if not y.any() else sk.average_precision_score(y, p),
-            kappa=nan if len({*y, *hat}) == 1 else sk.cohen_kappa_score(y, hat), sensitivity=sk.recall_score(y, hat, zero_division=nan),
+            accuracy=sk.accuracy_score(y, hat), auc=nan if one else sk.roc_auc_score(y, p),
+            ap=nan if not y.any() else sk.average_precision_score(y, p),
+            kappa=nan if len({*y, *hat}) == 1 else sk.cohen_kappa_score(y, hat),
+            sensitivity=sk.recall_score(y, hat, zero_division=nan),
             specificity=sk.recall_score(1-y, 1-hat, zero_division=nan), f1=sk.f1_score(y, hat, zero_division=nan),
             brier=np.mean((y-p)**2) if one else sk.brier_score_loss(y, p), ece=sklearn_ece(y, p))
 
@@ -125,7 +128,8 @@ def test_shuffled_rows_and_file_order_change_nothing():
         assert operating_point(shuffled) == operating_point(s) and platt(shuffled) == platt(s)
     images = pd.concat([s.assign(prob=np.clip(s.prob + d, 0, 1)) for d in (-.05, .0, .1)])
     for how in POOL:
-        pd.testing.assert_frame_equal(pool_studies(images.sample(frac=1, random_state=0), how), pool_studies(images, how), check_exact=True)
+        shuffled = pool_studies(images.sample(frac=1, random_state=0), how)
+        pd.testing.assert_frame_equal(shuffled, pool_studies(images, how), check_exact=True)
 
 
 def test_seed_decides():
@@ -145,8 +149,10 @@ def test_speed():
 
 def test_import_is_light():
     code = ('import sys, time, numpy, pandas; t = time.perf_counter(); import mura_nb.evaluation; '
-            'print(time.perf_counter() - t, *(m for m in ("torch", "fastai", "sklearn", "scipy", "matplotlib") if m in sys.modules))')
-    took, *heavy = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.split()
+            'heavy = [m for m in ("torch", "fastai", "sklearn", "scipy", "matplotlib") if m in sys.modules]; '
+            'print(time.perf_counter() - t, *heavy)')
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    took, *heavy = run.stdout.split()
     assert not heavy and float(took) < 1
 
 
@@ -271,13 +277,16 @@ def test_holm_by_hand():
 def test_pooling_rules():
     rng = np.random.default_rng(0)
     rows = [(f's{k}', v) for k in range(20) for v in rng.random(rng.integers(1, 6))]
-    df = pd.DataFrame(rows, columns=['study', 'prob']).assign(patient=lambda d: 'p' + d.study, study_type='XR_hand', label=pd.array([1]*len(rows), dtype='Int8'))
+    df = pd.DataFrame(rows, columns=['study', 'prob'])
+    df = df.assign(patient='p' + df.study, study_type='XR_hand', label=pd.array([1]*len(rows), dtype='Int8'))
     logit = lambda p: np.log(p/(1-p))
-    by_hand = {'mean': np.mean, 'median': np.median, 'max': np.max, 'noisy-or': lambda p: 1-np.prod(1-p), 'logit': lambda p: 1/(1 + np.exp(-logit(p).mean()))}
+    by_hand = {'mean': np.mean, 'median': np.median, 'max': np.max, 'noisy-or': lambda p: 1-np.prod(1-p),
+               'logit': lambda p: 1/(1 + np.exp(-logit(p).mean()))}
     assert set(by_hand) == set(POOL)
     for how, f in by_hand.items():
         got = pool_studies(df, how)
-        assert list(got.columns) == ['study', 'patient', 'study_type', 'label', 'prob'] and got.label.dtype == 'Int8' and set(got.study_type) == {'HAND'}
+        assert list(got.columns) == ['study', 'patient', 'study_type', 'label', 'prob']
+        assert got.label.dtype == 'Int8' and set(got.study_type) == {'HAND'}
         np.testing.assert_allclose(got.prob, [f(df.prob[df.study == s].to_numpy()) for s in got.study], atol=1e-12)
     sure = pool_studies(df.assign(prob=(df.index % 2).astype(float)), 'logit')
     assert sure.prob.between(0, 1).all()
@@ -321,9 +330,12 @@ def test_wrong_input(change, error, words):
 
 def test_wrong_arguments():
     s = studies_of(30)
-    for call in [lambda: evaluate(s, threshold=1.5), lambda: evaluate(s, threshold=np.nan), lambda: evaluate(s, n_boot=-1), lambda: evaluate(s, n_boot=2.5),
-                 lambda: compare(s, s, 'auroc'), lambda: compare(s, s, group='KNEE'), lambda: pool_studies(s, 'vote'), lambda: operating_point(s, 'best'),
-                 lambda: platt(s.assign(label=1)), lambda: platt(s.assign(prob=.5)), lambda: operating_point(s.assign(label=0))]:
+    for call in [lambda: evaluate(s, threshold=1.5), lambda: evaluate(s, threshold=np.nan),
+                 lambda: evaluate(s, n_boot=-1), lambda: evaluate(s, n_boot=2.5),
+                 lambda: compare(s, s, 'auroc'), lambda: compare(s, s, group='KNEE'),
+                 lambda: pool_studies(s, 'vote'), lambda: operating_point(s, 'best'),
+                 lambda: platt(s.assign(label=1)), lambda: platt(s.assign(prob=.5)),
+                 lambda: operating_point(s.assign(label=0))]:
         with pytest.raises(ValueError): call()
     with pytest.raises(KeyError, match='metrics'): evaluate(s, n_boot=0)['auroc']
 
@@ -331,17 +343,24 @@ def test_wrong_arguments():
 def test_labels_of_many_types():
     s = studies_of(30)
     want = evaluate(s, n_boot=0).table
-    for dtype in (bool, float, 'Int8', 'boolean', object): pd.testing.assert_frame_equal(evaluate(s.astype({'label': dtype}), n_boot=0).table, want)
+    for dtype in (bool, float, 'Int8', 'boolean', object):
+        pd.testing.assert_frame_equal(evaluate(s.astype({'label': dtype}), n_boot=0).table, want)
 
 
 # ---- operating point and calibration
+def rule_score(s, t, rule):
+    "What a rule makes largest, by scikit-learn"
+    if rule == 'kappa': return sk.cohen_kappa_score(s.label, s.prob > t)
+    if rule == 'accuracy': return sk.accuracy_score(s.label, s.prob > t)
+    return sk.recall_score(s.label, s.prob > t) + sk.recall_score(1-s.label, s.prob <= t) - 1
+
+
 @pytest.mark.parametrize('rule', ['youden', 'kappa', 'accuracy'])
 def test_operating_point_is_the_best_of_all(rule):
     for seed in range(3):
         s = studies_of(80, seed, digits=2)
-        score = lambda t: {'youden': sk.recall_score(s.label, s.prob > t) + sk.recall_score(1-s.label, s.prob <= t) - 1,
-                           'kappa': sk.cohen_kappa_score(s.label, s.prob > t), 'accuracy': sk.accuracy_score(s.label, s.prob > t)}[rule]
-        assert score(operating_point(s, rule)) >= max(score(t) for t in np.linspace(0, 1, 101)) - 1e-12
+        best = rule_score(s, operating_point(s, rule), rule)
+        assert best >= max(rule_score(s, t, rule) for t in np.linspace(0, 1, 101)) - 1e-12
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -390,6 +409,17 @@ def test_reliability():
     assert not plt.get_fignums()
 
 
+# ---- ROC curve
+def test_roc_ends_in_both_corners_and_has_the_area():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 200).astype(float)
+    p = (y + rng.normal(0, 1, 200)).round(1)
+    grid = np.linspace(0, 1, 20001)
+    curve = roc_at(y, p, np.ones(200), grid)
+    assert curve[-1] == 1 and (np.diff(curve) >= -1e-12).all()
+    assert np.trapezoid(curve, grid) == pytest.approx(sk.roc_auc_score(y, p), abs=1e-3)
+
+
 # ---- floor and tables
 def index_of(n, seed, prefix=''):
     "A made-up index in which the number of views depends on the label"
@@ -421,10 +451,12 @@ def test_report_table():
     s = studies_of(300, 1)
     a, f = evaluate(s, n_boot=50), evaluate(s.assign(prob=.4), n_boot=50)
     t = report_table({'floor': f, 'model': a})
-    assert t.df.columns.tolist() == ['type', 'n', 'model', 'floor'] and t.df.type.tolist() == [*STUDY_TYPES, 'ALL', 'AUC', 'kappa']
+    assert t.df.columns.tolist() == ['type', 'n', 'model', 'floor']
+    assert t.df.type.tolist() == [*STUDY_TYPES, 'ALL', 'AUC', 'kappa']
     assert t.df.model[8] == str(a['auc']) and t.df.model[0] == str(a['accuracy', 'ELBOW'])
     with pytest.raises(ValueError, match='every table'): report_table({'model': a})
-    with pytest.raises(ValueError, match='other studies'): report_table({'model': a, 'floor': evaluate(s[1:], n_boot=0)})
+    with pytest.raises(ValueError, match='other studies'):
+        report_table({'model': a, 'floor': evaluate(s[1:], n_boot=0)})
     one = s.assign(study_type='HAND')
     few = report_table({'model': evaluate(one, n_boot=0), 'floor': evaluate(one, n_boot=0)})
     assert few.df.model.tolist()[0] == '–' and few.df.n.tolist()[0] == 0
@@ -432,6 +464,12 @@ def test_report_table():
 
 def test_source_report():
     s = source_report()
-    assert s.shape == (9, 8) and s.type.tolist() == [*STUDY_TYPES, 'ALL', 'AUC'] and 'MURA' in s.attrs['source'] and 'Not comparable' in s.attrs['source']
+    assert s.shape == (9, 8) and s.type.tolist() == [*STUDY_TYPES, 'ALL', 'AUC']
+    assert 'MURA' in s.attrs['source'] and 'Not comparable' in s.attrs['source']
     best = s.set_index('type')['Ensembled']
     assert (best['ALL'], best['AUC']) == (.8543, .9153)
+
+
+def test_names_that_other_code_imports_from_evaluation():
+    from mura_nb import evaluation
+    assert evaluation.pool_studies is pool_studies and evaluation.compare is compare
