@@ -68,7 +68,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'mura_nb.app._gradio_environment': ('app.html#_gradio_environment', 'mura_nb/app.py'),
                              'mura_nb.app._launch_options': ('app.html#_launch_options', 'mura_nb/app.py'),
                              'mura_nb.app._question_column': ('app.html#_question_column', 'mura_nb/app.py'),
-                             'mura_nb.app._raise_interrupt': ('app.html#_raise_interrupt', 'mura_nb/app.py'),
                              'mura_nb.app._say': ('app.html#_say', 'mura_nb/app.py'),
                              'mura_nb.app._screenshot': ('app.html#_screenshot', 'mura_nb/app.py'),
                              'mura_nb.app._screenshots': ('app.html#_screenshots', 'mura_nb/app.py'),

@@ -66,7 +66,7 @@ def render(
     "A template, filled in; everything it prints is escaped"
     return _environment().get_template(f'{name}.html.j2').render(**values)
 
-# %% ../nbs/11f_answer_page.ipynb #291adfc6
+# %% ../nbs/11f_answer_page.ipynb #f7b660a6
 def picture_address(
     picture:Image.Image, # any mode that the format can hold
     kind:str='WEBP', # format, as Pillow names it
@@ -76,6 +76,7 @@ def picture_address(
     picture.save(stream := io.BytesIO(), kind, **options)
     return f'data:image/{kind.lower()};base64,' + base64.b64encode(stream.getvalue()).decode()
 
+# %% ../nbs/11f_answer_page.ipynb #cae2f936
 @lru_cache(maxsize=512)
 def thumbnail(
     file:Path, # a radiograph

@@ -7,7 +7,7 @@ __all__ = ['RESEARCH_ONLY', 'OfferedModel', 'model_paths', 'offered_models', 'ch
            'operating_sentence', 'training_notice', 'SimilarImages', 'similar_images', 'StudyAnswer', 'answer_table',
            'answer_study', 'answer_record', 'answer_archive']
 
-# %% ../nbs/11e_answers.ipynb #f6e2a21f
+# %% ../nbs/11e_answers.ipynb #12d93cc5
 import io
 import json
 import time
@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+import mura_nb
 import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from PIL import Image
-from . import __version__
 from .core import Table, fmt_num, load_card, settings
 from .evaluation import (Estimate, check_studies, expit, group_metrics, interval, logit, operating_point, platt,
                                 pool_studies, resamples)
@@ -300,7 +300,7 @@ def _study_record(answer):
     return dict(probability=answer.localised[0].study_prob, threshold=answer.model.threshold, calibrated=answer.prob,
                 calibrated_threshold=answer.cut, is_calibrated=answer.model.calibrates, called=answer.verdict)
 
-# %% ../nbs/11e_answers.ipynb #d761af90
+# %% ../nbs/11e_answers.ipynb #df6e99c1
 def _similar_records(answer):
     "The similar images of each view"
     columns = ['rank', 'path', 'study_type', 'label', 'distance']
@@ -316,7 +316,7 @@ def answer_record(
         statement=f'{RESEARCH_ONLY} {training_notice()}', simulated_training=settings().simulated,
         model=_model_record(answer.model), study=_study_record(answer), views=_view_records(answer),
         left_out=[dict(file=name, why=why) for name, why in answer.study.problems], similar=_similar_records(answer),
-        truth=_truth_record(answer.study), versions=dict(mura_nb=__version__, **versions()))
+        truth=_truth_record(answer.study), versions=dict(mura_nb=mura_nb.__version__, **versions()))
 
 # %% ../nbs/11e_answers.ipynb #c473a665
 _CONTENTS = '''

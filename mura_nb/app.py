@@ -162,14 +162,14 @@ def _with_headers(message):
     ours = [(name.encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
     return message | dict(headers=own + ours)
 
-# %% ../nbs/12_app.ipynb #9af34061
+# %% ../nbs/12_app.ipynb #d5395f38
 class RequestGuard:
     "ASGI middleware: security headers, a limit on what comes in, and names that this page answers to"
-    def __init__(self, app,
+    def __init__(self,
+        app, # the ASGI application inside
         largest:int, # bytes of a request
         hosts=None # names, default any
-        ):
-        self.app, self.largest, self.hosts = app, largest, hosts
+        ): self.app, self.largest, self.hosts = app, largest, hosts
 
     async def _refuse(self, send, status, reason):
         await send(dict(type='http.response.start', status=status, headers=[(b'content-type', b'text/plain')]))
@@ -177,13 +177,11 @@ class RequestGuard:
 
     async def __call__(self, scope, receive, send):
         if scope['type'] != 'http': return await self.app(scope, receive, send)
-        headers, began = {name.decode().lower(): value.decode('latin-1') for name, value in scope['headers']}, False
+        headers, began = {name.decode().lower(): value.decode('latin-1') for name, value in scope['headers']}, []
         if reason := refusal(headers, self.largest, self.hosts): return await self._refuse(send, *reason)
         async def guarded(message):
-            nonlocal began
-            starts = message['type'] == 'http.response.start'
-            began = began or starts
-            await send(_with_headers(message) if starts else message)
+            if message['type'] == 'http.response.start': began.append(message := _with_headers(message))
+            await send(message)
         try: await self.app(scope, _counted(receive, self.largest), guarded)
         except TooLarge:
             if not began: await self._refuse(send, 413, 'larger than a study may be')
@@ -268,7 +266,7 @@ def page_steps(
         return f'mura_nb-{answer.model.name}.zip {base64.b64encode(answer_archive(answer)).decode()}'
     return {step.__name__: _with_messages(step) for step in (read, pick, look, search, save)}
 
-# %% ../nbs/12_app.ipynb #2c01570f
+# %% ../nbs/12_app.ipynb #a00e878e
 def _question_column(service):
     "Where a visitor gives a study and chooses; the components that steps read"
     gr = _gradio()
@@ -285,6 +283,7 @@ def _question_column(service):
     only = gr.Checkbox(label='Similar images of this study type only', elem_id='only')
     return drop, picks, model, kind, only
 
+# %% ../nbs/12_app.ipynb #59a0c023
 def _answer_column():
     "Where the answer appears: answer, similar images, line for screen readers, button"
     gr = _gradio()
@@ -375,10 +374,8 @@ def running_page(
             yield f"http://{'localhost' if host in LOCAL else host}:{port}/"
         finally: blocks.close(verbose=False)
 
-# %% ../nbs/12_app.ipynb #157e6fcb
+# %% ../nbs/12_app.ipynb #d0222e37
 _OPEN = 'whoever reaches this computer can use the page; it asks for no password'
-
-def _raise_interrupt(*_): raise KeyboardInterrupt
 
 def serve(
     host:str='127.0.0.1', # address to listen on; the default is reached from this computer only
@@ -390,7 +387,8 @@ def serve(
     "Run the page until Ctrl-C or until the process is asked to end"
     _check_gradio()
     os.environ.setdefault('GOMP_SPINCOUNT', '1000') # idle threads leave the processor; read when PyTorch is imported
-    if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, _raise_interrupt)
+    if threading.current_thread() is threading.main_thread(): # an end that is asked for is taken as Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     if host not in LOCAL: _say(f'warning: listening on {host}, so {_OPEN}')
     _say('loading the model')
     try:
@@ -420,12 +418,13 @@ def _screenshot(browser, url, n, screen):
     page.wait_for_timeout(300)
     return Image.open(io.BytesIO(page.screenshot())).convert('RGB'), seconds
 
-# %% ../nbs/12_app.ipynb #34a1f95f
+# %% ../nbs/12_app.ipynb #bce5d304
 def _chromium():
     "Path of Chromium, None where the browser or a package that the picture needs is missing"
     if any(importlib.util.find_spec(name) is None for name in ('playwright', 'gradio')): return None
     return next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
+# %% ../nbs/12_app.ipynb #98646db9
 def _screenshots(url, n):
     "Both screenshots side by side, and the seconds that the first answer took in the browser"
     from playwright.sync_api import sync_playwright # here: it may be missing
