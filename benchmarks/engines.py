@@ -9,7 +9,7 @@ take turns, and the ratio is the median of the ratios within each turn (PyTorch'
 In bfloat16 as many first layers stay in single precision as exactness asks for (`single_share` of the convolutions); a trained network can need more of them than a random one.
 
 What shall hold: the default in single precision at least 1.4 times PyTorch's speed at batch size 1 and 1.25 times at 16, in bfloat16 at least 2.5 times at 16, for each network. Whether it does is printed.
-With --save the table is written to tables/benchmark_engines.csv of profile demo, from where chapter 9a shows it."""
+With --save the table is written to tables/benchmark_engines.csv of profile demo, from where the serving room shows it."""
 import os, platform, sys
 from pathlib import Path
 os.environ['MURA_NB_PROFILE'] = 'demo'
@@ -17,7 +17,9 @@ import numpy as np, pandas as pd, torch
 from dataclasses import replace
 from mura_nb.baselines import SingleLogit
 from mura_nb.core import Table, save_table, seed_everything, settings
-from mura_nb.engines import eager, has_bf16, load_engine, probes, turns
+from mura_nb.core import time_calls
+from mura_nb.engines import has_bf16, probe_views
+from mura_nb.serving import eager, load_engine
 
 NETWORKS = {'EfficientNet-Lite0':'timm:tf_efficientnet_lite0', 'ResNet-50':'torchvision:resnet50', 'DenseNet-169':'torchvision:densenet169'}
 WANTED = {('default, single', 1):1.4, ('default, single', 16):1.25, ('default, bf16', 16):2.5}
@@ -47,8 +49,8 @@ def measured(name, net, side, seconds, load):
     "One network at both batch sizes"
     torch_,ways,rows = load_engine(net, 'torch'),engines(net),[]
     for batch in (1, 16):
-        v = np.resize(probes(side), (batch, side, side))
-        t = turns({'PyTorch, single':eager(torch_, v), **{k:(lambda e=e: e.outputs(v)) for k,e in ways.items()}}, seconds, 10)
+        v = np.resize(probe_views(side), (batch, side, side))
+        t = time_calls({'PyTorch, single':eager(torch_, v), **{k:(lambda e=e: e.outputs(v)) for k,e in ways.items()}}, repeat=10, at_least=seconds, warmup=2)
         for k in t: rows.append(dict(network=name, way=k, engine=(ways.get(k) or torch_).words, single_share=getattr((ways.get(k) or torch_).run, 'share', 0), batch=batch, side=side, images_per_s=batch/t[k].median(), times=(t.iloc[:, 0]/t[k]).median(), best=t.iloc[:, 0].min()/t[k].min(), turns=len(t), load=load, threads=torch_.threads, processor=processor()))
     return rows
 
