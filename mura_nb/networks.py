@@ -115,7 +115,7 @@ def packaged_net(
     file = getattr(module, f'EfficientnetLite{size}ModelFile').get_model_file_path()
     return load_in_order(timm.create_model(name), torch.load(file, map_location='cpu', weights_only=True), file).eval()
 
-# %% ../nbs/03a_networks.ipynb #a136f892
+# %% ../nbs/03a_networks.ipynb #502d9e3c
 def _load_body(body, path, backbone):
     "Fill `body` from a safetensors file; strict, a classifier apart"
     from safetensors.torch import load_file
@@ -128,7 +128,9 @@ def _load_body(body, path, backbone):
         state = {k[5:]:v for k,v in state.items() if k.startswith('body.')}
     bad = [k for k in target if k not in state or state[k].shape!=target[k].shape]
     bad += [k for k in state if k not in target and k.split('.')[0] not in ('classifier','fc','head')]
-    if bad: raise ValueError(f'{file}: not the weights of {backbone}: {len(bad)} tensors do not fit, the first is {bad[0]}')
+    if bad:
+        raise ValueError(f'{file}: not the weights of {backbone}: '
+            f'{len(bad)} tensors do not fit, the first is {bad[0]}')
     body.load_state_dict({k:state[k] for k in target})
 
 # %% ../nbs/03a_networks.ipynb #6b7cfbdf
@@ -285,26 +287,25 @@ def model_builder(
 @model_builder('single_logit')
 def _single_logit(card): return SingleLogit(card['recipe']['backbone'], 'none', card['recipe']['precision'])
 
-# %% ../nbs/03a_networks.ipynb #96640735
-_rooms = dict(fusenet='mura_nb.fusenet') # architecture -> where its builder is registered
+# %% ../nbs/03a_networks.ipynb #f80fd392
+_rooms = dict(fusenet='mura_nb.fusenet') # architecture -> the later room that registers its builder
 
-def _build(card, path):
-    "The untrained network that `card` describes"
-    name = card.get('architecture')
-    if name not in _builders and name in _rooms: importlib.import_module(_rooms[name])
-    if name not in _builders:
-        known = ', '.join(sorted({*_builders, *_rooms}))
-        raise ValueError(f'{path}: unknown architecture {name!r}; known are {known}')
-    return _builders[name](card)
+def _builder(architecture, path):
+    "The registered function"
+    if architecture in _builders: return _builders[architecture]
+    known = ', '.join(sorted({*_builders, *_rooms}))
+    raise ValueError(f'{path}: unknown architecture {architecture!r}; known are {known}')
 
-# %% ../nbs/03a_networks.ipynb #114e6001
+# %% ../nbs/03a_networks.ipynb #b85abd74
 def load_model(
     path:Path, # of the model, with or without suffix
     build=None # function of the card that makes the untrained network; default the registered one
     )->tuple: # the network in evaluation mode, its card
     "A network and its card; FileNotFoundError, or ValueError where weights, card and network do not belong together"
     card,tensors = load_weights(path)
-    model = build(card) if build else _build(card, path)
+    name = card.get('architecture')
+    if not build and name in _rooms and name not in _builders: importlib.import_module(_rooms[name])
+    model = (build or _builder(name, path))(card)
     try: model.load_state_dict(tensors)
     except Exception as e: raise ValueError(f'{path}: does not fit the network on its card: {e}') from None
     return model.eval(), card

@@ -72,17 +72,13 @@ class SeedEpoch(Callback):
         if self.seed is not None: seed_everything((self.seed*100_003 + epoch) % 2**32)
         self.dls.train.dataset.epoch = epoch
 
-# %% ../nbs/03d_training.ipynb #8358ccf5
+# %% ../nbs/03d_training.ipynb #54bdc366
 class RecordLosses(Callback):
-    "Mean loss over training and tuning data, a row of `learn.history` an epoch; FloatingPointError where it is no number"
+    "Mean losses of each epoch, a row of `learn.history`; FloatingPointError where one is no number"
     order = 60 # after fastai's own callbacks
     def __init__(self,
         schedule): # `Recipe` or `Schedule`, for the error message
         self.schedule = schedule
-
-    def after_create(self): # of the Learner
-        "No epoch yet"
-        self.learn.history = []
 
     def before_epoch(self):
         "Begin new sums"
@@ -240,7 +236,7 @@ class ProgressBar(Callback):
         "The end"
         self.bar.close()
 
-# %% ../nbs/03d_training.ipynb #f066c879
+# %% ../nbs/03d_training.ipynb #6dc740fe
 def train_learner(
     dls:DataLoaders, # training and tuning batches: (*inputs, *targets)
     model:nn.Module, # made after its seed was set; trained where `dls` are
@@ -255,7 +251,7 @@ def train_learner(
         PlateauLR(schedule.patience), SaveBest(files)]
     if files: own += [Resume(files, key), SaveCheckpoint(files, key)]
     learn = Learner(dls, model, loss, adam, schedule.lr, default_cbs=False, cbs=[*own, *cbs])
-    learn.logger = lambda *_: None
+    learn.logger,learn.history = (lambda *_: None),[]
     with distributed_training(learn): learn.fit(schedule.epochs)
     return learn.model.eval(),pd.DataFrame(learn.history)
 
@@ -305,11 +301,11 @@ def feature_order(
         return rows,sides[rows]
     return order
 
-# %% ../nbs/03d_training.ipynb #8af0c7cf
+# %% ../nbs/03d_training.ipynb #eff12fe4
 class FeatureLoader:
     "Batches of kept features"
     def __init__(self,
-        dataset:Features,
+        dataset:Features, # what is read
         batch_size:int, # items a batch; the last may have less
         order=None): # function of the epoch: items, view of each; default plain views in their order
         self.dataset,self.bs,self.order,self.device = dataset,batch_size,order,torch.device('cpu')
