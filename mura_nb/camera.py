@@ -7,14 +7,14 @@ __all__ = ['MU', 'thickness', 'depths', 'trace_part', 'overlap_with', 'soft_tiss
            'abnormality_mask', 'Exposure', 'draw_exposure', 'attenuation', 'grey_window', 'expose', 'collimate',
            'add_marker', 'steps_figure']
 
-# %% ../nbs/00c_camera.ipynb #76b26ffc
+# %% ../nbs/00c_camera.ipynb #e48ed369
 from dataclasses import dataclass
 
 import numpy as np
 import scipy
 from PIL import Image, ImageDraw, ImageFont
 from .pathology import Abnormality
-from .skeleton import (DRAWN_BONES, PROJECTIONS, SOFT_TISSUE, Mesh, Part, Patient, Positioning, View,
+from .skeleton import (DRAWN_BONES, PROJECTIONS, SOFT_TISSUE, Mesh, BodyPart, Patient, Positioning, XrayView,
     draw_patient, draw_pose, lay_out, parts_of, pose_bodies, scan_mesh, transform_points)
 
 # %% ../nbs/00c_camera.ipynb #84567302
@@ -47,14 +47,14 @@ def _project(mesh, motion, view):
     "A mesh in the picture: x, y in px, z in mm."
     return Mesh(view.project(transform_points(motion, mesh.vertices)), mesh.faces)
 
-# %% ../nbs/00c_camera.ipynb #6c913f1c
+# %% ../nbs/00c_camera.ipynb #d79e1ed2
 def _bone_share(name):
     return .35 if name == 'ribs' or name.startswith('spine') else 1.
 
 def trace_part(
-    part: Part,
+    part: BodyPart, # what is traced
     frames: np.ndarray, # (bodies, 4, 4) pose
-    view: View,
+    view: XrayView, # from `lay_out`
 ) -> tuple: # (slices into the picture, wall, core): mm along the beam in those slices
     "Thickness of the wall and the core of a part."
     motion = frames[part.body] @ part.move
@@ -67,12 +67,12 @@ def trace_part(
     share = _bone_share(part.bone)
     return slices, share*(whole - core), share*core
 
-# %% ../nbs/00c_camera.ipynb #38a47e7d
+# %% ../nbs/00c_camera.ipynb #bd04626e
 def overlap_with(
-    part: Part, # a lesion, say
-    host: Part, # the bone that it lies in
+    part: BodyPart, # a lesion, say
+    host: BodyPart, # the bone that it lies in
     frames: np.ndarray, # (bodies, 4, 4) pose
-    view: View,
+    view: XrayView, # from `lay_out`
 ) -> tuple: # (slices into the picture, wall, core): mm along the beam in those slices
     "Thickness of a part inside the wall and inside the core of a bone."
     own = _project(part.outer, frames[part.body] @ part.move, view)
@@ -113,10 +113,10 @@ class BeamMaps:
     metal: np.ndarray = 0. # (h, w) mm
     extra: np.ndarray = 0. # (h, w) attenuation that spurs and sclerosis add, less what lysis takes
 
-# %% ../nbs/00c_camera.ipynb #fc644b38
+# %% ../nbs/00c_camera.ipynb #8ed281a9
 def limb_maps(
     traced: dict, # name of a bone -> list of what `trace_part` gives
-    view: View,
+    view: XrayView, # from `lay_out`
     margin: float, # mm of soft tissue beside the bone
     like: BeamMaps=None, # maps of the same view, whose soft tissue is taken over where the silhouette is the same
 ) -> BeamMaps: # without metal
@@ -135,12 +135,12 @@ def limb_maps(
 MU = dict(cortical=.115, cancellous=.034, soft=.024, metal=1.2, # attenuation per mm
     spur=.06, sclerotic=.08) # sclerotic: what marrow lacks to cortical bone
 
-# %% ../nbs/00c_camera.ipynb #cb18c545
+# %% ../nbs/00c_camera.ipynb #f39067a2
 def added_tissue(
-    abnormality: Abnormality,
-    parts: dict, # name of a bone -> Part, healthy
+    abnormality: Abnormality, # from `draw_abnormality`
+    parts: dict, # name of a bone -> BodyPart, healthy
     frames: np.ndarray, # (bodies, 4, 4) pose with the abnormality's displacements
-    view: View,
+    view: XrayView, # from `lay_out`
     density: float, # factor of the attenuation of bone
 ) -> tuple: # (metal in mm, attenuation added, bool: shadow of metal and lesions), (h, w) each
     "What the tissue that an abnormality adds does to the beam."
@@ -157,11 +157,11 @@ def added_tissue(
         if part.tissue == 'metal' or is_lesion: shadow[at] |= (wall + core) > (.3 if is_lesion else 0)
     return metal, extra, shadow
 
-# %% ../nbs/00c_camera.ipynb #5e4b6ebb
+# %% ../nbs/00c_camera.ipynb #2e95f958
 def abnormality_mask(
-    abnormality: Abnormality,
+    abnormality: Abnormality, # from `draw_abnormality`
     frames: np.ndarray, # (bodies, 4, 4) pose with the abnormality's displacements
-    view: View,
+    view: XrayView, # from `lay_out`
     shadow: np.ndarray, # (h, w) bool, from `added_tissue`
 ) -> np.ndarray: # (h, w) bool
     "Where an abnormality is in the picture."
@@ -208,16 +208,16 @@ def draw_exposure(
         shutter=tuple(shutter),
         skew=float(rng.normal(0, 2)))
 
-# %% ../nbs/00c_camera.ipynb #4efa28c9
+# %% ../nbs/00c_camera.ipynb #5d2cd5cb
 def _pattern(rng, shape, sigma):
     "Blurred noise of unit spread."
     noise = scipy.ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)
     return noise/noise.std()
 
 def attenuation(
-    maps: BeamMaps,
-    exposure: Exposure,
-    patient: Patient,
+    maps: BeamMaps, # from `limb_maps`
+    exposure: Exposure, # from `draw_exposure`
+    patient: Patient, # whose proportions are used
     mm_per_px: float, # size of a pixel
     texture: bool=True, # with the trabecular pattern
 ) -> np.ndarray: # (h, w), no unit
@@ -230,22 +230,22 @@ def attenuation(
     bone = patient.density*(MU['cortical']*maps.cortical + MU['cancellous']*core) + maps.extra
     return MU['soft']*exposure.soft*maps.soft + np.maximum(bone, 0) + MU['metal']*maps.metal
 
-# %% ../nbs/00c_camera.ipynb #0b877fc4
+# %% ../nbs/00c_camera.ipynb #476c318e
 def grey_window(
     maps: BeamMaps, # of the normal view
-    exposure: Exposure,
-    patient: Patient,
+    exposure: Exposure, # from `draw_exposure`
+    patient: Patient, # whose proportions are used
 ) -> tuple: # (low, high) attenuation shown black and white
     "The attenuation that black and white stand for."
     thin = BeamMaps(*(m[::2, ::2] for m in (maps.cortical, maps.cancellous, maps.limb, maps.soft)))
     levels = attenuation(thin, exposure, patient, mm_per_px=1., texture=False)
     return tuple(np.percentile(levels, (exposure.low, exposure.high)))
 
-# %% ../nbs/00c_camera.ipynb #8ed20c9f
+# %% ../nbs/00c_camera.ipynb #19c08320
 def expose(
     beam: np.ndarray, # (h, w) attenuation
     window: tuple, # (low, high) attenuation shown black and white
-    exposure: Exposure,
+    exposure: Exposure, # from `draw_exposure`
 ) -> np.ndarray: # (h, w) uint8
     "Quanta, detector, logarithm, window: a picture in eight bits."
     rng, (height, width) = np.random.default_rng([exposure.seed, 2]), beam.shape
@@ -256,10 +256,10 @@ def expose(
     shown = -np.log(np.maximum(quanta, 1)/exposure.quanta)
     return (np.clip((shown - window[0])/(window[1] - window[0]), 0, 1)**exposure.gamma*255).astype(np.uint8)
 
-# %% ../nbs/00c_camera.ipynb #1ae14a4b
+# %% ../nbs/00c_camera.ipynb #f14b0c36
 def collimate(
     image: np.ndarray, # (h, w) uint8
-    exposure: Exposure,
+    exposure: Exposure, # from `draw_exposure`
 ) -> np.ndarray: # (h, w) uint8
     "Black out what the collimator's shutters cover."
     height, width = image.shape
@@ -272,11 +272,11 @@ def collimate(
     above = ((v < top) & (top > 0)) | ((v > 1 - bottom) & (bottom > 0))
     return np.where(beside | above, 0, image).astype(np.uint8)
 
-# %% ../nbs/00c_camera.ipynb #b4f740ae
+# %% ../nbs/00c_camera.ipynb #31b08f39
 def add_marker(
     image: np.ndarray, # (h, w) uint8
     side: str, # L or R
-    exposure: Exposure,
+    exposure: Exposure, # from `draw_exposure`
 ) -> np.ndarray: # (h, w) uint8
     "Write the side marker into the exposure's corner."
     if exposure.marker < 0: return image

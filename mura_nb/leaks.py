@@ -60,11 +60,11 @@ def held_out_scores(
         scores[held] = model.fit(features[fit], labels[fit]).decision_function(features[held])
     return scores
 
-# %% ../nbs/01c_leaks.ipynb #c4994073
+# %% ../nbs/01c_leaks.ipynb #bb730aaf
 def resample_patients(
     patients: pd.Series, # (n,) whose picture it is
     n_boot: int, # resamples
-    seed: int,
+    seed: int, # of the resamples
 ) -> np.ndarray: # (1 + n_boot, n) weight of each picture; the first row counts each once
     "How often each picture is drawn when patients are."
     codes = patients.astype('category').cat.codes.to_numpy()

@@ -8,12 +8,12 @@ __all__ = ['SIZES', 'KINDS', 'LIMB_FOLLOWS', 'LARGE_JOINTS', 'DISLOCATIONS', 'SH
            'frame_across', 'lesion', 'to_body', 'joint_disc', 'joint_disease', 'dislocation', 'draw_abnormality',
            'kinds_figure']
 
-# %% ../nbs/00b_pathology.ipynb #92c28d7d
+# %% ../nbs/00b_pathology.ipynb #1d243f0c
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from .skeleton import (CARPALS, DRAWN_BONES, FINGERS, HAND_BONES, JOINTS, Joint, Mesh, Part, Positioning,
+from .skeleton import (CARPALS, DRAWN_BONES, FINGERS, HAND_BONES, JOINTS, Joint, Mesh, BodyPart, Positioning,
     bone_name, box_mesh, close_mesh, draw_patient, draw_pose, lay_out, measure_joint, parts_of, pose_bodies,
     rigid_motion, rotation_about, show_parts, skeleton, split_quads, transform_points, unit_vector)
 
@@ -42,11 +42,11 @@ SIZES = pd.DataFrame([
      'no contact left between the joint surfaces; by joint, see DISLOCATIONS'),
 ], columns=['kind', 'size', 'unit', 'low', 'high', 'source'])
 
-# %% ../nbs/00b_pathology.ipynb #2ba41c03
+# %% ../nbs/00b_pathology.ipynb #e14a71ed
 KINDS = ('fracture', 'hardware', 'lesion', 'joint', 'dislocation')
 
 def draw_size(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     kind: str, # one of KINDS
     size: str, # a row of SIZES
 ) -> float: # in the unit of SIZES
@@ -54,14 +54,14 @@ def draw_size(
     low, high = SIZES.query('kind == @kind and size == @size')[['low', 'high']].iloc[0]
     return float(rng.uniform(low, high))
 
-# %% ../nbs/00b_pathology.ipynb #ea2015fa
+# %% ../nbs/00b_pathology.ipynb #5f8c5129
 @dataclass
 class Abnormality:
     "What is wrong in a study, in the bones' own frames: the same in every view."
     kind: str # one of KINDS
     bone: str # name of a bone, or of a joint
-    replaced: dict = field(default_factory=dict) # name of a bone -> list of Parts instead of the healthy one
-    added: list = field(default_factory=list) # Parts of metal, spur, lytic or sclerotic tissue
+    replaced: dict = field(default_factory=dict) # name of a bone -> list of BodyParts instead of the healthy one
+    added: list = field(default_factory=list) # BodyParts of metal, spur, lytic or sclerotic tissue
     moves: list = field(default_factory=list) # (bodies, body whose frame it is, (4, 4) displacement in that frame)
     marks: list = field(default_factory=list) # (body, (n, 3) points in its frame, (4, 4) displacement): where it is
     reach: float = 3. # mm by which the shadow of the marks is grown
@@ -114,9 +114,9 @@ def cut_mesh(
     vertices = np.concatenate([mesh.vertices, new])
     return _closed(vertices, low), _closed(vertices, high), new
 
-# %% ../nbs/00b_pathology.ipynb #2b39ac88
+# %% ../nbs/00b_pathology.ipynb #cd121bc9
 def draw_across(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     axis: np.ndarray, # (3,) unit length
 ) -> np.ndarray: # (3,) unit length
     "Random direction across an axis."
@@ -124,9 +124,9 @@ def draw_across(
     vector -= (vector @ axis)*axis
     return unit_vector(vector)
 
-# %% ../nbs/00b_pathology.ipynb #183ba005
+# %% ../nbs/00b_pathology.ipynb #788addc0
 def draw_cut(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     axis: np.ndarray, # (3,) unit, of the bone
     centre: np.ndarray, # (3,) a point of the surface, mm
     radius: float, # of the bone there, mm
@@ -145,12 +145,12 @@ def draw_cut(
                                 for frequency, turn, phase, height in waves)
     return distance
 
-# %% ../nbs/00b_pathology.ipynb #2385aa78
+# %% ../nbs/00b_pathology.ipynb #cfee0779
 LIMB_FOLLOWS = ('radius', 'humerus', *HAND_BONES) # bones whose distal fragment takes along what hangs from it
 
 def fracture(
-    rng: np.random.Generator,
-    parts: dict, # name of a bone -> Part
+    rng: np.random.Generator, # source of the draws
+    parts: dict, # name of a bone -> BodyPart
     name: str, # of the bone
     place: float, # along its axis, 0 proximal .. 1 distal
 ) -> Abnormality: # in two fragments
@@ -172,7 +172,15 @@ def fracture(
         marks=[(bone.body, face, np.eye(4)), (bone.body, face, move)], reach=min(3.5, .35*radius + 1.),
         sizes=dict(gap=gap, shift=shift, angulation=bend))
 
-# %% ../nbs/00b_pathology.ipynb #807e7f8f
+# %% ../nbs/00b_pathology.ipynb #2db85d80
+def _ring_quads(rings, sides):
+    "Indices (k, 4) of the quadrangles between neighbouring rings of vertices."
+    i, j = np.meshgrid(np.arange(rings - 1), np.arange(sides), indexing='ij')
+    after = (j + 1) % sides
+    corners = [i*sides + j, i*sides + after, (i + 1)*sides + after, (i + 1)*sides + j]
+    return np.stack(corners, -1).reshape(-1, 4)
+
+# %% ../nbs/00b_pathology.ipynb #ac5cef7b
 def tube_mesh(
     points, # (k, 3) the line along its middle, mm
     radius: float, # mm
@@ -188,13 +196,6 @@ def tube_mesh(
     angle = np.linspace(0, 2*np.pi, sides, endpoint=False)[None, :, None]
     rings = points[:, None] + radius*(np.cos(angle)*u[:, None] + np.sin(angle)*v[:, None])
     return close_mesh(Mesh(rings.reshape(-1, 3), split_quads(_ring_quads(len(points), sides))))
-
-def _ring_quads(rings, sides):
-    "Indices (k, 4) of the quadrangles between neighbouring rings of vertices."
-    i, j = np.meshgrid(np.arange(rings - 1), np.arange(sides), indexing='ij')
-    after = (j + 1) % sides
-    corners = [i*sides + j, i*sides + after, (i + 1)*sides + after, (i + 1)*sides + j]
-    return np.stack(corners, -1).reshape(-1, 4)
 
 # %% ../nbs/00b_pathology.ipynb #477d9aa0
 def _place_plate(rng, bone, part, place, length, width):
@@ -244,10 +245,10 @@ def _wires(rng, bone, place):
         wires.append(tube_mesh([centre - along*length*rng.uniform(.35, .65), centre + along*length*.5], diameter/2))
     return wires, dict(wire=diameter)
 
-# %% ../nbs/00b_pathology.ipynb #939e10ea
+# %% ../nbs/00b_pathology.ipynb #8b3efdbd
 def hardware(
-    rng: np.random.Generator,
-    parts: dict, # name of a bone -> Part
+    rng: np.random.Generator, # source of the draws
+    parts: dict, # name of a bone -> BodyPart
     name: str, # of the bone
     place: float, # along its axis, 0 proximal .. 1 distal
 ) -> Abnormality: # metal is added
@@ -260,12 +261,12 @@ def hardware(
     if how == 'plate': meshes, sizes = _plate(rng, bone, parts[name], place)
     elif how == 'nail': meshes, sizes = _nail(rng, bone)
     else: meshes, sizes = _wires(rng, bone, place)
-    metal = [Part(name, bone.body, mesh, tissue='metal') for mesh in meshes]
+    metal = [BodyPart(name, bone.body, mesh, tissue='metal') for mesh in meshes]
     return Abnormality('hardware', name, added=metal, sizes=sizes, reach=1.)
 
-# %% ../nbs/00b_pathology.ipynb #2faee761
+# %% ../nbs/00b_pathology.ipynb #4964d981
 def draw_blob(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     radii, # (3,) semi-axes along the columns of `frame`, mm
     frame: np.ndarray, # (3, 3)
     rings: int=14, # of vertices; twice as many vertices around
@@ -287,10 +288,10 @@ def frame_across(
     u = unit_vector(np.cross(axis, [.36, .48, .8]))
     return np.stack([u, np.cross(axis, u), axis], 1)
 
-# %% ../nbs/00b_pathology.ipynb #17a71080
+# %% ../nbs/00b_pathology.ipynb #324db4f4
 def lesion(
-    rng: np.random.Generator,
-    parts: dict, # name of a bone -> Part
+    rng: np.random.Generator, # source of the draws
+    parts: dict, # name of a bone -> BodyPart
     name: str, # of the bone
     place: float, # along its axis, 0 proximal .. 1 distal
 ) -> Abnormality: # lytic or sclerotic tissue is added
@@ -303,7 +304,7 @@ def lesion(
     tissue, seed = 'lytic' if rng.random() < .6 else 'sclerotic', int(rng.integers(2**31))
     shells = [draw_blob(np.random.default_rng(seed), np.array([wide, wide, tall])*share, frame_across(bone.axis))
               for share in (1., .86, .72)]
-    added = [Part(name, bone.body, Mesh(s.vertices + centre, s.faces), tissue=tissue) for s in shells]
+    added = [BodyPart(name, bone.body, Mesh(s.vertices + centre, s.faces), tissue=tissue) for s in shells]
     sizes = dict(radius=factor, length=2*tall, width=2*wide, tissue=tissue)
     return Abnormality('lesion', name, added=added, sizes=sizes)
 
@@ -320,9 +321,9 @@ def _body_motion(body, motion):
     frame = pose_bodies({})[body]
     return np.linalg.inv(frame) @ motion @ frame
 
-# %% ../nbs/00b_pathology.ipynb #6a89a9dd
+# %% ../nbs/00b_pathology.ipynb #655c6a00
 def joint_disc(
-    joint: Joint,
+    joint: Joint, # from `measure_joint`
     depth: float=0., # half the height of a drum instead of a disc, mm
 ) -> np.ndarray: # (72 or 144, 3) world at rest, mm
     "Points of a disc across a joint, of the joint's radius."
@@ -332,9 +333,9 @@ def joint_disc(
     heights = (-depth, depth) if depth else (0,)
     return np.concatenate([(ring*k + [0, 0, h]) @ frame.T + joint.centre for k in (.4, .75, 1) for h in heights])
 
-# %% ../nbs/00b_pathology.ipynb #a5f7dc1f
+# %% ../nbs/00b_pathology.ipynb #fbb2814c
 def _spurs(rng, joint, size):
-    "Parts of bone spurs, mm large, and their points in the world at rest."
+    "BodyParts of bone spurs, mm large, and their points in the world at rest."
     frames, frame, bones = pose_bodies({}), frame_across(joint.axis), skeleton().bones
     spurs, marks = [], []
     for k in range(rng.integers(4, 8)):
@@ -345,27 +346,27 @@ def _spurs(rng, joint, size):
         grown = size*rng.uniform(.7, 1.1)
         blob = draw_blob(rng, np.array([grown, grown, grown*.7]), frame, rings=8)
         marks.append(blob.vertices + place)
-        spurs.append(Part(host.name, host.body, Mesh(to_body(host.body, marks[-1]), blob.faces), tissue='spur'))
+        spurs.append(BodyPart(host.name, host.body, Mesh(to_body(host.body, marks[-1]), blob.faces), tissue='spur'))
     return spurs, marks
 
-# %% ../nbs/00b_pathology.ipynb #757b7b82
+# %% ../nbs/00b_pathology.ipynb #be5bf8ab
 def _sclerosis(rng, joint):
-    "Parts of sclerotic bone on both sides of a joint, with a cyst on either side in half of the cases."
+    "BodyParts of sclerotic bone on both sides of a joint, with a cyst on either side in half of the cases."
     frame, parts = frame_across(joint.axis), []
     for name, side in ((joint.proximal, -1), (joint.distal, 1)):
         body = skeleton().bones[name].body
         blob = draw_blob(rng, np.array([joint.radius, joint.radius, .15*joint.radius + 1.]), frame, rings=8)
         hard = Mesh(to_body(body, blob.vertices + joint.centre), blob.faces)
-        parts.append(Part(name, body, hard, tissue='sclerotic'))
+        parts.append(BodyPart(name, body, hard, tissue='sclerotic'))
         if rng.random() < .5:
             blob = draw_blob(rng, np.full(3, joint.radius*rng.uniform(.18, .3)), frame, rings=8)
             centre = joint.centre + joint.axis*side*joint.radius*.4 + draw_across(rng, joint.axis)*joint.radius*.3
-            parts.append(Part(name, body, Mesh(to_body(body, blob.vertices + centre), blob.faces), tissue='lytic'))
+            parts.append(BodyPart(name, body, Mesh(to_body(body, blob.vertices + centre), blob.faces), tissue='lytic'))
     return parts
 
-# %% ../nbs/00b_pathology.ipynb #47148178
+# %% ../nbs/00b_pathology.ipynb #eecc2428
 def joint_disease(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     name: str, # a key of JOINTS
 ) -> Abnormality: # bodies are moved, tissue is added
     "Osteoarthritis: narrowed joint space, spurs at the rim, sclerosis under the cartilage, now and then a cyst."
@@ -380,7 +381,7 @@ def joint_disease(
         moves=[(skeleton().below(distal), proximal, move)], marks=[(proximal, points, np.eye(4))],
         sizes=dict(loss=loss, spur=size))
 
-# %% ../nbs/00b_pathology.ipynb #83806613
+# %% ../nbs/00b_pathology.ipynb #7b5f6e87
 LARGE_JOINTS = ('glenohumeral', 'acromioclavicular', 'elbow') # one usual direction; smaller joints go either way
 DISLOCATIONS = { # joint -> (direction at rest (x: to the midline, y: back, z: up), shift mm, shortening mm)
     'glenohumeral': ((.75, -.35, -.6), (20, 32), (0, 0)),
@@ -389,9 +390,10 @@ DISLOCATIONS = { # joint -> (direction at rest (x: to the midline, y: back, z: u
     'radiocarpal': ((1, 0, 0), (9, 15), (4, 9)),
     'cmc1': ((0, -1, 0), (6, 10), (3, 7)),
     'ip1': ((-1, 0, 0), (6, 9), (2, 5)),
-} | {f'mcp{i}': ((-1, 0, 0), (8, 13), (3, 8)) for i in range(1, 6)}
-DISLOCATIONS |= {f'pip{i}': ((-1, 0, 0), (7, 11), (3, 7)) for i in FINGERS}
-DISLOCATIONS |= {f'dip{i}': ((-1, 0, 0), (6, 9), (2, 5)) for i in FINGERS}
+    **{f'mcp{i}': ((-1, 0, 0), (8, 13), (3, 8)) for i in range(1, 6)},
+    **{f'pip{i}': ((-1, 0, 0), (7, 11), (3, 7)) for i in FINGERS},
+    **{f'dip{i}': ((-1, 0, 0), (6, 9), (2, 5)) for i in FINGERS},
+}
 
 # %% ../nbs/00b_pathology.ipynb #8d960eb9
 def _direction(rng, name, joint):
@@ -402,9 +404,9 @@ def _direction(rng, name, joint):
     if name not in LARGE_JOINTS[:2]: way = unit_vector(way - (way @ joint.axis)*joint.axis)
     return unit_vector(way*side + rng.normal(0, .12, 3))
 
-# %% ../nbs/00b_pathology.ipynb #de42f871
+# %% ../nbs/00b_pathology.ipynb #7ce4c848
 def dislocation(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     name: str, # a key of JOINTS
 ) -> Abnormality: # bodies are moved
     "Take the distal bone of a joint out of its socket in the usual direction."
@@ -439,14 +441,14 @@ JOINT_SITES = { # study type -> [(joint, weight)]
     'HUMERUS': [('glenohumeral', 2), ('elbow', 1)], 'SHOULDER': [('glenohumeral', 3), ('acromioclavicular', 2)],
 }
 
-# %% ../nbs/00b_pathology.ipynb #d00416f4
+# %% ../nbs/00b_pathology.ipynb #5de94ffd
 MAKERS = dict(fracture=fracture, hardware=hardware, lesion=lesion, joint=joint_disease, dislocation=dislocation)
 
 def draw_abnormality(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     kind: str, # one of KINDS
     study_type: str, # one of STUDY_TYPES
-    parts: dict, # name of a bone -> Part, the patient's bones
+    parts: dict, # name of a bone -> BodyPart, the patient's bones
     finger: str='2', # the finger under study
 ) -> Abnormality: # somewhere in the field of the study type
     "Draw an abnormality of a kind where the study type shows it. Raises ValueError where there is no such kind."

@@ -8,7 +8,7 @@ __all__ = ['BANNER', 'MURA_STUDIES', 'MURA_VIEWS', 'MORE_STUDIES', 'RGB_SHARE', 
            'show_radiograph', 'pair_figure', 'gallery_figure', 'banner_figure', 'views_distribution', 'share_out',
            'plan_studies', 'write_study', 'make_phantom', 'sizes_figure', 'study_boxes', 'twin_boxes']
 
-# %% ../nbs/01_phantom.ipynb #525957c8
+# %% ../nbs/01_phantom.ipynb #173623a0
 import json
 import shutil
 from collections import Counter
@@ -24,7 +24,7 @@ from .camera import (Exposure, abnormality_mask, add_marker, added_tissue, atten
     expose, grey_window, limb_maps, trace_part)
 from .core import STUDY_TYPES, progress, write_atomic
 from .pathology import KINDS, Abnormality, draw_abnormality
-from .skeleton import (DRAWN_BONES, FINGERS, PROJECTIONS, SOFT_TISSUE, Patient, Positioning, View, bone_name,
+from .skeleton import (DRAWN_BONES, FINGERS, PROJECTIONS, SOFT_TISSUE, Patient, Positioning, XrayView, bone_name,
     draw_patient, draw_pose, lay_out, parts_of, pose_bodies, skeleton)
 
 # %% ../nbs/01_phantom.ipynb #111ee7a4
@@ -36,14 +36,14 @@ def mask_bounds(
     ys, xs = np.where(mask)
     return float(xs.min()), float(ys.min()), float(xs.max() + 1), float(ys.max() + 1)
 
-# %% ../nbs/01_phantom.ipynb #91ab63e5
+# %% ../nbs/01_phantom.ipynb #d95cd2f7
 @dataclass
 class Radiograph:
     "One simulated radiograph and its truth."
     image: np.ndarray # (h, w) uint8
     twin: np.ndarray # (h, w) uint8, the same view without its abnormality; None: not asked for
     mask: np.ndarray # (h, w) bool, where the abnormality is; None: a normal view
-    view: View # the camera
+    view: XrayView # the camera
     side: str # L or R
 
     @property
@@ -51,20 +51,20 @@ class Radiograph:
         "The box around the abnormality."
         return mask_bounds(self.mask)
 
-# %% ../nbs/01_phantom.ipynb #cc464ef6
+# %% ../nbs/01_phantom.ipynb #eaa619b2
 @dataclass(frozen=True)
 class Scene:
     "One study before its pictures are taken."
     study_type: str # one of STUDY_TYPES
     side: str # L or R
-    patient: Patient
-    parts: dict # name of a bone -> Part, healthy
+    patient: Patient # proportions
+    parts: dict # name of a bone -> BodyPart, healthy
     abnormality: Abnormality # None: a normal study
-    views: list # for each view: frames (bodies, 4, 4) of the healthy limb, View, Exposure
+    views: list # for each view: frames (bodies, 4, 4) of the healthy limb, XrayView, Exposure
 
-# %% ../nbs/01_phantom.ipynb #66fdd49e
+# %% ../nbs/01_phantom.ipynb #d9a49421
 def draw_projections(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     study_type: str, # one of STUDY_TYPES
     views: int, # how many, at most 6
 ) -> list: # names of projections
@@ -109,12 +109,12 @@ def _abnormal_maps(scene, frames, view, traced, normal):
     maps = replace(limb_maps(changed, view, margin, like=normal), metal=metal, extra=extra)
     return maps, abnormality_mask(abnormality, moved, view, shadow)
 
-# %% ../nbs/01_phantom.ipynb #6c5a5a6b
+# %% ../nbs/01_phantom.ipynb #e23ad91c
 def take_radiograph(
-    scene: Scene,
+    scene: Scene, # from `draw_scene`
     frames: np.ndarray, # (bodies, 4, 4) pose of the healthy limb
-    view: View,
-    exposure: Exposure,
+    view: XrayView, # from `lay_out`
+    exposure: Exposure, # from `draw_exposure`
     twin: bool=False, # also picture an abnormal view without its abnormality
 ) -> Radiograph:
     "Take one radiograph of a scene."
@@ -152,10 +152,10 @@ def example_study(
     row = pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
     return draw_study(row, seed, size, pairs)
 
-# %% ../nbs/01_phantom.ipynb #8d5493a1
+# %% ../nbs/01_phantom.ipynb #e42514a7
 def show_radiograph(
     ax, # matplotlib axes
-    shot: Radiograph,
+    shot: Radiograph, # what is drawn
     title: str='', # above it
     box: bool=True, # draw the box of its abnormality
 ):
@@ -381,8 +381,8 @@ def _write_studies(plan, card, root, workers):
     shutil.rmtree(root/'rows')
     (root/'card.json').rename(root/'truth'/'card.json')
 
-# %% ../nbs/01_phantom.ipynb #02d7b7c2
-def make_phantom(
+# %% ../nbs/01_phantom.ipynb #0fd680e4
+def make_phantom( # noqa: PLR0913
     path, # folder to write; it then is the dataset's folder, as MURA-v1.1 is
     studies: int=1200, # studies in all, at least 28
     seed: int=0, # another seed, another dataset; the same seed, the same bytes

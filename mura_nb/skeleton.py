@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['SCANS', 'FLAT_BONES', 'CARPALS', 'VOXELS', 'FINGERS', 'HAND_BONES', 'PROJECTIONS', 'REQUIRED', 'SHOULDER_BONES',
            'DRAWN_BONES', 'SOFT_TISSUE', 'MARGINS', 'HAND_POSES', 'POSES', 'JOINTS', 'WIDE_JOINTS', 'BONE_WORDS',
-           'TISSUE_COLOURS', 'Mesh', 'split_quads', 'box_mesh', 'mesh_volume', 'open_edges', 'close_mesh', 'scan_mesh',
-           'fill_voxels', 'smooth_mesh', 'Bone', 'vertex_normals', 'cortical_wall', 'make_bone', 'unit_vector',
-           'rigid_motion', 'rotation_about', 'transform_points', 'Skeleton', 'weld_mesh', 'skeleton', 'Patient',
-           'draw_patient', 'Part', 'parts_of', 'Positioning', 'draw_fingers', 'draw_pose', 'pose_bodies', 'Joint',
-           'measure_joint', 'bone_name', 'limb_frame', 'View', 'required_points', 'lay_out', 'show_parts',
-           'fields_figure', 'field_table']
+           'TISSUE_COLOURS', 'Mesh', 'split_quads', 'box_mesh', 'mesh_volume', 'open_edges', 'connected_pieces',
+           'close_mesh', 'scan_mesh', 'fill_voxels', 'smooth_mesh', 'Bone', 'vertex_normals', 'cortical_wall',
+           'make_bone', 'unit_vector', 'rigid_motion', 'rotation_about', 'transform_points', 'Skeleton', 'weld_mesh',
+           'skeleton', 'Patient', 'draw_patient', 'BodyPart', 'parts_of', 'Positioning', 'draw_fingers', 'draw_pose',
+           'pose_bodies', 'Joint', 'measure_joint', 'bone_name', 'limb_frame', 'XrayView', 'required_points', 'lay_out',
+           'show_parts', 'fields_figure', 'field_table']
 
 # %% ../nbs/00a_skeleton.ipynb #0a803eb5
 import functools
@@ -65,12 +65,16 @@ def open_edges(
     excess = np.bincount(index.reshape(-1), way, len(unique)).astype(int)
     return unique[excess != 0], excess[excess != 0]
 
-# %% ../nbs/00a_skeleton.ipynb #6cd20890
-def _connected(edges, count):
-    "Number of the connected component of each of `count` vertices."
+# %% ../nbs/00a_skeleton.ipynb #9e671f69
+def connected_pieces(
+    edges: np.ndarray, # (k, 2) indices of vertices
+    count: int, # of vertices
+) -> np.ndarray: # (count,) number of each vertex's piece, from 0
+    "Which vertices are connected by edges."
     graph = scipy.sparse.coo_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
     return scipy.sparse.csgraph.connected_components(graph, directed=False)[1]
 
+# %% ../nbs/00a_skeleton.ipynb #7b11b10f
 def close_mesh(
     mesh: Mesh, # may have holes
 ) -> Mesh: # closed, with one vertex more for each hole
@@ -78,7 +82,7 @@ def close_mesh(
     vertices, faces = mesh
     edges, excess = open_edges(faces)
     if not len(edges): return mesh
-    _, hole = np.unique(_connected(edges, len(vertices))[edges[:, 0]], return_inverse=True)
+    _, hole = np.unique(connected_pieces(edges, len(vertices))[edges[:, 0]], return_inverse=True)
     tips = np.stack([vertices[np.unique(edges[hole == k])].mean(0) for k in range(hole.max() + 1)])
     edges = np.where(excess[:, None] > 0, edges[:, ::-1], edges)
     cones = np.repeat(np.column_stack([edges, len(vertices) + hole]), np.abs(excess), axis=0)
@@ -109,14 +113,15 @@ def _scan(vertices, faces, grid, mode):
                 elif mode == 1: grid[y, x, 0], grid[y, x, 1] = min(grid[y, x, 0], z), max(grid[y, x, 1], z)
                 elif int(np.ceil(z - .5)) < levels: grid[y, x, max(int(np.ceil(z - .5)), 0)] += np.sign(area)
 
-# %% ../nbs/00a_skeleton.ipynb #644c9ff5
+# %% ../nbs/00a_skeleton.ipynb #fca5958d
+SCANS = dict(thickness=(0, [0.]), depths=(1, [np.inf, -np.inf]), winding=(2, [0.])) # name -> mode, start of the grid
+
+# %% ../nbs/00a_skeleton.ipynb #caa3fbc1
 @functools.lru_cache(1)
 def _compiled_scan():
     "`_scan` as machine code."
     import numba # here: numba takes a second to import
     return numba.njit(cache=True)(_scan)
-
-SCANS = dict(thickness=(0, [0.]), depths=(1, [np.inf, -np.inf]), winding=(2, [0.])) # name -> mode, start of the grid
 
 def scan_mesh(
     mesh: Mesh, # x and y in px from the corner of the first pixel, z in mm (winding: in voxels)
@@ -214,13 +219,14 @@ def cortical_wall(
     shaft = shaft*shaft*(3 - 2*shaft)
     return np.minimum(.35 + .02*radii.max(), .6)*(1 - shaft) + .26*2*np.min(radii[5:16])*shaft
 
-# %% ../nbs/00a_skeleton.ipynb #fa02fc38
+# %% ../nbs/00a_skeleton.ipynb #f6636f19
 def _cross_sections(vertices, fractions, axis):
     "Centres (21, 3) and mean radii (21,) of slices across a bone."
     slices = [vertices[np.abs(fractions - s) < .05] for s in np.linspace(0, 1, 21)]
     across = [(p - p.mean(0)) - ((p - p.mean(0)) @ axis)[:, None]*axis for p in slices]
     return np.stack([p.mean(0) for p in slices]), np.array([np.linalg.norm(p, axis=1).mean() for p in across])
 
+# %% ../nbs/00a_skeleton.ipynb #70481401
 def make_bone(
     name: str, # of the bone
     body: int, # of MuJoCo
@@ -246,14 +252,14 @@ def unit_vector(
     "The direction of a vector."
     return vector/np.linalg.norm(vector)
 
-# %% ../nbs/00a_skeleton.ipynb #00fbaada
+# %% ../nbs/00a_skeleton.ipynb #b878867d
 def rigid_motion(
-    rotation: np.ndarray=np.eye(3), # (3, 3)
+    rotation=((1, 0, 0), (0, 1, 0), (0, 0, 1)), # (3, 3), default none
     shift=(0, 0, 0), # (3,) mm, after the rotation
     about=(0, 0, 0), # (3,) the point that the rotation leaves in place, mm
 ) -> np.ndarray: # (4, 4)
     "Rotate about a point, then shift."
-    matrix, about = np.eye(4), np.asarray(about, float)
+    matrix, about, rotation = np.eye(4), np.asarray(about, float), np.asarray(rotation, float)
     matrix[:3, :3] = rotation
     matrix[:3, 3] = about + np.asarray(shift, float) - rotation @ about
     return matrix
@@ -320,7 +326,7 @@ def _short_name(name):
         name = name.replace(long, short)
     return name[:-2]
 
-# %% ../nbs/00a_skeleton.ipynb #a3a8f3e0
+# %% ../nbs/00a_skeleton.ipynb #1fe347d5
 def weld_mesh(
     mesh: Mesh, # mm
     tolerance: float=1e-3, # mm
@@ -335,7 +341,7 @@ def weld_mesh(
 def _only_ribs(mesh, reach=70):
     "Drop the pieces of the rib cage that stay within `reach` mm of the midline."
     edges = np.r_[mesh.faces[:, :2], mesh.faces[:, 1:]]
-    piece = _connected(edges, len(mesh.vertices))
+    piece = connected_pieces(edges, len(mesh.vertices))
     farthest = np.zeros(piece.max() + 1)
     np.maximum.at(farthest, piece, np.abs(mesh.vertices[:, 0]))
     used, faces = np.unique(mesh.faces[farthest[piece[mesh.faces[:, 0]]] > reach], return_inverse=True)
@@ -400,9 +406,9 @@ class Patient:
     soft: float # factor of soft tissue
     texture: float # strength of the trabecular pattern, .7 to 1.4
 
-# %% ../nbs/00a_skeleton.ipynb #b95254be
+# %% ../nbs/00a_skeleton.ipynb #df2ebe03
 def draw_patient(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
 ) -> Patient: # proportions
     "Draw a patient's proportions."
     bones = skeleton().bones
@@ -410,9 +416,9 @@ def draw_patient(
     size, wall, density, soft = (float(np.exp(rng.normal(0, spread))) for spread in (.06, .15, .1, .2))
     return Patient(size, girth, wall, density, soft, float(rng.uniform(.7, 1.4)))
 
-# %% ../nbs/00a_skeleton.ipynb #53de9dd9
+# %% ../nbs/00a_skeleton.ipynb #7bf0d64c
 @dataclass
-class Part:
+class BodyPart:
     "A closed surface in the frame of a body, and the tissue inside it."
     bone: str # name of the bone that it belongs to
     body: int # of MuJoCo
@@ -421,11 +427,11 @@ class Part:
     tissue: str = 'bone' # bone, metal, spur, lytic or sclerotic
     move: np.ndarray = field(default_factory=lambda: np.eye(4)) # (4, 4) displacement in the frame of `body`
 
-# %% ../nbs/00a_skeleton.ipynb #58806356
+# %% ../nbs/00a_skeleton.ipynb #3218f659
 def parts_of(
-    patient: Patient,
+    patient: Patient, # whose proportions are used
     names, # bones to take
-) -> dict: # name of a bone -> Part, in the frame of the bone's body
+) -> dict: # name of a bone -> BodyPart, in the frame of the bone's body
     "A patient's bones at rest."
     parts = {}
     for name in names:
@@ -435,13 +441,13 @@ def parts_of(
         middle = bone.centres[10] - (bone.centres[10] @ bone.axis)*bone.axis
         vertices = along + middle + girth*(vertices - along - middle)
         inner = vertices - bone.normals*(bone.wall*patient.wall)[:, None]
-        parts[name] = Part(name, bone.body, Mesh(vertices, bone.mesh.faces), Mesh(inner, bone.mesh.faces))
+        parts[name] = BodyPart(name, bone.body, Mesh(vertices, bone.mesh.faces), Mesh(inner, bone.mesh.faces))
     return parts
 
-# %% ../nbs/00a_skeleton.ipynb #3335bf41
+# %% ../nbs/00a_skeleton.ipynb #d69aed70
 FINGERS = '2345'
-HAND_BONES = tuple(f'{i}mc' for i in range(1, 6)) + ('1prox', '1dist')
-HAND_BONES += tuple(f'{i}{p}' for i in FINGERS for p in ('prox', 'mid', 'dist'))
+HAND_BONES = (*(f'{i}mc' for i in range(1, 6)), '1prox', '1dist',
+    *(f'{i}{p}' for i in FINGERS for p in ('prox', 'mid', 'dist')))
 
 PROJECTIONS = { # study type -> projection -> (pose, degrees the beam is turned about the limb's axis from frontal)
     'FINGER': dict(PA=('flat', 0), oblique=('flat', 45), lateral=('point', 90)),
@@ -453,11 +459,11 @@ PROJECTIONS = { # study type -> projection -> (pose, degrees the beam is turned 
     'SHOULDER': dict(AP=('hang', 0), Grashey=('hang', 35), Y=('hang', -55), axillary=('raised', 0)),
 }
 
-# %% ../nbs/00a_skeleton.ipynb #5da3ef9d
+# %% ../nbs/00a_skeleton.ipynb #f020597d
 REQUIRED = { # study type -> bone -> stretch that the field must hold, 0 proximal .. 1 distal; {i}: finger under study
     'FINGER': {'{i}mc': (.8, 1), '{i}prox': (0, 1), '{i}mid': (0, 1), '{i}dist': (0, 1)},
-    'HAND': {b: (0, 1) for b in HAND_BONES + CARPALS} | {'radius': (.95, 1), 'ulna': (.96, 1)},
-    'WRIST': {b: (0, 1) for b in CARPALS} | {f'{i}mc': (0, .4) for i in range(2, 6)}
+    'HAND': dict.fromkeys(HAND_BONES + CARPALS, (0, 1)) | {'radius': (.95, 1), 'ulna': (.96, 1)},
+    'WRIST': dict.fromkeys(CARPALS, (0, 1)) | {f'{i}mc': (0, .4) for i in range(2, 6)}
         | {'radius': (.82, 1), 'ulna': (.82, 1)},
     'FOREARM': {'radius': (0, 1), 'ulna': (0, 1)},
     'ELBOW': {'humerus': (.76, 1), 'radius': (0, .25), 'ulna': (0, .3)},
@@ -504,9 +510,9 @@ class Positioning:
         "How far the beam is turned about the limb's axis from frontal."
         return PROJECTIONS[self.study_type][self.projection][1]
 
-# %% ../nbs/00a_skeleton.ipynb #72fd7801
+# %% ../nbs/00a_skeleton.ipynb #3091dc4e
 def draw_fingers(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     flexion, # of the knuckles, rad: one number, or one for each of the fingers 2 to 5
     spread: float=0., # between neighbouring fingers, rad
 ) -> dict: # joint -> angle, rad, of fingers, thumb and wrist
@@ -534,12 +540,12 @@ def _draw_arm(rng, pose):
         elbow_flexion=1.4 + normal(0, .1))
     if pose == 'raised': return dict(shoulder_elv=1.3 + normal(0, .08), shoulder_rot=normal(0, .2))
 
-# %% ../nbs/00a_skeleton.ipynb #f9eb57e8
+# %% ../nbs/00a_skeleton.ipynb #4f6d0918
 HAND_POSES = dict(flat=.06, step=(.1, .2, .3, .4), fan=(.05, .4, .75, 1.1)) # flexion of the fingers, rad
 POSES = (*HAND_POSES, 'point', 'supine', 'right_angle', 'hang', 'bent', 'raised')
 
 def draw_pose(
-    rng: np.random.Generator,
+    rng: np.random.Generator, # source of the draws
     pose: str, # one of POSES
     finger: str='2', # the finger under study, '2' to '5'
 ) -> dict: # joint -> angle, rad
@@ -570,13 +576,15 @@ def pose_bodies(
     frames[:, :3, 3] = sk.data.xpos*1000*size
     return frames
 
-# %% ../nbs/00a_skeleton.ipynb #1d543e64
+# %% ../nbs/00a_skeleton.ipynb #956392d2
 JOINTS = { # joint -> (proximal bone, distal bone)
     'glenohumeral': ('scapula', 'humerus'), 'acromioclavicular': ('clavicle', 'scapula'),
     'elbow': ('humerus', 'ulna'), 'radiocarpal': ('radius', 'lunate'), 'cmc1': ('trapezium', '1mc'),
-} | {f'mcp{i}': (f'{i}mc', f'{i}prox') for i in range(1, 6)}
-JOINTS |= {f'pip{i}': (f'{i}prox', f'{i}mid') for i in FINGERS}
-JOINTS |= {f'dip{i}': (f'{i}mid', f'{i}dist') for i in FINGERS} | {'ip1': ('1prox', '1dist')}
+    'ip1': ('1prox', '1dist'),
+    **{f'mcp{i}': (f'{i}mc', f'{i}prox') for i in range(1, 6)},
+    **{f'pip{i}': (f'{i}prox', f'{i}mid') for i in FINGERS},
+    **{f'dip{i}': (f'{i}mid', f'{i}dist') for i in FINGERS},
+}
 
 # %% ../nbs/00a_skeleton.ipynb #ae0c16fb
 @dataclass(frozen=True)
@@ -642,9 +650,9 @@ def _limb_axes(positioning, frames):
     hand = place('3mc', 1) - place('capitate', .5) if kind == 'HAND' else place('capitate', .5) - place('radius', .8)
     return unit_vector(hand) + unit_vector(place('3mc', 1) - place('radius', .9)), across
 
-# %% ../nbs/00a_skeleton.ipynb #9a4c43c1
+# %% ../nbs/00a_skeleton.ipynb #eecab760
 def limb_frame(
-    positioning: Positioning,
+    positioning: Positioning, # what is pictured
     frames: np.ndarray, # (bodies, 4, 4) from `pose_bodies`
 ) -> np.ndarray: # (3, 3) rows: right, down and beam direction of the frontal picture, in the world
     "The frame of a frontal picture of the limb."
@@ -653,9 +661,9 @@ def limb_frame(
     right = unit_vector(right - (right @ up)*up)
     return np.stack([right, -up, np.cross(up, right)])
 
-# %% ../nbs/00a_skeleton.ipynb #c0eb4ef6
+# %% ../nbs/00a_skeleton.ipynb #1b79108d
 @dataclass(frozen=True)
-class View:
+class XrayView:
     "A camera: world (mm) -> picture (px, px, mm of depth)."
     projection: str # its name, PA, lateral and so on
     rotation: np.ndarray # (3, 3) rows: right, down, beam
@@ -670,10 +678,10 @@ class View:
         turned = points @ self.rotation.T
         return np.column_stack([(turned[:, :2] - self.origin)/self.mm_per_px, turned[:, 2]])
 
-# %% ../nbs/00a_skeleton.ipynb #a935cf47
+# %% ../nbs/00a_skeleton.ipynb #81a469dc
 def required_points(
-    positioning: Positioning,
-    parts: dict, # name of a bone -> Part
+    positioning: Positioning, # what is pictured
+    parts: dict, # name of a bone -> BodyPart
     frames: np.ndarray, # (bodies, 4, 4) from `pose_bodies`
 ) -> np.ndarray: # (n, 3) world, mm
     "The vertices that the field must hold."
@@ -698,14 +706,14 @@ def _aim(rng, positioning, frames):
     rotation = _turn('z', rng.normal(0, 5)) @ _turn('x', rng.normal(0, 2)) @ rotation
     return np.diag([-1, 1, 1.]) @ rotation if positioning.side == 'L' else rotation
 
-# %% ../nbs/00a_skeleton.ipynb #43649834
+# %% ../nbs/00a_skeleton.ipynb #5ccfe93f
 def lay_out(
-    rng: np.random.Generator,
-    positioning: Positioning,
+    rng: np.random.Generator, # source of the draws
+    positioning: Positioning, # what is pictured
     frames: np.ndarray, # (bodies, 4, 4) pose
-    parts: dict, # name of a bone -> Part, the normal limb
+    parts: dict, # name of a bone -> BodyPart, the normal limb
     size: int=512, # long side of the picture, px
-) -> View: # the camera
+) -> XrayView: # the camera
     "Aim the beam, and choose the field that holds the required parts and a margin."
     rotation = _aim(rng, positioning, frames)
     points = required_points(positioning, parts, frames) @ rotation[:2].T
@@ -716,16 +724,16 @@ def lay_out(
     extent = np.maximum(high - low, (high - low).max()*.42)
     mm_per_px = extent.max()/size
     shape = tuple(np.maximum(1, np.round(extent[::-1]/mm_per_px)).astype(int))
-    return View(positioning.projection, rotation, (low + high - extent)/2, mm_per_px, shape)
+    return XrayView(positioning.projection, rotation, (low + high - extent)/2, mm_per_px, shape)
 
-# %% ../nbs/00a_skeleton.ipynb #3137a51e
+# %% ../nbs/00a_skeleton.ipynb #ed9e2976
 TISSUE_COLOURS = dict(bone='#888888', metal='#4477aa', spur='#ee6677', lytic='#228833', sclerotic='#ccbb44')
 
 def show_parts(
     ax, # matplotlib axes
-    parts, # Parts to draw
+    parts, # BodyParts to draw
     frames: np.ndarray, # (bodies, 4, 4) pose
-    view: View, # the camera
+    view: XrayView, # the camera
 ):
     "Draw the vertices of parts as dots where they fall in the picture, coloured by tissue."
     for part in parts:
@@ -767,10 +775,10 @@ def _measure_field(positioning, rng):
     inside = (x >= 0) & (y >= 0) & (x <= view.shape[1]) & (y <= view.shape[0])
     return *(np.array(view.shape)*view.mm_per_px), inside.mean()
 
-# %% ../nbs/00a_skeleton.ipynb #0ca183fd
+# %% ../nbs/00a_skeleton.ipynb #43ac175a
 def field_table(
     patients: int=3, # posed for each projection
-    seed: int=0,
+    seed: int=0, # of patients and poses
 ) -> pd.DataFrame: # study type, projection, turn, required bones, height, width, share of required vertices inside
     "Pose patients for every projection and measure what the field holds."
     rows = []
