@@ -30,6 +30,15 @@ def test_failure_names_the_cell(tmp_path):
     assert e.value.cell == 2 and nb.cells[1].outputs == [] and nb.cells[3].outputs == []
 
 
+def test_findings_of_the_demo_are_left_out_with_their_sentences(tmp_path):
+    "They are true of the demo alone: elsewhere not even what was stored is shown"
+    for keep in (True, False):
+        nb = runner.run_notebook(new_notebook(cells=[stored('#| demo\n1/0'), stored('#| slow\n1/0')]), tmp_path, keep=keep)
+        assert [len(c.outputs) for c in nb.cells] == [0, keep]
+    nb = runner.run_notebook(new_notebook(cells=[stored('#| demo\nprint("new")')]), tmp_path, ['demo'])
+    assert nb.cells[0].outputs[0].text == 'new\n' and nb.cells[0].execution_count is None
+
+
 def test_dead_kernel_is_an_error_not_a_wait(tmp_path):
     with pytest.raises(runner.CellError, match='kernel died'): runner.run_notebook(new_notebook(cells=[code('import os; os._exit(9)')]), tmp_path)
 
@@ -49,8 +58,8 @@ def test_ctrl_c_lets_the_cell_clean_up_and_leaves_no_process(tmp_path):
 
 
 def test_order(tmp_path):
-    for n in 'index', '10_programs', '02_data', '00_core', '_draft': (tmp_path/f'{n}.ipynb').touch()
-    assert [f.stem for f in runner.chapters(tmp_path)] == ['00_core', '02_data', '10_programs', 'index']
+    for n in 'index', '10_programs', '00a_skeleton', '02_data', '00_core', '_draft': (tmp_path/f'{n}.ipynb').touch()
+    assert [f.stem for f in runner.chapters(tmp_path)] == ['00_core', '00a_skeleton', '02_data', '10_programs', 'index']
 
 
 def test_committed_notebooks_carry_no_stderr_and_no_errors(root):
