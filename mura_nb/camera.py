@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 from PIL import Image, ImageDraw, ImageFont
+from .skeleton import (BodyPart, DRAWN_BONES, Mesh, PROJECTIONS, Patient, Positioning, SOFT_TISSUE,
+    XrayView, draw_patient, draw_pose, lay_out, parts_of, pose_bodies, scan_mesh, transform_points)
 from .pathology import Abnormality
-from .skeleton import (DRAWN_BONES, PROJECTIONS, SOFT_TISSUE, Mesh, BodyPart, Patient, Positioning, XrayView,
-    draw_patient, draw_pose, lay_out, parts_of, pose_bodies, scan_mesh, transform_points)
 
 # %% ../nbs/00c_camera.ipynb #84567302
 def thickness(

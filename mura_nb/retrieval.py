@@ -19,9 +19,13 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd
 from fastcore.basics import patch
 from . import __version__
-from .core import *
-from .data import eval_dl, eval_geometry, read_picture, warp
-from .evaluation import interval, mean_by_patient
+from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, fingerprint, progress, settings, study_type,
+    write_atomic)
+from .images import read_picture
+from .geometry import eval_geometry, warp
+from .data import eval_dl
+from .metrics import interval, mean_by_patient
+from .networks import load_model
 
 # %% ../nbs/08_retrieval.ipynb #cb2d9563
 def region(
@@ -31,7 +35,9 @@ def region(
     )->np.ndarray: # (resize, resize) uint8
     "A region as FuseNet cuts it: seen in the network's input, at least a fifth of its side, stretched to a square"
     import torch
-    from mura_nb.fusenet import at_least, cut, view_geometry
+    from mura_nb.maps import at_least
+    from mura_nb.geometry import view_geometry
+    from mura_nb.fusenet import cut
     b = np.asarray(box, float)
     if b.shape!=(4,) or not np.isfinite(b).all() or not (b[2:]>b[:2]).all(): raise ValueError(f'box {box}: must be four numbers x0, y0, x1, y1 with x0 < x1 and y0 < y1')
     share = (view_geometry(img.shape, recipe).boxes(b)/recipe.crop).clip(0, 1)
@@ -44,7 +50,7 @@ class Encoder:
     def __init__(self,
         model, # SingleLogit
         recipe:Recipe): # how pictures are brought to it
-        from mura_nb.baselines import weights_key
+        from mura_nb.networks import weights_key
         self.model,self.recipe,self.key = model.eval(),recipe,weights_key(model)
 
     def _codes(self, x):
@@ -56,7 +62,7 @@ class Encoder:
         boxes=None # a box of each, in its pixels; default the whole picture
         )->np.ndarray: # (n, C) float32
         "Codes of pictures, or of a region of each"
-        from mura_nb.baselines import net_input
+        from mura_nb.networks import net_input
         r = self.recipe
         if boxes is not None: pictures = [region(p, b, r) for p,b in zip(pictures, boxes)]
         return self._codes(net_input([warp(p, eval_geometry(p.shape, r), (r.crop, r.crop)) for p in pictures]))
@@ -79,9 +85,9 @@ def load_encoder(
     out:Path=None # results folder, default the profile's
     )->Encoder:
     "The encoder of a recipe that chapter 4 has trained"
-    from mura_nb.baselines import Files
+    from mura_nb.core import ModelFiles
     from fastai.torch_core import default_device
-    model,card = load_model(Files(name or settings().baseline, out).model)
+    model,card = load_model(ModelFiles(name or settings().baseline, out).model)
     return Encoder(model.to(default_device()), Recipe(**card['recipe']))
 
 # %% ../nbs/08_retrieval.ipynb #e41a00bc
@@ -307,7 +313,9 @@ def encode(
     overwrite:bool=False # replace a database of other images or another network
     )->Database:
     "Encode images into a database, in one process or several; what is done already is kept"
-    from mura_nb.baselines import data_key, first_process, processes
+    from mura_nb.distributed import first_process
+    from mura_nb.training import data_key
+    from mura_nb.baselines import processes
     from fastai.torch_core import distrib_barrier, rank_distrib
     if not len(df): raise ValueError('no images to encode')
     k,encoder,path = processes(),encoder or load_encoder(),Path(path or settings().results/'database.hdf5')
@@ -723,7 +731,7 @@ def vote(
     label # (n,) labels of the database
     )->pd.DataFrame: # study, patient, study_type, label, prob
     "The mean label of the neighbours of a study's images, as a table of studies"
-    from mura_nb.evaluation import pool_studies
+    from mura_nb.pooling import pool_studies
     y = np.where(at>=0, np.asarray(label, float)[np.maximum(at, 0)], np.nan)
     return pool_studies(q[['path','study','patient','study_type','label']].assign(prob=np.nan_to_num(np.nanmean(y, 1), nan=.5)))
 
@@ -789,9 +797,9 @@ def branch_codes(
     )->dict: # whole, crop: (2, n, C), plain and mirrored; query: (rows of crops_of, C)
     "Codes of FuseNet's two branches, from the cache of chapter 5 or made"
     from mura_nb.fusenet import crops_at, global_pass, local_pass
-    from mura_nb.baselines import Files
+    from mura_nb.core import ModelFiles
     from fastai.torch_core import default_device
-    base,net = (load_model(Files(n, out).model)[0].to(default_device()).eval() for n in (settings().baseline, settings().fusenet))
+    base,net = (load_model(ModelFiles(n, out).model)[0].to(default_device()).eval() for n in (settings().baseline, settings().fusenet))
     seen = global_pass(base, df, store, net.recipe)
     crops = crops_at(store, seen, df, net.recipe)
     part = local_pass(net.part, df, crops, net.recipe)
@@ -825,7 +833,7 @@ def compare_codes(
     n_boot:int=2000 # resamples of patients
     )->pd.DataFrame: # code, and for label and kind: precision at 5, macro and its difference from the first row with lo, hi, p (Holm: over label and kind together); type: precision at 5
     "Variants of codes, each against the first, on the same queries and resamples"
-    from mura_nb.evaluation import holm, two_sided
+    from mura_nb.comparison import holm, two_sided
     ask,base = (np.asarray(at)[rows.label.iloc[at].notna().to_numpy()] for at in (ask, base))
     q,b = rows.iloc[ask].reset_index(drop=True),rows.iloc[base].reset_index(drop=True)
     cell,ks = _cell(q),tuple([kinds[i] for i in at] for at in (ask, base)) if kinds else None

@@ -519,7 +519,7 @@ def test_augmentation_speed(tmp_path):
 
 def test_one_picture_is_read_or_refused_by_name(tmp_path, monkeypatch):
     from PIL import Image, ImageFile
-    from mura_nb.data import read_picture
+    from mura_nb.images import read_picture
     monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)  # as fastai leaves it
     a = np.random.default_rng(0).integers(0, 256, (60, 40), dtype=np.uint8)
     Image.fromarray(a).save(tmp_path/'a.png'); Image.fromarray(a).save(tmp_path/'b.jpg')

@@ -1,7 +1,7 @@
 "Radiographs as hospitals keep them: what is shown on a screen is what the networks see."
 import numpy as np, pytest
 from pydicom.data import get_testdata_file
-from mura_nb.data import looks_like_picture, picture_files, read_picture
+from mura_nb.images import looks_like_picture, picture_files, read_picture
 import dicoms
 
 
@@ -106,7 +106,7 @@ def test_tiff_that_says_white_is_zero_and_tiff_of_many_pages(tmp_path):
 
 def test_folders_that_lead_round_and_files_that_never_end(tmp_path):
     import os
-    from mura_nb.data import walk_files
+    from mura_nb.layout import walk_files
     dicoms.write(tmp_path/'IM1', RAMP, BitsStored=12, HighBit=11)
     (tmp_path/'again').symlink_to(tmp_path); (tmp_path/'loop').symlink_to(tmp_path/'loop')
     os.mkfifo(tmp_path/'pipe')
