@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings as hsettings, strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 from mura_nb.core import STUDY_TYPES, settings
-from mura_nb.data import *
+from mura_nb.data import (DataError, Views, check_index, eval_dl, image_store, index_fingerprint, load_data, mura_index,
+    patient_split, train_dls)
+from mura_nb.geometry import Geometry, eval_geometry, train_geometry, warp
+from mura_nb.images import UnreadableImages, read_picture, to_grey
 from datasets import make_dataset, study_paths, write_lists, write_picture
 
 def touch(root, paths):
@@ -272,9 +275,9 @@ def test_store_holds_every_file_at_its_size(tmp_path):
 
 def decoded(monkeypatch):
     "Counts the files that are read"
-    import mura_nb.data as d
-    seen,real = [],d.scan_file
-    monkeypatch.setattr(d, 'scan_file', lambda f: (seen.append(str(f)), real(f))[1])
+    import mura_nb.images as images
+    seen,real = [],images.scan_file
+    monkeypatch.setattr(images, 'scan_file', lambda f: (seen.append(str(f)), real(f))[1])
     return seen
 
 def test_store_decodes_once_and_notices_changes(made, tmp_path, monkeypatch):
@@ -304,13 +307,13 @@ def test_store_shares_equal_content_and_forgets_old_pixels(made, tmp_path):
         assert store.data.stat().st_size <= 2*one and len(list((tmp_path/'s').glob('pixels-*'))) == 1
 
 def test_store_resumes(made, tmp_path, monkeypatch):
-    import mura_nb.data as d
+    import mura_nb.images as images
     time.sleep(.15)
-    real,n = d.scan_file,len(made)//2
+    real,n = images.scan_file,len(made)//2
     def stops(f):
         if str(f).endswith(made.path[n]): raise KeyboardInterrupt
         return real(f)
-    monkeypatch.setattr(d, 'scan_file', stops)
+    monkeypatch.setattr(images, 'scan_file', stops)
     with pytest.raises(KeyboardInterrupt): image_store(made, folder=tmp_path/'s', workers=1)
     monkeypatch.undo()
     seen = decoded(monkeypatch)
@@ -341,7 +344,7 @@ def test_store_names_all_unreadable_files(made, tmp_path):
 def test_two_processes_build_one_store(tmp_path):
     make_dataset(tmp_path/'d', 60, size=(200, 200))
     code = f'''if 1:
-        from mura_nb.data import *
+        from mura_nb.data import image_store, mura_index
         import hashlib
         df = mura_index({str(tmp_path/'d')!r})
         s = image_store(df, folder={str(tmp_path/'s')!r}, workers=1)
@@ -519,11 +522,10 @@ def test_augmentation_speed(tmp_path):
 
 
 def test_one_picture_is_read_or_refused_by_name(tmp_path, monkeypatch):
-    from PIL import Image, ImageFile
-    from mura_nb.data import read_picture
     monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)  # as fastai leaves it
     a = np.random.default_rng(0).integers(0, 256, (60, 40), dtype=np.uint8)
-    Image.fromarray(a).save(tmp_path/'a.png'); Image.fromarray(a).save(tmp_path/'b.jpg')
+    Image.fromarray(a).save(tmp_path/'a.png')
+    Image.fromarray(a).save(tmp_path/'b.jpg')
     np.testing.assert_array_equal(read_picture(tmp_path/'a.png'), a)
     (tmp_path/'b.jpg').write_bytes((tmp_path/'b.jpg').read_bytes()[:900])
     with pytest.raises(ValueError, match='b.jpg: cannot be read'): read_picture(tmp_path/'b.jpg')

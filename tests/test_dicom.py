@@ -1,7 +1,8 @@
 "Radiographs as hospitals keep them: what is shown on a screen is what the networks see."
 import numpy as np, pytest
 from pydicom.data import get_testdata_file
-from mura_nb.data import looks_like_picture, picture_files, read_picture
+from mura_nb.images import looks_like_picture, picture_files, read_picture
+from mura_nb.layout import walk_files
 import dicoms
 
 
@@ -34,7 +35,8 @@ def test_others_are_refused_by_name(name, words):
 
 
 def test_padding_is_not_black_or_white(tmp_path):
-    a = np.full((8, 8), 65535, np.uint16); a[2:6, 2:6] = np.arange(100, 116).reshape(4, 4)
+    a = np.full((8, 8), 65535, np.uint16)
+    a[2:6, 2:6] = np.arange(100, 116).reshape(4, 4)
     got = read_picture(dicoms.write(tmp_path/'a.dcm', a, PixelPaddingValue=65535))
     assert got[2, 2] == 0 and got[5, 5] == 255 and got[3, 3] == round(255*5/15)
 
@@ -76,7 +78,9 @@ def test_a_window_that_means_nothing_is_left_aside(tmp_path, tags):
 
 
 def test_padding_is_a_stored_value(tmp_path):
-    a = RAMP.copy(); a[0] = 4000; a[1:] = np.linspace(100, 200, 56).reshape(7, 8)
+    a = RAMP.copy()
+    a[0] = 4000
+    a[1:] = np.linspace(100, 200, 56).reshape(7, 8)
     plain, scaled = (shown(tmp_path, a, PixelPaddingValue=4000, **t) for t in ({}, dict(RescaleSlope=1, RescaleIntercept=-1000)))
     np.testing.assert_array_equal(plain, scaled)
     assert plain[1, 0] == 0 and plain[-1, -1] == 255
@@ -106,8 +110,8 @@ def test_tiff_that_says_white_is_zero_and_tiff_of_many_pages(tmp_path):
 
 def test_folders_that_lead_round_and_files_that_never_end(tmp_path):
     import os
-    from mura_nb.data import walk_files
     dicoms.write(tmp_path/'IM1', RAMP, BitsStored=12, HighBit=11)
-    (tmp_path/'again').symlink_to(tmp_path); (tmp_path/'loop').symlink_to(tmp_path/'loop')
+    (tmp_path/'again').symlink_to(tmp_path)
+    (tmp_path/'loop').symlink_to(tmp_path/'loop')
     os.mkfifo(tmp_path/'pipe')
     assert walk_files(tmp_path) == ['IM1', 'loop', 'pipe'] and [f.name for f in picture_files(tmp_path)] == ['IM1']
