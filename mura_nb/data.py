@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import Recipe, STUDY_TYPES, Table, fingerprint, settings
-from .images import ImageStore, scan_files
+from .core import STUDY_TYPES, Recipe, Table, fingerprint, settings
 from .geometry import Geometry, eval_geometry, train_geometry, warp
+from .images import ImageStore, scan_files
 from .layout import SPLITS, parse_path, read_lists, walk_files
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -57,16 +57,20 @@ class Report:
     def _level(self, level):
         return self.table.loc[self.table.level==level, ['problem','path','detail']].reset_index(drop=True)
     @property
-    def errors(self)->pd.DataFrame: return self._level('error') # problem, path, detail
+    def errors(self)->pd.DataFrame: # problem, path, detail
+        "What makes training wrong"
+        return self._level('error')
     @property
-    def warnings(self)->pd.DataFrame: return self._level('warning') # problem, path, detail
+    def warnings(self)->pd.DataFrame: # problem, path, detail
+        "What one should know"
+        return self._level('warning')
 
     def _repr_markdown_(self):
         if not len(self.table): return 'No errors, no warnings.\n'
         groups = self.table.groupby(['level','problem'], sort=False)
         table = groups.agg(n=('path','size'), first=('path','first'), detail=('detail','first'))
         return Table(table, f'{len(self.errors)} errors, {len(self.warnings)} warnings.')._repr_markdown_()
-    __repr__ = lambda self: self._repr_markdown_()
+    def __repr__(self): return self._repr_markdown_()
 
 # %% ../nbs/02_data.ipynb #155b5c67
 @patch
@@ -95,7 +99,7 @@ def _check_files(df, rows, found):
     "Listed but missing, there but not listed"
     listed = set(rows.path.dropna())
     parsed = {f:parse_path(f) for f in {*found, *df.path}}
-    bare = lambda f: f'{parsed[f].unlabelled}/{Path(f).name}' # without the suffix that carries the label
+    def bare(f): return f'{parsed[f].unlabelled}/{Path(f).name}' # without the suffix that carries the label
     relabelled = {bare(f):f for f in sorted(found) if parsed[f] and parsed[f].path}
     for path in df.path[~df.path.isin(found)]:
         other = relabelled.get(bare(path))
@@ -119,7 +123,8 @@ def _check_labels(df, rows):
     doubtful = labelled[labelled.unlabelled.isin(both)]
     for (unlabelled,study),g in doubtful.groupby(['unlabelled','study']):
         sources = g[g.listed].drop_duplicates(['source','label']).itertuples()
-        where = [f"the folder's name says {g.suffix.iloc[0]}", *(f'{r.source}:{r.line} says {r.label}' for r in sources)]
+        where = [f"the folder's name says {g.suffix.iloc[0]}"]
+        where += [f'{r.source}:{r.line} says {r.label}' for r in sources]
         problem = 'study with both labels' if unlabelled in clash else 'list and folder disagree'
         yield 'error', problem, study, ', '.join(where)
     labels = df.groupby('study').label.nunique()
@@ -136,7 +141,8 @@ def _check_lists(df, rows):
         yield 'warning', 'study without images', r.study, f'{r.source}:{r.line}'
     wrong = rows[rows.source.notna() & (rows.source.str.split(r'[_.]', regex=True).str[0] != rows.split)]
     for r in wrong.itertuples():
-        yield 'error', 'list and folder disagree', r.path or r.study, f'{r.source}:{r.line} lists it, its path says {r.split}'
+        where = f'{r.source}:{r.line} lists it, its path says {r.split}'
+        yield 'error', 'list and folder disagree', r.path or r.study, where
 
 # %% ../nbs/02_data.ipynb #e7f17dab
 def _check_patients(df, rows):
@@ -172,7 +178,7 @@ def _root(df, root=None):
     "The dataset folder of an index"
     root = root or df.attrs.get('root')
     if root is None:
-        raise ValueError("the index does not say where its files are (df.attrs['root'] was lost on the way); pass root=")
+        raise ValueError("the index does not say where its files are (df.attrs['root'] was lost); pass root=")
     return Path(root)
 
 def image_store(
@@ -256,11 +262,11 @@ def sample_studies(
     views = df.study.value_counts()
     return [sorted(some, key=lambda s: -views[s])[0] for some in drawn]
 
-# %% ../nbs/02_data.ipynb #3dc9adc3
+# %% ../nbs/02_data.ipynb #12e4884f
 def studies_figure(
     df:pd.DataFrame, # from `mura_index`
     store:ImageStore, # that holds the images
-    source:str='' # what the studies are of, for the title
+    kind:str='' # a word before 'study' in the title, e.g. simulated
     ): # matplotlib figure
     "One normal and one abnormal study of each type, up to three views"
     import matplotlib.pyplot as plt # here: it takes over a second to import
@@ -268,11 +274,12 @@ def studies_figure(
     for ax in axes.flat: ax.axis('off')
     for study in sample_studies(df):
         images = df[df.study==study]
-        kind,label = images.study_type.iloc[0],images.label.iloc[0]
-        column = axes[3*label:3*label+3, STUDY_TYPES.index(kind)]
+        study_type,label = images.study_type.iloc[0],images.label.iloc[0]
+        column = axes[3*label:3*label+3, STUDY_TYPES.index(study_type)]
         for ax,path in zip(column, images.path): ax.imshow(store[path], cmap='gray', vmin=0, vmax=255)
-        column[0].set_title(f"{kind.lower()}, {'abnormal' if label else 'normal'}", fontsize=7)
-    fig.suptitle(f'One normal (above) and one abnormal study {source} of each type, up to three views', fontsize=10, y=.93)
+        column[0].set_title(f"{study_type.lower()}, {'abnormal' if label else 'normal'}", fontsize=7)
+    title = f'One normal and one abnormal {kind} study of each type, up to three views'
+    fig.suptitle(title.replace('  ', ' '), fontsize=10, y=.93)
     return fig
 
 # %% ../nbs/02_data.ipynb #55b81dd9
@@ -281,7 +288,7 @@ def patient_split(
     frac:float=.1, # share of the training patients, between 0 and 1
     seed:int=0 # another seed, other patients
     )->pd.Series: # boolean, true = tuning split; index of `df`
-    "Set training patients aside, stratified by type and label; ValueError if `frac` is not allowed or nothing is of train"
+    "Set training patients aside, stratified by type and label; ValueError for a wrong `frac` or without train"
     if not 0<frac<1: raise ValueError(f'frac {frac} is not between 0 and 1')
     train = df[df.split=='train'] if 'split' in df else df
     if train.empty: raise ValueError('no training images to split: the tuning split is taken from train')
@@ -379,8 +386,8 @@ def view_dl(
     from fastai.torch_core import default_device
     from fastai.vision.core import imagenet_stats
     tfms = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
-    return _loader_class()(views, bs=min(batch_size, len(views)), shuffle=shuffle, drop_last=shuffle, num_workers=workers,
-        after_batch=tfms, device=device or default_device())
+    return _loader_class()(views, bs=min(batch_size, len(views)), shuffle=shuffle, drop_last=shuffle,
+        num_workers=workers, after_batch=tfms, device=device or default_device())
 
 # %% ../nbs/02_data.ipynb #3a0b2095
 def eval_dl(
@@ -405,9 +412,11 @@ def _two_sides(df, tune):
     for name,d in (('training',train), ('tuning',tuned)):
         if d.empty: raise ValueError(f'no {name} images')
         unlabelled = d.path[d.label.isna()]
-        if len(unlabelled): raise ValueError(f'{name} image without label: {unlabelled.iloc[0]}; check_index(df) says why')
+        if len(unlabelled):
+            raise ValueError(f'{name} image without label: {unlabelled.iloc[0]}; check_index(df) says why')
     both = set(train.patient) & set(tuned.patient)
-    if both: raise ValueError(f'{len(both)} patients are in training and tuning split, e.g. {min(both)}; split by patient')
+    if both:
+        raise ValueError(f'{len(both)} patients are in training and tuning split, e.g. {min(both)}; split by patient')
     return train, tuned
 
 # %% ../nbs/02_data.ipynb #dadedead
@@ -420,7 +429,7 @@ def train_dls(
     seed:int=0, # of order and augmentation
     device=None # default fastai's
     ): # fastai DataLoaders: batches (x, y, t), x float32 (B, 3, crop, crop), y float32 (B,), t int64 (B,)
-    "Augmented training images, and tuning images as they are evaluated; ValueError where the rows would make training wrong"
+    "Augmented training images, and tuning images as evaluated; ValueError where rows would make training wrong"
     from fastai.data.core import DataLoaders # here: fastai takes seconds to import
     train,tuned = _two_sides(df, tune)
     views = getattr(store, 'views', Views)
@@ -434,8 +443,11 @@ def row_order_auc(
     )->pd.Series: # AUC of 'stands earlier' for each study type, nan where it has one label
     "How well the place in a list alone predicts the label, by study type"
     from sklearn.metrics import roc_auc_score # here: scikit-learn takes over a second to import
-    groups = ((kind, studies.label[studies.study_type==kind].astype(int)) for kind in STUDY_TYPES)
-    return pd.Series({kind:roc_auc_score(label, -np.arange(len(label))) if label.nunique()==2 else np.nan for kind,label in groups})
+    auc = pd.Series(np.nan, index=STUDY_TYPES)
+    for kind in STUDY_TYPES:
+        label = studies.label[studies.study_type==kind].astype(int)
+        if label.nunique()==2: auc[kind] = roc_auc_score(label, -np.arange(len(label)))
+    return auc
 
 # %% ../nbs/02_data.ipynb #0b9f25da
 def row_order_table(
@@ -466,5 +478,5 @@ def split_overlap(
         names = train[unit].unique()
         drawn = np.random.default_rng(seed).choice(names, max(1, round(len(names)*frac)), replace=False)
         out = train[unit].isin(drawn)
-    shared = lambda column: train[column][out].drop_duplicates().isin(train[column][~out]).mean()
+    def shared(column): return train[column][out].drop_duplicates().isin(train[column][~out]).mean()
     return dict(patients=shared('patient'), studies=shared('study'))

@@ -115,14 +115,17 @@ def warp(
         picture = picture.resize(dst[::-1], Image.Resampling.BILINEAR)
         g = g @ Geometry.resize(src, dst).inverse
     back = g.inverse.matrix
-    whole_pixels = np.allclose(back[:,:2], np.eye(2), atol=1e-9) and np.allclose(back[:,2], np.round(back[:,2]), atol=1e-6)
-    if not whole_pixels:
-        return np.asarray(picture.transform(size[::-1], Image.Transform.AFFINE, back.ravel(), Image.Resampling.BILINEAR))
-    x,y = np.round(back[:,2]).astype(int).tolist()
+    shift = np.round(back[:,2])
+    if not (np.allclose(back[:,:2], np.eye(2), atol=1e-9) and np.allclose(back[:,2], shift, atol=1e-6)):
+        moved = picture.transform(size[::-1], Image.Transform.AFFINE, back.ravel(), Image.Resampling.BILINEAR)
+        return np.asarray(moved)
+    x,y = shift.astype(int).tolist()
     return np.asarray(picture.crop((x, y, x+size[1], y+size[0])))
 
-# %% ../nbs/01b_geometry.ipynb #d2dbb50a
-def _fit(hw, recipe): return (Geometry.letterbox if recipe.fit=='letterbox' else Geometry.resize)(hw, (recipe.resize, recipe.resize))
+# %% ../nbs/01b_geometry.ipynb #efea0c79
+def _fit(hw, recipe):
+    fit = Geometry.letterbox if recipe.fit=='letterbox' else Geometry.resize
+    return fit(hw, (recipe.resize, recipe.resize))
 
 def eval_geometry(
     hw:tuple, # (h, w) of the file, px
@@ -160,7 +163,8 @@ def augmentation_figure(
     crop,border = recipe.crop,np.array([(0,0), (1,0), (1,1), (0,1), (0,0)])*recipe.crop
     seen = dict(evaluation=eval_geometry(img.shape, recipe))
     seen |= {f'training draw {i+1}':train_geometry(img.shape, recipe, np.random.default_rng(i)) for i in range(draws)}
-    fig,axes = plt.subplots(1, draws+2, figsize=(12, 2.5), gridspec_kw=dict(width_ratios=[1.3]+[1]*(draws+1)), layout='tight')
+    widths = [1.3] + [1]*(draws+1)
+    fig,axes = plt.subplots(1, draws+2, figsize=(12, 2.5), width_ratios=widths, layout='tight')
     axes[0].imshow(img, cmap='gray', vmin=0, vmax=255)
     axes[0].set_title('file, with what each saw', fontsize=8)
     for i,(ax,(name,g)) in enumerate(zip(axes[1:], seen.items())):

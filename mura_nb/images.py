@@ -79,7 +79,8 @@ _required = {'PixelData','Rows','Columns','BitsStored','PhotometricInterpretatio
 
 def _require_one_frame(ds):
     "ValueError where a dataset does not hold one picture of a possible size"
-    if not _required <= set(ds.dir()): raise ValueError(f"DICOM without pixels (modality {ds.get('Modality') or 'not given'})")
+    if not _required <= set(ds.dir()):
+        raise ValueError(f"DICOM without pixels (modality {ds.get('Modality') or 'not given'})")
     frames = int(ds.get('NumberOfFrames') or 1)
     if frames>1: raise ValueError(f'DICOM with {frames} frames; a radiograph has one')
     size,limit = ds.Rows*ds.Columns,2*Image.MAX_IMAGE_PIXELS
@@ -97,11 +98,11 @@ def _grey_between(values, black, white, inverted):
     share = np.clip((values - float(black))/span, 0, 1) if span else np.zeros(values.shape)
     return np.round(255*(1-share if inverted else share)).astype(np.uint8)
 
-# %% ../nbs/01a_images.ipynb #3164d028
+# %% ../nbs/01a_images.ipynb #9a64c05f
 def dicom_grey(
     ds # pydicom Dataset of one frame
     )->np.ndarray: # (h, w) uint8, 0 black
-    "The grey values that a DICOM file says it should be shown with (PS3.3, C.11); ValueError where it holds no single picture"
+    "The greys that a DICOM file says it is shown with (PS3.3, C.11); ValueError where it holds no single picture"
     from pydicom.pixels import apply_color_lut, apply_modality_lut # here: pydicom takes half a second to import
     _require_one_frame(ds)
     for tag,usual in (('PixelRepresentation', 0), ('SamplesPerPixel', 1)):
@@ -122,7 +123,8 @@ def _decode_image(data):
         raise ValueError('not a picture that can be read (PNG, JPEG, TIFF, BMP and others, or DICOM)') from None
     with img:
         if img.format=='PNG' and b'IEND' not in data: raise OSError('file is truncated: it has no end')
-        if img.format=='TIFF' and img.n_frames>1: raise ValueError(f'TIFF with {img.n_frames} pages; a radiograph has one')
+        if img.format=='TIFF' and img.n_frames>1:
+            raise ValueError(f'TIFF with {img.n_frames} pages; a radiograph has one')
         return to_grey(img)
 
 # %% ../nbs/01a_images.ipynb #0b6b0ecf
@@ -267,7 +269,8 @@ def __getitem__(self:ImageStore,
     )->np.ndarray: # (h, w) uint8, read-only
     "The grey pixels of a file; KeyError if it is not in the store"
     try: offset,h,w = self._at[path]
-    except KeyError: raise KeyError(f'{path!r} is not among the {len(self)} images of the store of {self.root}') from None
+    except KeyError:
+        raise KeyError(f'{path!r} is not among the {len(self)} images of the store of {self.root}') from None
     if self._map is None: self._map = np.memmap(self.data, np.uint8, 'r')
     return self._map[offset:offset+h*w].reshape(h, w)
 

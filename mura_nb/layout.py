@@ -55,10 +55,10 @@ def _cells(
         elif not first: raise ValueError(f'{file}:{n}: {line!r} holds no path')
         first = False
 
-# %% ../nbs/01c_layout.ipynb #e0921e15
+# %% ../nbs/01c_layout.ipynb #f50affdc
 _labels = {'0':0, '1':1, '0.0':0, '1.0':1}
-_layout = (f"[folder/]SPLIT/XR_TYPE/patientN/studyN[_positive|_negative]/imageN.png; SPLIT is one of {', '.join(SPLITS)}, "
-    f"TYPE one of {', '.join(STUDY_TYPES)}")
+_layout = ('[folder/]SPLIT/XR_TYPE/patientN/studyN[_positive|_negative]/imageN.png; '
+    f"SPLIT is one of {', '.join(SPLITS)}, TYPE one of {', '.join(STUDY_TYPES)}")
 
 def read_list(
     file:Path # one of MURA's csv lists, of images or of studies
@@ -119,6 +119,7 @@ def read_lists(
     if not any(row[0] for row in rows):
         there = ', '.join(sorted(os.listdir(root))[:8]) or 'no files'
         example = 'train/XR_ELBOW/patient00001/study1_positive/image1.png'
-        raise FileNotFoundError(f'{root}: holds neither image lists (train_image_paths.csv) nor folders like {example}; it has {there}')
+        looked_for = f'neither image lists (train_image_paths.csv) nor folders like {example}'
+        raise FileNotFoundError(f'{root}: holds {looked_for}; it has {there}')
     columns = [*PathParts._fields, 'label', 'source', 'line']
     return pd.DataFrame(rows, columns=columns).astype({'suffix':'Int8', 'label':'Int8', 'line':'Int64'})
