@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import STUDY_TYPES, Recipe, Table, fingerprint, settings
-from .geometry import Geometry, eval_geometry, train_geometry, warp
+from .core import Recipe, STUDY_TYPES, Table, fingerprint, settings
 from .images import ImageStore, scan_files
+from .geometry import Geometry, eval_geometry, train_geometry, warp
 from .layout import SPLITS, parse_path, read_lists, walk_files
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d

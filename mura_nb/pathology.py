@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from .skeleton import (CARPALS, FINGERS, HAND_BONES, JOINTS, Joint, Mesh, BodyPart, Positioning,
-    bone_name, box_mesh, close_mesh, draw_patient, draw_pose, lay_out, measure_joint, parts_of, pose_bodies,
-    rigid_motion, rotation_about, show_parts, skeleton, split_quads, transform_points, unit_vector)
+from .skeleton import (BodyPart, CARPALS, FINGERS, HAND_BONES, JOINTS, Joint, Mesh, Positioning, bone_name,
+    box_mesh, close_mesh, draw_patient, draw_pose, lay_out, measure_joint, parts_of, pose_bodies, rigid_motion,
+    rotation_about, show_parts, skeleton, split_quads, transform_points, unit_vector)
 
 # %% ../nbs/00b_pathology.ipynb #2b2c4b37
 SIZES = pd.DataFrame([

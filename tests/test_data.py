@@ -6,10 +6,10 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings as hsettings, strategies as st
 from PIL import Image, ImageFile
 from mura_nb.core import STUDY_TYPES, settings
-from mura_nb.data import (DataError, Views, check_index, eval_dl, image_store, index_fingerprint, load_data, mura_index,
-    patient_split, train_dls)
-from mura_nb.geometry import Geometry, eval_geometry, train_geometry, warp
 from mura_nb.images import UnreadableImages, read_picture, to_grey
+from mura_nb.geometry import Geometry, eval_geometry, train_geometry, warp
+from mura_nb.data import (DataError, Views, check_index, eval_dl, image_store, index_fingerprint, load_data,
+    mura_index, patient_split, train_dls)
 from datasets import make_dataset, study_paths, write_lists, write_picture
 
 def touch(root, paths):
