@@ -66,7 +66,6 @@ class Report:
     def warnings(self)->pd.DataFrame:
         "What one should know: problem, path, detail"
         return self._level('warning')
-
     def usable(self,
         df:pd.DataFrame # the index that was checked
         )->pd.DataFrame: # its rows, renumbered
