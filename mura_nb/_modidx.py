@@ -282,7 +282,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.data.DataError': ('data.html#dataerror', 'mura_nb/data.py'),
                               'mura_nb.data.Report': ('data.html#report', 'mura_nb/data.py'),
                               'mura_nb.data.Report.__init__': ('data.html#report.__init__', 'mura_nb/data.py'),
-                              'mura_nb.data.Report.__repr__': ('data.html#report.__repr__', 'mura_nb/data.py'),
                               'mura_nb.data.Report._level': ('data.html#report._level', 'mura_nb/data.py'),
                               'mura_nb.data.Report._repr_markdown_': ('data.html#report._repr_markdown_', 'mura_nb/data.py'),
                               'mura_nb.data.Report.errors': ('data.html#report.errors', 'mura_nb/data.py'),

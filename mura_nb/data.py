@@ -48,45 +48,45 @@ def mura_index(
     df.attrs['root'] = str(path)
     return df
 
-# %% ../nbs/02_data.ipynb #8dee1fb5
+# %% ../nbs/02_data.ipynb #eaa17ad3
 class DataError(ValueError): "Something in a dataset would make training wrong"
 
+# %% ../nbs/02_data.ipynb #3d6bb10a
 class Report:
     "What `check_index` found; shows itself as a table"
-    def __init__(self, table:pd.DataFrame): self.table = table
-    def _level(self, level):
-        return self.table.loc[self.table.level==level, ['problem','path','detail']].reset_index(drop=True)
+    def __init__(self,
+        table:pd.DataFrame): # level (error, warning), problem, path, detail
+        self.table = table
+    def _level(self, level): return self.table.query('level==@level').drop(columns='level').reset_index(drop=True)
     @property
-    def errors(self)->pd.DataFrame: # problem, path, detail
-        "What makes training wrong"
+    def errors(self)->pd.DataFrame:
+        "What makes training wrong: problem, path, detail"
         return self._level('error')
     @property
-    def warnings(self)->pd.DataFrame: # problem, path, detail
-        "What one should know"
+    def warnings(self)->pd.DataFrame:
+        "What one should know: problem, path, detail"
         return self._level('warning')
+    def usable(self,
+        df:pd.DataFrame # the index that was checked
+        )->pd.DataFrame: # its rows, renumbered
+        "An index without the images and studies that an error names"
+        bad = set(self.errors.path)
+        return df[~(df.path.isin(bad) | df.study.isin(bad))].reset_index(drop=True)
 
-    def _repr_markdown_(self):
-        if not len(self.table): return 'No errors, no warnings.\n'
-        groups = self.table.groupby(['level','problem'], sort=False)
-        table = groups.agg(n=('path','size'), first=('path','first'), detail=('detail','first'))
-        return Table(table, f'{len(self.errors)} errors, {len(self.warnings)} warnings.')._repr_markdown_()
-    def __repr__(self): return self._repr_markdown_()
+    def raise_errors(self):
+        "Stop with a `DataError` if there are errors; its message holds the first five"
+        some = '; '.join(f'{r.problem}: {r.path} ({r.detail})' for r in self.errors.head(5).itertuples())
+        if some: raise DataError(f'{len(self.errors)} errors in the data; the first: {some}')
 
-# %% ../nbs/02_data.ipynb #155b5c67
+# %% ../nbs/02_data.ipynb #46f9785e
 @patch
-def usable(self:Report,
-    df:pd.DataFrame # the index that was checked
-    )->pd.DataFrame: # its rows, renumbered
-    "An index without the images and studies that an error names"
-    bad = set(self.errors.path)
-    return df[~(df.path.isin(bad) | df.study.isin(bad))].reset_index(drop=True)
+def _repr_markdown_(self:Report):
+    if not len(self.table): return 'No errors, no warnings.\n'
+    groups = self.table.groupby(['level','problem'], sort=False)
+    table = groups.agg(n=('path','size'), first=('path','first'), detail=('detail','first'))
+    return Table(table, f'{len(self.errors)} errors, {len(self.warnings)} warnings.')._repr_markdown_()
 
-@patch
-def raise_errors(self:Report):
-    "Stop with a `DataError` if there are errors; its message holds the first five"
-    if not len(self.errors): return
-    some = '; '.join(f'{r.problem}: {r.path} ({r.detail})' for r in self.errors.head(5).itertuples())
-    raise DataError(f'{len(self.errors)} errors in the data; the first: {some}')
+Report.__repr__ = Report._repr_markdown_
 
 # %% ../nbs/02_data.ipynb #8a373276
 def _kind_of_file(path):
@@ -214,13 +214,14 @@ def check_index(
     table = pd.DataFrame(problems, columns=['level','problem','path','detail']).drop_duplicates()
     return Report(table.sort_values(['level','problem','path'], kind='stable', ignore_index=True))
 
-# %% ../nbs/02_data.ipynb #8fb4350e
+# %% ../nbs/02_data.ipynb #07054d6c
 class Data(NamedTuple):
     "A dataset ready for use"
     df:pd.DataFrame # the index without what `report` calls an error
     store:ImageStore # of all its readable images
     report:Report # what was left out, and why
 
+# %% ../nbs/02_data.ipynb #6ff78933
 def load_data(
     path:Path=None, # dataset folder, default `settings().data`
     split:str=None, # train, valid or test; default all
@@ -330,19 +331,17 @@ class Views:
         self.y,self.t = targets(df)
 
     def __len__(self): return len(self.paths)
-
     def __getitem__(self, i):
         size = (self.recipe.crop, self.recipe.crop)
         return warp(self.store[self.paths[i]], self.geometry(i), size), self.y[i], self.t[i]
 
-# %% ../nbs/02_data.ipynb #d503d07e
-@patch
-def generator(self:Views,
-    *what # row of the item; nothing for the order of the epoch
-    )->np.random.Generator: # seeded by seed, epoch and `what`
-    "The random draws of an item, or of the order, in this epoch"
-    return np.random.default_rng((self.seed, self.epoch, *what))
+    def generator(self,
+        *what # row of the item; nothing for the order of the epoch
+        )->np.random.Generator: # seeded by seed, epoch and `what`
+        "The random draws of an item, or of the order, in this epoch"
+        return np.random.default_rng((self.seed, self.epoch, *what))
 
+# %% ../nbs/02_data.ipynb #185b773b
 @patch
 def geometry(self:Views,
     i:int # row of the item
