@@ -7,13 +7,11 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 
 from pages import module, order, page, title
 
-
 class Entry(MarkdownRenderer):
     "nbdev's documentation of one name, with a link to its code in its chapter"
     def _repr_markdown_(self):
         head = f"{'#'*self.title_level} {self.nm}\n\n[code](../{self.home}#{self.nm.lower()})"
         return f'{head}\n\n{super()._repr_markdown_()}'
-
 
 def entry(name, home):
     "The Markdown of one name of a module, '' where it is private"
@@ -27,15 +25,17 @@ def entry(name, home):
     shown.home = home
     return shown._repr_markdown_()
 
+def modules(notebooks):
+    "The API pages that there are, as {name of the page: name of the chapter}"
+    syms = import_module('mura_nb._modidx').d['syms']
+    written = {s: module(notebooks[s]) for s in order(notebooks)}
+    return {f'api/{name}': s for s, name in written.items() if name and f'mura_nb.{name}' in syms}
 
-def api_pages(notebooks):
-    "The API pages of the modules that `notebooks` write, as {name: notebook}"
-    syms, found = import_module('mura_nb._modidx').d['syms'], {}
-    for stem in order(notebooks):
-        if not (name := module(notebooks[stem])) or f'mura_nb.{name}' not in syms: continue
-        head, about = title(notebooks[stem], stem)
-        texts = [f'# mura_nb.{name}\n> {about}\n\nExplained and tested in [{head}](../{stem}.ipynb).']
-        whole = f'mura_nb.{name}'
-        texts += [entry((whole, symbol[len(whole)+1:]), page(stem)) for symbol in sorted(syms[whole])]
-        found[f'api/{name}'] = new_notebook(cells=[new_markdown_cell(t) for t in texts if t])
-    return found
+def api_page(name, nb, stem):
+    "The API page `name` of the module that chapter `stem` writes, as a notebook"
+    whole = f'mura_nb.{name[4:]}'
+    head, about = title(nb, stem)
+    symbols = sorted(import_module('mura_nb._modidx').d['syms'][whole])
+    texts = [f'# {whole}\n> {about}\n\nExplained and tested in [{head}](../{stem}.ipynb).']
+    texts += [entry((whole, symbol[len(whole)+1:]), page(stem)) for symbol in symbols]
+    return new_notebook(cells=[new_markdown_cell(t) for t in texts if t])

@@ -8,7 +8,7 @@ local function escape(text) return (text:gsub('[&<>"]', {['&']='&amp;', ['<']='&
 local function markdown(text) return pandoc.read(text, 'markdown').blocks end
 
 local function setup(meta)
-  site, page, simulated = stringify(meta.site), stringify(meta.page), stringify(meta.simulated) == 'true'
+  site, page, simulated = stringify(meta.site), stringify(meta.page), stringify(meta.simulated) == 'True'
 end
 
 -- captions of real radiographs do not say that they are simulated
