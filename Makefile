@@ -18,7 +18,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations test test-all lab notebooks site lock clean help choice setup
+.PHONY: report ablations test test-all lab notebooks site pdf lock clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -40,10 +40,13 @@ notebooks: choice  ## maintainers: write the outputs of the demo into nbs/, and 
 	@if [ -n "$$MURA_NB_DATA" ]; then echo "make notebooks: refused, DATA is set. Committed notebooks hold simulated radiographs only; MURA's may not be redistributed." >&2; exit 2; fi
 	@if [ "$$MURA_NB_PROFILE" != demo ]; then echo "make notebooks: refused, PROFILE=$$MURA_NB_PROFILE. Committed notebooks hold the outputs of profile demo." >&2; exit 2; fi
 	@$(MAKE) --no-print-directory $(STAMP)
-	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/python tools/api.py && $(BIN)/python tools/pages.py && $(BIN)/python tools/readme.py
+	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/python tools/pages.py && $(BIN)/python tools/readme.py
 
-site: $(STAMP)  ## the site from the outputs in nbs/: with Quarto to _docs/ where it is installed, else with nbconvert to _site/
+site: $(STAMP)  ## the site from the outputs in nbs/: with Quarto to _docs/ where it is installed, else with pandoc to _site/
 	@$(BIN)/python tools/publish.py
+
+pdf: $(STAMP)  ## the report in _site/ as one PDF, _site/report.pdf (needs Chromium)
+	@$(BIN)/python tools/pdf.py
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \

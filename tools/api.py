@@ -1,41 +1,39 @@
 "The API pages, made when the site is rendered: nbdev's show_doc of every public function, class and method, a page a module."
+import inspect
 from importlib import import_module
 
 from fastcore.docments import MarkdownRenderer
 from nbdev.showdoc import show_doc
 from nbformat.v4 import new_markdown_cell, new_notebook
 
-from pages import module, order, page, title
-
+from pages import ROOT, module, page, title
 
 class Entry(MarkdownRenderer):
     "nbdev's documentation of one name, with a link to its code in its chapter"
+    home = ''
     def _repr_markdown_(self):
         head = f"{'#'*self.title_level} {self.nm}\n\n[code](../{self.home}#{self.nm.lower()})"
         return f'{head}\n\n{super()._repr_markdown_()}'
 
+def documented(mod):
+    "Public functions and classes of a module, each class before its public methods: (name, object)"
+    for name, obj in ((n, getattr(mod, n)) for n in mod.__all__):
+        if getattr(obj, '__module__', None) != mod.__name__ or not hasattr(obj, '__name__'): continue
+        yield name, obj
+        methods = vars(obj).items() if inspect.isclass(obj) else ()
+        yield from ((f'{name}.{n}', m) for n, m in methods if inspect.isfunction(m) and not n.startswith('_'))
 
-def entry(name, home):
-    "The Markdown of one name of a module, '' where it is private"
-    top, parts = import_module(name[0]), name[1].split('.')
-    if any(p.startswith('_') for p in parts) or not hasattr(top, parts[0]): return ''
-    obj = getattr(top, parts[0])
-    for part in parts[1:]: obj = getattr(obj, part, None)
-    obj = getattr(obj, 'func', obj)  # of a cached property
-    if obj is None: return ''
-    shown = show_doc(obj, Entry, name[1], 2 if len(parts) == 1 else 3)
-    shown.home = home
-    return shown._repr_markdown_()
+def modules(notebooks):
+    "The API pages that there are, as {name of the page: name of the chapter}"
+    written = {module(nb): s for s, nb in notebooks.items()}
+    return {f'api/{m}': s for m, s in written.items() if m and (ROOT/'mura_nb'/f'{m}.py').exists()}
 
-
-def api_pages(notebooks):
-    "The API pages of the modules that `notebooks` write, as {name: notebook}"
-    syms, found = import_module('mura_nb._modidx').d['syms'], {}
-    for stem in order(notebooks):
-        if not (name := module(notebooks[stem])) or f'mura_nb.{name}' not in syms: continue
-        head, about = title(notebooks[stem], stem)
-        texts = [f'# mura_nb.{name}\n> {about}\n\nExplained and tested in [{head}](../{stem}.ipynb).']
-        whole = f'mura_nb.{name}'
-        texts += [entry((whole, symbol[len(whole)+1:]), page(stem)) for symbol in sorted(syms[whole])]
-        found[f'api/{name}'] = new_notebook(cells=[new_markdown_cell(t) for t in texts if t])
-    return found
+def api_page(name, nb, stem):
+    "The API page `name` of the module that chapter `stem` writes, as a notebook"
+    mod, (head, about) = import_module(f'mura_nb.{name[4:]}'), title(nb, stem)
+    texts = [f'# {mod.__name__}\n> {about}\n\nExplained and tested in [{head}](../{stem}.ipynb).']
+    for n, obj in documented(mod):
+        shown = show_doc(obj, Entry, n, 3 if '.' in n else 2)
+        shown.home = page(stem)
+        texts.append(shown._repr_markdown_())
+    return new_notebook(cells=[new_markdown_cell(t) for t in texts])

@@ -1,29 +1,108 @@
 """make site: the report's pages from the outputs that nbs/ holds, nothing is run again.
 
-With the program quarto: nbdev-docs, to _docs/. Without it: nbconvert, to _site/. The last line says which of the two it was."""
-import os, shutil, subprocess, sys
+With the program quarto it renders what nbdev hands it, to _docs/; without it pandoc does, to _site/. The last line says which."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+import nbformat
+import yaml
+from fastcore.nbio import mk_cell
+from nbdev.config import get_config
+from nbdev.process import Processor
+from nbdev.serve import proc_nbs
+
+from api import api_page, modules
+from pages import NBS, PICTURES, anchors, ends, fold, notebooks, option, page, prepared, silent, source_of, title
+from render import keep_notebooks, opened, render_site
 from runner import ROOT
 
-BIN = Path(sys.executable).parent
+PROC = ROOT/'_proc'
 
+def beside(file):
+    "A file of the checkout that a page shows or links to goes with the site"
+    name = f'pictures/{file.name}' if file.suffix in PICTURES else f'sources/{file.name}.txt'
+    (PROC/name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, PROC/name)
+    return name
+
+def options(cell):
+    "The options of a code cell for Quarto, each on its line; texts quoted, so that whatever stands in a caption is YAML"
+    found = {k: option(cell, k) for k in ('label', 'fig-cap', 'fig-alt')}
+    words = fold(cell)
+    found |= {'echo': False} if silent(cell) else {'code-fold': True, 'code-summary': words} if words else {}
+    return [f'#| {k}: {v if k == "label" else json.dumps(v, ensure_ascii=False)}' for k, v in found.items() if v != '']
+
+def head(stem, name, about):
+    "Title, subtitle, name and downloads of a page"
+    links = {} if '/' in stem else {'notebook': f'notebooks/{stem}.ipynb'} | opened(stem)
+    more = {'other-links': [dict(text=k.title(), href=v) for k, v in links.items()]} if links else {}
+    meta = {'title': name, 'description': about, 'output-file': Path(page(stem)).name} | more
+    return mk_cell(f'---\n{yaml.safe_dump(meta, allow_unicode=True, width=10**6)}---', 'raw')
+
+class report_pages(Processor):
+    "What nbdev does to a notebook before Quarto reads it, beyond its own steps (`doc_procs` of pyproject.toml)"
+    def begin(self):
+        path = Path(self.nb.path_).resolve()
+        stem, nb = path.relative_to(NBS).with_suffix('').as_posix(), nbformat.read(path, 4)
+        cells = [head(stem, *title(nb, stem))]
+        for c in prepared(nb, () if '/' in stem else ends(notebooks()), beside).cells:
+            if c.cell_type == 'markdown': cells.append(mk_cell(c.source, 'markdown'))
+            elif c.cell_type == 'code':
+                cells.append(mk_cell('\n\n'.join(f'<div id="{a}"></div>' for a in anchors(c)), 'markdown'))
+                cells.append(mk_cell('\n'.join([*options(c), source_of(c)]), 'code', outputs=c.outputs))
+        self.nb.cells = [c for c in cells if c.source.strip()]
+
+def mend(site):
+    "What Quarto leaves: fonts from elsewhere in its style sheets, and a search index of all words of all outputs"
+    for f in site.rglob('*.css'):
+        text = f.read_text(encoding='utf-8')
+        f.write_text(re.sub(r'@import\s*(?:url\()?["\']?(?:https?:)?//[^;]*;', '', text), encoding='utf-8')
+    for f in site.glob('search.json'):
+        found = [e | dict(text=e['text'][:1000]) for e in json.loads(f.read_text(encoding='utf-8'))]
+        f.write_text(json.dumps(found, ensure_ascii=False), encoding='utf-8')
+
+def sitemap(site):
+    "Addresses for search engines where the site has one ([tool.nbdev] doc_host, or SITE_URL in its workflow), else none"
+    cfg = get_config(ROOT)
+    home = (os.environ.get('SITE_URL') or (cfg.doc_host and cfg.doc_host + cfg.doc_baseurl)).rstrip('/')
+    for name in ('sitemap.xml', 'robots.txt'): (site/name).unlink(missing_ok=True)
+    if not home: return
+    pages = [f'{home}/{f.relative_to(site).as_posix()}' for f in sorted(site.rglob('*.html')) if 'site_libs' not in f.parts]
+    xml = ''.join(f'<url><loc>{p}</loc></url>\n' for p in pages)
+    (site/'sitemap.xml').write_text(f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{xml}</urlset>\n')
+    (site/'robots.txt').write_text(f'Sitemap: {home}/sitemap.xml\n')
+
+def handed():
+    "nbdev's steps before Quarto; the API pages are made for it in nbs/api/, which git ignores"
+    found = notebooks()
+    (NBS/'api').mkdir(exist_ok=True)
+    for name, stem in modules(found).items(): nbformat.write(api_page(name, found[stem], stem), NBS/f'{name}.ipynb')
+    os.chdir(ROOT)
+    proc_nbs(force=True, n_workers=0)
+    return found
 
 def with_quarto():
-    "nbdev's way; quarto_pages.py adapts the pages, nothing is executed"
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT/'tools'), str(ROOT), os.environ.get('PYTHONPATH', '')]).rstrip(os.pathsep))
-    code = subprocess.run([BIN/'nbdev-docs', '--n-workers', '1'], cwd=ROOT, env=env).returncode
-    if not code: print('rendered with Quarto: _docs/index.html')
-    return code
+    "Quarto with all that it says"
+    found, site = handed(), ROOT/'_docs'
+    command = ['quarto', 'render', '--no-cache', '--output-dir', '_docs']
+    if code := subprocess.run(command, cwd=PROC).returncode: sys.exit(code)
+    shutil.rmtree(site, ignore_errors=True)
+    shutil.move(PROC/'_docs', site)
+    mend(site)
+    keep_notebooks(found, site)
+    return site, 'Quarto'
 
-
-def with_nbconvert():
-    from pages import notebooks
-    from render import render_site
+def with_pandoc():
     index = render_site(notebooks(), ROOT/'_site', 'Profile demo, simulated radiographs.')
-    print(f'rendered with nbconvert, as quarto is not installed: {index.relative_to(ROOT)}')
-    return 0
+    return index.parent, 'pandoc, as quarto is not installed'
 
-
-if __name__ == '__main__': sys.exit(with_quarto() if shutil.which('quarto') else with_nbconvert())
+if __name__ == '__main__':
+    site, tool = with_quarto() if shutil.which('quarto') else with_pandoc()
+    sitemap(site)
+    print(f'rendered with {tool}: {site.name}/index.html')

@@ -1,46 +1,28 @@
-"README.md from nbs/index.ipynb; --check only compares. (nbdev's own step needs the quarto program.)"
-import re, sys
+"README.md from nbs/index.ipynb. (nbdev's own step needs the quarto program.)"
+import re
+import sys
 from pathlib import Path
+
 import nbformat
 
-ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(Path(__file__).parent))
-from runner import directives
+from pages import NBS, hidden, silent, source_of
+from runner import ROOT
 
-NOTE = '<!-- written by tools/readme.py from nbs/index.ipynb; edit that -->\n\n'
+NOTE = '<!-- written by tools/readme.py from nbs/index.ipynb; edit that -->'
 
+def parts(cell):
+    "Source and outputs of a cell as Markdown; a README holds no pictures of cells"
+    if hidden(cell): return
+    if cell.cell_type == 'markdown': yield cell.source.strip()
+    elif not silent(cell): yield f'```python\n{source_of(cell)}\n```'
+    for data in (o.data for o in cell.get('outputs', []) if 'data' in o and 'image/png' not in o.data):
+        yield data['text/markdown'].strip() if 'text/markdown' in data else f"```text\n{data['text/plain'].strip()}\n```"
 
-def _text(data):
-    "An output as Markdown, or '' for kinds that a README cannot hold"
-    if 'text/markdown' in data: return data['text/markdown'].strip()
-    if 'text/html' in data and 'image/png' not in data: return re.sub(r'<style.*?</style>\s*', '', data['text/html'], flags=re.S).strip()
-    if 'text/plain' in data and 'image/png' not in data: return f"```text\n{data['text/plain'].strip()}\n```"
-    return ''
+def readme(notebook=NBS/'index.ipynb'):
+    "The README's text; links, which start in nbs/, start at the root; GitHub knows neither citations nor labels of figures"
+    text = '\n\n'.join([NOTE, *(p for c in nbformat.read(notebook, 4).cells for p in parts(c))])
+    text = re.sub(r' ?\[-?@[^\]]*\]|(?<=\))\{#fig-[^}]*\}', '', text).replace('](../', '](')
+    return re.sub(r'\]\(([\w-]+\.ipynb)', r'](nbs/\1', text) + '\n'
 
-
-def _code(cell):
-    "Source and outputs of a code cell as Markdown"
-    d = directives(cell)
-    if {'hide', 'default_exp'} & d.keys() or d.get('include') == 'false': return []
-    source = '\n'.join(l for l in cell.source.splitlines() if not l.startswith('#|')).strip()
-    shown = [] if 'hide_input' in d or d.get('echo') == 'false' else [f'```python\n{source}\n```']
-    return shown + [_text(o.data) for o in cell.outputs if 'data' in o]
-
-
-def readme(notebook=ROOT/'nbs'/'index.ipynb'):
-    "The README's text; links, which start in nbs/, start at the root"
-    nb = nbformat.read(notebook, 4)
-    parts = [p for c in nb.cells for p in (_code(c) if c.cell_type == 'code' else [c.source.strip()])]
-    text = '\n\n'.join(p for p in parts if p)
-    text = re.sub(r' ?\[-?@[^\]]*\]|(?<=\))\{#fig-[^}]*\}', '', text) # GitHub knows neither citations nor labels of figures
-    text = re.sub(r'\]\(\.\./', '](', text)
-    return NOTE + re.sub(r'\]\(([\w-]+\.ipynb)', r'](nbs/\1', text) + '\n'
-
-
-def main():
-    out, text = ROOT/'README.md', readme()
-    if '--check' not in sys.argv: return out.write_text(text, encoding='utf-8') and 0
-    if not out.exists() or out.read_text(encoding='utf-8') != text: sys.exit('README.md is not in step with nbs/index.ipynb: run .venv/bin/python tools/readme.py')
-
-
-if __name__ == '__main__': sys.exit(main())
+if __name__ == '__main__': (ROOT/'README.md').write_text(readme(), encoding='utf-8')

@@ -1,5 +1,5 @@
-"""Renders executed notebooks with pandoc (of the package pypandoc-binary) as a site that needs no network: formulas as MathML, citations
-and letters of figures, a search over an index of its own, no script from elsewhere."""
+"""Renders executed notebooks with pandoc (of the package pypandoc-binary) as a site that needs no network: formulas as MathML,
+citations and letters of figures, a search over an index of its own, no script from elsewhere."""
 import json
 import os
 import re
@@ -13,123 +13,124 @@ from pathlib import Path
 import nbformat
 import pypandoc
 
-from api import api_pages
-from pages import NBS, anchors, directives, fold, label, number, option, order, page, prepared, repository, source_of, title, tree
-from runner import ROOT
+from api import api_page, modules
+from pages import NBS, PICTURES, anchors, ends, fold, label, number, option, page, prepared, repository, silent, source_of, title, tree
 
 HERE = Path(__file__).parent/'page'
-MARKDOWN = ('ipynb', '-gfm_auto_identifiers', '-autolink_bare_uris', '-lists_without_preceding_blankline', '+blank_before_blockquote',
-    '+blank_before_header', '+bracketed_spans', '+citations', '+definition_lists', '+escaped_line_breaks', '+example_lists', '+fancy_lists',
-    '+fenced_code_attributes', '+fenced_divs', '+footnotes', '+header_attributes', '+implicit_figures', '+implicit_header_references',
-    '+inline_code_attributes', '+inline_notes', '+line_blocks', '+link_attributes', '+native_divs', '+native_spans', '+raw_attribute',
-    '+smart', '+startnum', '+subscript', '+superscript', '+table_captions')  # what pandoc, and so Quarto, takes for Markdown
+# a notebook's Markdown is read as pandoc, and so Quarto, reads a Markdown file
+READER = ('ipynb-gfm_auto_identifiers-autolink_bare_uris-lists_without_preceding_blankline+blank_before_blockquote+blank_before_header'
+    '+bracketed_spans+citations+definition_lists+escaped_line_breaks+example_lists+fancy_lists+fenced_code_attributes+fenced_divs'
+    '+footnotes+header_attributes+implicit_figures+implicit_header_references+inline_code_attributes+inline_notes+line_blocks'
+    '+link_attributes+native_divs+native_spans+raw_attribute+smart+startnum+subscript+superscript+table_captions')
+OPTIONS = {'reader': READER, 'writer': 'html5', 'standalone': True, 'template': str(HERE/'page.html'), 'wrap': 'none', 'columns': 10**6,
+    'filters': [str(NBS/'inline.lua'), str(HERE/'cells.lua'), {'type': 'citeproc'}], 'bibliography': str(NBS/'references.bib'),
+    'csl': str(NBS/'numbered.csl'), 'table-of-contents': True, 'toc-depth': 3, 'html-math-method': {'method': 'mathml'},
+    'extract-media': 'pictures', 'resource-path': [str(NBS)]}
 
+def real(caption):
+    "A caption without the words that say that radiographs are simulated"
+    left = re.sub(r',? on simulated radiographs|\bSimulated radiographs[;:.] ?', '', caption)
+    return re.sub(r'(?:^|(?<=\. ))[a-z]', lambda m: m[0].upper(), left.strip())
 
-def marked(nb):
+def marked(nb, simulated):
     "What the filter asks of each cell, as metadata of the cell"
     for i, cell in enumerate(nb.cells):
         cell.metadata, cell.id = nbformat.NotebookNode(), f'cell-{i}'
         if cell.cell_type != 'code': continue
-        found = dict(fold=fold(cell), anchors=' '.join(anchors(cell)), alt=option(cell, 'fig-alt'))
-        if option(cell, 'label').startswith('fig-'): found |= dict(label=option(cell, 'label'), caption=option(cell, 'fig-cap'))
+        found = dict(fold=fold(cell), anchors=' '.join(anchors(cell)), alt=option(cell, 'fig-alt'), label=option(cell, 'label'),
+            caption=option(cell, 'fig-cap') if simulated else real(option(cell, 'fig-cap')))
         cell.metadata.update({k: v for k, v in found.items() if v})
-        silent = 'hide_input' in directives(cell) or directives(cell).get('echo') == 'false'
-        cell.source, cell.execution_count = '' if silent else source_of(cell), 1
+        cell.source, cell.execution_count = '' if silent(cell) else source_of(cell), 1
         for out in cell.outputs:
             if out.output_type == 'execute_result': out.execution_count = 1
             if 'text' in out: out.text = re.sub(r'\x1b\[[\d;]*m', '', out.text)
     return nb
 
-
-def to_html(nb, out, resources, variables, metadata):
-    "One page by one pandoc process; its warnings"
-    defaults = dict(reader=''.join(MARKDOWN), writer='html5', standalone=True, template=str(HERE/'page.html'), wrap='none',
-        filters=[str(NBS/'inline.lua'), str(HERE/'cells.lua'), dict(type='citeproc')], bibliography=str(NBS/'references.bib'),
-        csl=str(NBS/'numbered.csl'), metadata=metadata, variables=variables, columns=10**6, **{'output-file': str(out), 'toc-depth': 3,
-        'table-of-contents': True, 'html-math-method': dict(method='mathml'), 'resource-path': [str(r) for r in resources]})
-    with tempfile.TemporaryDirectory() as d:
-        (Path(d)/'page.json').write_text(json.dumps(defaults))
-        done = subprocess.run([pypandoc.get_pandoc_path(), '--defaults', f'{d}/page.json', '--ipynb-output=all'], input=nbformat.writes(nb), text=True, capture_output=True)
-    if done.returncode or 'Citeproc' in done.stderr: raise ValueError(f"{metadata['page']}: {done.stderr.strip()}")
-    return done.stderr.strip()
-
+def to_html(nb, site, name, variables, metadata):
+    "Page `name` by one pandoc process; its warnings, of which an unknown citation is an error"
+    metadata |= {'words': f'{name}.json', 'link-citations': True, 'reference-section-title': 'References'}
+    with tempfile.NamedTemporaryFile('w', suffix='.json') as f:
+        json.dump(OPTIONS | {'metadata': metadata, 'variables': variables, 'output-file': name}, f)
+        f.flush()
+        done = subprocess.run([pypandoc.get_pandoc_path(), '--defaults', f.name, '--ipynb-output=all'], cwd=site,
+            input=nbformat.writes(nb), text=True, capture_output=True)
+    if done.returncode or 'Citeproc' in done.stderr: raise ValueError(f'{name}: {done.stderr.strip()}')
+    return f'{name}: {done.stderr.strip()}' if done.stderr else ''
 
 def opened(stem):
-    "Where the notebook of a page opens in Colab and Binder: the branch that the site's workflow writes"
-    if not (at := repository()).startswith('https://github.com/'): return {}
-    path = at.removeprefix('https://github.com/')
+    "Where a notebook opens in Colab and Binder: on the branch that the site's workflow writes"
+    host, _, path = repository().partition('https://github.com/')
+    if not path: return {}
     return dict(colab=f'https://colab.research.google.com/github/{path}/blob/notebooks/{stem}.ipynb',
         binder=f'https://mybinder.org/v2/gh/{path}/notebooks?labpath={stem}.ipynb')
 
-
-def clean(nb):
-    "A notebook to take along: without outputs; where the repository has an address, its first cell installs the package"
-    nb = nbformat.from_dict(nb)
-    for cell in nb.cells:
-        cell.metadata = nbformat.NotebookNode()
-        if cell.cell_type == 'code': cell.outputs, cell.execution_count = [], None
-    if repository():
-        install = nbformat.v4.new_code_cell(f'%pip install --quiet "mura_nb[engines,app,maps] @ git+{repository()}"', id='install')
-        nb.cells.insert(0, install)
-    return nb
-
-
-def chrome(found, stems, stem):
-    "What the template draws around a page"
-    def entry(s):
-        name = label(found[s], s).removeprefix(number(s)).strip()
-        return dict(href=page(s), number=number(s), name=escape(name), about=escape(title(found[s], s)[1]), here=s == stem)
-    chapters = [entry(s) | dict(rooms=[entry(r) for r in rooms], open=stem in (s, *rooms)) for s, rooms in tree(stems)]
-    reference = [entry(s) for s in stems if s.startswith('api/')]
-    if reference: chapters.append(dict(name='Reference', rooms=reference, open=stem.startswith('api/')))
-    i = stems.index(stem)
-    return dict(chapters=chapters, prev=entry(stems[i-1]) if i else None, next=entry(stems[i+1]) if i+1 < len(stems) else None,
-        root='../'*stem.count('/'), description=escape(title(found[stem], stem)[1]), landing=stem == 'index')
-
-
-def render_page(found, known, stem, site, note, simulated):
-    "One page of the site; pandoc's warnings"
-    (site/page(stem)).parent.mkdir(exist_ok=True)
-    def to(f):
-        if f.suffix in ('.png', '.jpg', '.jpeg', '.svg'): return os.path.relpath(f, NBS)
-        if repository(): return f'{repository()}/blob/main/{f.relative_to(ROOT).as_posix()}'
-        (site/'sources').mkdir(exist_ok=True)
-        shutil.copyfile(f, site/'sources'/f'{f.name}.txt')
-        return f'sources/{f.name}.txt'
-    variables = chrome(found, list(found), stem) | dict(note=escape(note))
-    if not stem.startswith('api/'):
-        (site/'notebooks').mkdir(exist_ok=True)
-        nbformat.write(clean(found[stem]), site/'notebooks'/f'{stem}.ipynb')
-        variables |= dict(notebook=f'notebooks/{stem}.ipynb') | opened(stem)
-    nb = marked(prepared(found[stem], stem, to, known))
-    metadata = dict(site=str(site), page=page(stem), simulated='true' if simulated else 'false', pagetitle=title(nb, stem)[0],
-        **{'link-citations': True, 'reference-section-title': 'References'})
-    return to_html(nb, site/page(stem), [NBS], variables, metadata)
-
-
-def search_index(found, site):
-    "One script that holds what pandoc has written for each page: [address, page, heading, words]"
-    entries = []
+def keep_notebooks(found, site):
+    "The notebooks to take along: without outputs; where the repository has an address, the first cell installs the package"
+    (site/'notebooks').mkdir(exist_ok=True)
     for stem, nb in found.items():
-        part = site/f'{page(stem)}.json'
-        entries += [[at, label(nb, stem), heading, words] for at, heading, words in json.loads(part.read_text()) if heading or words]
-        part.unlink()
-    text = json.dumps(entries, ensure_ascii=False, separators=(',', ':'))
-    (site/'search.js').write_text(f'window.SEARCH = {text}\n', encoding='utf-8')
+        cells = [nbformat.from_dict(dict(c, metadata={}) | (dict(outputs=[], execution_count=None) if 'outputs' in c else {})) for c in nb.cells]
+        install = f'%pip install --quiet "mura_nb[engines,app,maps] @ git+{repository()}"'
+        if repository(): cells.insert(0, nbformat.v4.new_code_cell(install, id='install'))
+        nbformat.write(nbformat.from_dict(dict(nb, cells=cells)), site/'notebooks'/f'{stem}.ipynb')
 
+class Site:
+    "The pages of a site on their way to folder `new`; `note` says on every page what the numbers rest on"
+    def __init__(self, found, new, note, simulated):
+        self.found, self.new, self.note, self.simulated, self.known = found, new, note, simulated, ends(found)
+        self.api = modules(found)
+        self.stems = [*found, *self.api]
+
+    def entry(self, stem, here=''):
+        "A page in the list of pages"
+        name = label(self.found.get(stem), stem).removeprefix(number(stem)).strip()
+        about = title(self.found[stem], stem)[1] if stem in self.found else f'module mura_nb.{name}'
+        return dict(href=page(stem), number=number(stem), name=escape(name), about=escape(about), here=stem == here)
+
+    def chrome(self, stem):
+        "What the template draws around a page"
+        lists = [(self.entry(s, stem), rooms, stem in (s, *rooms)) for s, rooms in tree(self.found)]
+        if self.api: lists.append((dict(name='Reference'), self.api, stem in self.api))
+        chapters = [home | dict(rooms=[self.entry(r, stem) for r in rooms], open=inside) for home, rooms, inside in lists]
+        i = self.stems.index(stem)
+        around = [self.entry(self.stems[j]) if 0 <= j < len(self.stems) else None for j in (i-1, i+1)]
+        notebook = dict(notebook=f'notebooks/{stem}.ipynb', **opened(stem)) if stem in self.found else {}
+        return dict(chapters=chapters, prev=around[0], next=around[1], root='../'*stem.count('/'), note=escape(self.note),
+            description=self.entry(stem)['about'], landing=stem == 'index', **notebook)
+
+    def beside(self, file):
+        "A file of the checkout that a page shows or links to"
+        if file.suffix in PICTURES: return os.path.relpath(file, NBS)
+        shutil.copyfile(file, self.new/'sources'/f'{file.name}.txt')
+        return f'sources/{file.name}.txt'
+
+    def render(self, stem):
+        "Write one page; pandoc's warnings"
+        nb = self.found.get(stem) or api_page(stem, self.found[self.api[stem]], self.api[stem])
+        words = dict(zip(('title', 'subtitle'), title(nb, stem)))
+        known = self.known if stem in self.found else ()
+        return to_html(marked(prepared(nb, known, self.beside), self.simulated), self.new, page(stem), self.chrome(stem), words)
+
+    def search_index(self):
+        "One script with the words that the filter has written for each page: [address, page, heading, words]"
+        entries = []
+        for stem in self.stems:
+            words, name = self.new/f'{page(stem)}.json', label(self.found.get(stem), stem)
+            entries += [[page(stem) + anchor, name, *text] for anchor, *text in json.loads(words.read_text()) if any(text)]
+            words.unlink()
+        text = json.dumps(entries, ensure_ascii=False, separators=(',', ':'))
+        (self.new/'search.js').write_text(f'window.SEARCH = {text}\n', encoding='utf-8')
 
 def render_site(notebooks, site, note, simulated=True):
-    """Render {name: notebook} to folder `site`, replaced as a whole; `note` says on every page what the numbers rest on. Captions say
-    that radiographs are simulated, unless they are not."""
-    found = {s: notebooks[s] for s in order(notebooks)} | api_pages(notebooks)
-    known = frozenset(f'{page(s)}#{a}' for s, nb in found.items() for c in nb.cells if c.cell_type == 'code' for a in anchors(c))
+    "Render {name: notebook} to folder `site`, replaced as a whole. Captions say that radiographs are simulated, unless they are not."
     new = Path(tempfile.mkdtemp(dir=site.parent, prefix='.site-'))
-    (new/'pictures').mkdir()
+    for folder in ('api', 'pictures', 'sources'): (new/folder).mkdir()
     for name in ('style.css', 'site.js'): shutil.copyfile(HERE/name, new/name)
+    pages = Site(notebooks, new, note, simulated)
     with ThreadPoolExecutor(2) as pool:
-        for said in pool.map(lambda stem: render_page(found, known, stem, new, note, simulated), found): print(said, end='\n'*bool(said))
-    search_index(found, new)
+        for said in filter(None, pool.map(pages.render, pages.stems)): print(said)
+    pages.search_index()
+    keep_notebooks(notebooks, new)
     new.chmod(0o755)
     shutil.rmtree(site, ignore_errors=True)
     os.replace(new, site)
-    return site/page(next(iter(found)))
+    return site/page(pages.stems[0])

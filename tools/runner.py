@@ -13,27 +13,22 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {'notest', 'slow', 'ablation', 'cuda', 'demo'}
 
-
 class CellError(Exception):
     "A cell that failed: `cell` is its index"
-
 
 def chapters(folder=ROOT/'nbs'):
     "The numbered notebooks in order, then the index, which reads their results"
     return sorted(folder.glob('[0-9]*_*.ipynb')) + [f for f in [folder/'index.ipynb'] if f.exists()]
-
 
 def directives(cell):
     "The nbdev directives of a cell as {name: rest of the line}"
     lines = (re.match(r'#\|\s*([\w-]+):?\s*(.*)', line) for line in cell.source.splitlines())
     return {m[1]: m[2].strip() for m in lines if m}
 
-
 def skipped(cell, run):
     "Is this code cell left out, when only the flags in `run` are to run?"
     found = directives(cell)
     return bool((FLAGS - set(run)) & found.keys()) or found.get('eval') == 'false'
-
 
 class Client(NotebookClient):
     "nbclient's, which hands standard error on instead of storing it"
@@ -43,7 +38,6 @@ class Client(NotebookClient):
         content = msg['content']
         if content.get('name') == 'stderr': return self.on_stderr(content['text'])
         if msg['msg_type'] != 'error': return super().output(outs, msg, display_id, cell_index)
-
 
 @contextmanager
 def interruptible(client):
@@ -56,7 +50,6 @@ def interruptible(client):
     before = signal.signal(signal.SIGINT, heard)
     try: yield
     finally: signal.signal(signal.SIGINT, before)
-
 
 def run_cell(client, i, log):
     "Run cell `i`; CellError where it fails or the kernel dies, KeyboardInterrupt where it was stopped"
@@ -73,7 +66,6 @@ def run_cell(client, i, log):
     cell.execution_count = None
     for out in cell.outputs: out.update({'execution_count': None} if out.output_type == 'execute_result' else {})
 
-
 def run_notebook(nb, cwd, run=(), keep=True, env=None, on_cell=lambda i, n, cell: None, on_stderr=lambda text: None):
     """Run the code cells of `nb` in place. Cells with a flag that is not in `run` are left out; their stored outputs are kept
     if `keep`, except those of `demo`, whose sentences are true of the demo alone."""
@@ -89,6 +81,5 @@ def run_notebook(nb, cwd, run=(), keep=True, env=None, on_cell=lambda i, n, cell
             if not skipped(cell, run): run_cell(client, i, log)
             elif not keep or 'demo' in directives(cell): cell.outputs = []
     return nb
-
 
 if __name__ == '__main__': sys.exit('run tools/report.py (make report)')

@@ -14,7 +14,7 @@ at('site-theme').onclick = () => {
   try { localStorage.setItem('mura_nb-theme', doc.dataset.theme) } catch {}
 }
 
-const button = at('site-fold'), folded = [...document.querySelectorAll('details')]
+const button = at('site-fold'), folded = [...document.querySelectorAll('main details')]
 if (!folded.length) button.hidden = true
 button.onclick = () => {
   const open = !folded.every(d => d.open)
@@ -22,13 +22,27 @@ button.onclick = () => {
   button.textContent = open ? 'fold code' : 'show all code'
 }
 
-// a link from an API page to a folded cell opens it
+// a link to exported code opens its fold
 const unfold = () => {
-  const target = location.hash.startsWith('#code-') && at(decodeURIComponent(location.hash.slice(1)))
-  if (target) target.parentElement.querySelectorAll('details').forEach(d => d.open = true)
+  const target = at(decodeURIComponent(location.hash.slice(1)))
+  const fold = target?.closest('details')
+  if (fold) { fold.open = true; fold.scrollIntoView() }
 }
 addEventListener('hashchange', unfold)
 unfold()
+
+// a picture leads to itself in full size, a heading to itself
+for (const img of document.querySelectorAll('main img')) {
+  if (img.closest('a')) continue
+  const link = Object.assign(document.createElement('a'), {href: img.getAttribute('src'), className: 'full'})
+  img.replaceWith(link)
+  link.append(img)
+}
+for (const head of document.querySelectorAll(':is(h2, h3)[id]')) {
+  const link = Object.assign(document.createElement('a'), {href: '#' + head.id, className: 'anchor-link', textContent: '#'})
+  link.setAttribute('aria-label', 'link to this section')
+  head.append(link)
+}
 
 // the index comes when it is wanted first; as a script, since a page opened from a disk may not fetch
 const field = at('site-search'), found = at('site-found')

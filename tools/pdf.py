@@ -1,0 +1,43 @@
+"make pdf: the rendered report as one PDF, printed by Chromium; its numbers are the pages'."
+import re
+import shutil
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from playwright.sync_api import sync_playwright
+
+from pages import notebooks, page
+from runner import ROOT
+
+def joined(site):
+    "The text of all chapters as one page; what a page links to within the report is found further down"
+    files = [page(s) for s in notebooks() if (site/page(s)).exists()]
+    html, mains = (site/files[0]).read_text(encoding='utf-8'), []
+    for name in files:
+        main = re.search(r'<main.*?>(.*)</main>', (site/name).read_text(encoding='utf-8'), re.S)[1]
+        main = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', main).replace(' loading="lazy"', '')
+        main = re.sub(r'href="#([^"]+)"', rf'href="#{name}-\1"', main)
+        main = re.sub(r'href="([\w.]+\.html)(?:#([^"]+))?"', lambda m: f'href="#{m[1]}{"-" + m[2] if m[2] else ""}"', main)
+        mains.append(f'<div id="{name}">{main}</div>')
+    return f"{html[:html.index('<body')]}<body><main>{''.join(mains)}</main></body></html>"
+
+def printed(site, pdf):
+    "Print the joined pages of `site` to file `pdf`"
+    chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not chromium: sys.exit('make pdf: needs Chromium (apt-get install chromium)')
+    (site/'report.html').write_text(joined(site), encoding='utf-8')
+    foot = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--disable-gpu'])
+        tab = browser.new_page()
+        tab.goto(f'file://{site}/report.html')
+        tab.pdf(path=pdf, format='A4', outline=True, tagged=True, display_header_footer=True, header_template='<i></i>',
+            footer_template=foot, margin=dict(top='18mm', bottom='18mm', left='16mm', right='16mm'))
+        browser.close()
+    (site/'report.html').unlink()
+
+if __name__ == '__main__':
+    if not (ROOT/'_site'/'index.html').exists(): sys.exit('make pdf: first make report, or make site')
+    printed(ROOT/'_site', ROOT/'_site'/'report.pdf')
+    print('_site/report.pdf')
