@@ -15,9 +15,8 @@ from pathlib import Path
 os.environ['MURA_NB_PROFILE'] = 'demo'
 import numpy as np, pandas as pd, torch
 from dataclasses import replace
-from mura_nb.baselines import SingleLogit
-from mura_nb.core import Table, save_table, seed_everything, settings
-from mura_nb.core import time_calls
+from mura_nb.core import Table, save_table, seed_everything, settings, time_calls
+from mura_nb.networks import SingleLogit
 from mura_nb.engines import has_bf16, probe_views
 from mura_nb.serving import eager, load_engine
 

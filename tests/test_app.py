@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from datasets import make_dataset
-from mura_nb.phantom import KINDS
+from mura_nb.pathology import KINDS
 
 PAGE = Path(__file__).parents[1]/'mura_nb'/'page'
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
@@ -16,7 +16,9 @@ START = 'import sys, mura_nb.app as A; A.MAX_AGE, A.SWEEP_EVERY = 4, 1; A.serve(
 def model_files(folder, root):
     "Two untrained networks that say abnormal, and one that cannot be shown; a dataset, predictions, codes"
     import torch
-    from mura_nb.baselines import Files, SingleLogit, as_predictions, save_predictions
+    from mura_nb.core import ModelFiles
+    from mura_nb.networks import SingleLogit
+    from mura_nb.predictions import as_predictions, save_predictions
     from mura_nb.core import save_model, settings
     from mura_nb.data import ImageStore, mura_index
     from mura_nb.retrieval import Encoder, encode
@@ -39,7 +41,7 @@ def model_files(folder, root):
         platt = dict(slope=1.5, intercept=.1, n=30)
         card = dict(architecture='single_logit', recipe=s.recipe(name).card(), threshold=.2 + .1*k, platt=platt)
         if k == 2: del card['threshold']
-        save_model(net, card, Files(name, out).model)
+        save_model(net, card, ModelFiles(name, out).model)
         save_predictions(as_predictions(df, np.random.default_rng(k).normal(size=len(df))), name, out)
     rows = df[df.split == 'train'].reset_index(drop=True)
     encoder = Encoder(nets[s.baseline], s.recipe(s.baseline))

@@ -6,7 +6,6 @@ import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings as hsettings, strategies as st
 from PIL import Image
 from mura_nb.core import STUDY_TYPES, settings
-from mura_nb.data import *
 from datasets import make_dataset, study_paths, write_lists, write_picture
 
 def touch(root, paths):

@@ -5,10 +5,10 @@ import numpy as np, pytest, torch
 from PIL import Image
 from torch import nn
 from mura_nb import engines as G, serving as V
-from mura_nb.baselines import SingleLogit, net_input
 from mura_nb.core import Recipe, settings
 from mura_nb.data import eval_geometry, warp
-from mura_nb.evaluation import expit
+from mura_nb.metrics import expit
+from mura_nb.networks import SingleLogit, net_input
 from mura_nb.fusenet import FuseNet
 
 BACKBONES = ['timm:tf_efficientnet_lite0', 'torchvision:resnet18', 'torchvision:densenet169', 'timm:convnext_atto']

@@ -1,7 +1,7 @@
 "Ensemble: files that do not fit together are errors that name whose they are"
 import numpy as np, pandas as pd, pytest
 from mura_nb import ensemble as E
-from mura_nb.evaluation import pool_studies
+from mura_nb.pooling import pool_studies
 
 
 def images(seed=0, n=24):

@@ -11,12 +11,12 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
-from mura_nb.calibration import operating_point, platt, reliability_figure, reliability_table
-from mura_nb.comparison import compare, compare_types, delong, holm, two_sided
 from mura_nb.core import STUDY_TYPES
-from mura_nb.evaluation import evaluate, floor, report_table, roc_at, source_report, tuned_columns
 from mura_nb.metrics import METRICS, group_metrics, interval, prob_bin, resamples
 from mura_nb.pooling import POOL, check_studies, pool_studies
+from mura_nb.calibration import operating_point, platt, reliability_figure, reliability_table
+from mura_nb.comparison import compare, compare_types, delong, holm, two_sided
+from mura_nb.evaluation import evaluate, floor, report_table, roc_at, source_report, tuned_columns
 
 COUNTS = dict(ELBOW=(92, 66), FINGER=(92, 83), FOREARM=(69, 64), HAND=(101, 66), HUMERUS=(68, 67), SHOULDER=(99, 95),
               WRIST=(140, 97))

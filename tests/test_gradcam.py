@@ -4,11 +4,10 @@ import numpy as np, pandas as pd, pytest, torch
 from hypothesis import example, given, settings as hsettings, strategies as st
 from torch import nn
 from mura_nb import chance as C, evaluation as E, evidence as V, gradcam as G, maps as M
-from mura_nb.baselines import SingleLogit
 from mura_nb.core import settings
 from mura_nb.data import Geometry, eval_geometry
+from mura_nb.networks import SingleLogit, split_backbone
 from mura_nb.fusenet import FuseNet
-from mura_nb.networks import split_backbone
 
 
 @pytest.fixture(scope='module')

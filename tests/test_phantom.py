@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 from mura_nb import phantom
 from mura_nb.core import STUDY_TYPES
-from mura_nb.leaks import plan_auc
-from mura_nb.pathology import KINDS, SIZES, draw_abnormality
 from mura_nb.skeleton import DRAWN_BONES, draw_patient, parts_of
+from mura_nb.pathology import KINDS, SIZES, draw_abnormality
+from mura_nb.leaks import plan_auc
 from PIL import Image
 
 SMALL = dict(studies=28, seed=7, size=96, valid_frac=.5)

@@ -19,7 +19,7 @@ def run(*args): return CliRunner().invoke(P.cli, [str(a) for a in args])
 def place(tmp_path_factory):
     "A folder with settings, a made-up dataset, and a small network that has not learned anything"
     import torch
-    from mura_nb.baselines import SingleLogit, packaged_net
+    from mura_nb.networks import SingleLogit, packaged_net
     d = tmp_path_factory.mktemp('programs')
     (d/'settings.ini').write_text((ROOT/'settings.ini').read_text())
     make_dataset(d/'data'/'phantom-smoke', 12, size=(60, 50))
@@ -292,7 +292,7 @@ def test_sheets_that_cannot_be_written(study, tmp_path, sheet):
 
 
 def test_what_reads_crops_reads_no_pictures(here, study):
-    from mura_nb.core import load_model
+    from mura_nb.networks import load_model
     s = settings('smoke')
     net, card = load_model(s.results/'models'/s.baseline)
     save_model(net, card | dict(recipe=card['recipe'] | dict(name='local', heatmap='cam')), s.results/'models'/'local')

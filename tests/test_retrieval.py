@@ -394,7 +394,7 @@ def place(tmp_path_factory):
     "Settings, a small made-up dataset and an untrained network"
     from test_distributed import RECIPES
     from test_baselines import made_up
-    from mura_nb.baselines import SingleLogit
+    from mura_nb.networks import SingleLogit
     from mura_nb.core import save_model
     d = tmp_path_factory.mktemp('encoding')
     (d/'settings.ini').write_text((Path(__file__).parents[1]/'settings.ini').read_text() + RECIPES)
