@@ -21,9 +21,10 @@ from fastcore.basics import patch
 import mura_nb
 from .core import (STUDY_TYPES, ModelFiles, Recipe, Table, fingerprint, progress, settings, study_type,
     write_atomic)
-from .data import eval_dl, eval_geometry, warp
+from .geometry import eval_geometry, view_geometry, warp
+from .data import eval_dl
 
-# %% ../nbs/07b_database.ipynb #8f91c018
+# %% ../nbs/07b_database.ipynb #f2cef189
 def region(
     img:np.ndarray, # (h, w) uint8, the file
     box, # (x0, y0, x1, y1) in pixels of the file
@@ -31,8 +32,8 @@ def region(
     )->np.ndarray: # (resize, resize) uint8
     "A region of the network's input, at least a fifth of its side, stretched to a square; ValueError for a bad box"
     import torch # here: torch takes seconds to import
-    from mura_nb.fusenet import cut, view_geometry # here: it imports torch
     from mura_nb.maps import at_least # here: it imports torch
+    from mura_nb.fusenet import cut # here: it imports torch
     corners = np.asarray(box, float)
     if corners.shape!=(4,) or not np.isfinite(corners).all() or not (corners[2:]>corners[:2]).all():
         raise ValueError(f'box {box}: must be four numbers x0, y0, x1, y1 with x0 < x1 and y0 < y1')
