@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from fastai.torch_core import default_device
-from .baselines import loss_curves
 from .core import ModelFiles, Table, fmt_ci, load_table, seed_everything, time_calls
-from .evaluation import METRICS, compare, evaluate, pool_studies
+from .metrics import METRICS
+from .pooling import pool_studies
+from .comparison import compare
+from .evaluation import evaluate
 from .networks import SingleLogit, load_model
-from .predictions import load_predictions
 from .training import adam
+from .predictions import load_predictions
+from .baselines import loss_curves
 
 # %% ../nbs/04a_ablations.ipynb #f2f1493d
 def _tuning_row(name, studies, reference, n_boot, out):

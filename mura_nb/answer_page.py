@@ -17,9 +17,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
-from .data import read_picture
-from .answers import RESEARCH_ONLY, SimilarImages, StudyAnswer, operating_sentence, training_notice
+from .images import read_picture
 from .studies import LIMITS, true_finding
+from .answers import RESEARCH_ONLY, SimilarImages, StudyAnswer, operating_sentence, training_notice
 
 # %% ../nbs/11f_answer_page.ipynb #d7689adf
 _PLACEHOLDERS = {ord(letter): f'&#{ord(letter)};' for letter in '{}$`\\'}

@@ -31,9 +31,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from .core import STUDY_TYPES, settings, study_type, write_atomic
 from .retrieval import open_database
-from .studies import FORMATS, LIMITS, Study, StudyView, read_sample, read_study, sample_studies
-from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model, offered_models,
-                             similar_images, training_notice)
+from .studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
+from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
+    offered_models, similar_images, training_notice)
 from .answer_page import answer_html, percent, problems_html, render, shortened, similar_html, thumbnail
 
 # %% ../nbs/12_app.ipynb #f9ace761
@@ -43,7 +43,7 @@ class AnswerService:
         model:str=None, # shown first, default the first of `offered_models`
         out:Path=None # results folder, default the profile's
         ):
-        self.models, self.samples = offered_models(out), sample_studies()
+        self.models, self.samples = offered_models(out), offered_samples()
         self.first = choose_model(self.models, model, out)
         self.thread, self.database = ThreadPoolExecutor(1, 'network'), None
         with suppress(FileNotFoundError, ValueError):
@@ -445,7 +445,7 @@ def page_picture(
     "A picture of the page with an answer, made anew where Chromium is there"
     path = settings().results/'figures'/'app.png'
     if _chromium():
-        n = min(n, len(sample_studies()) - 1)
+        n = min(n, len(offered_samples()) - 1)
         # Playwright refuses to run in Jupyter's thread, which has a loop of its own
         with running_page(port=0) as url, ThreadPoolExecutor(1) as other:
             picture, seconds = other.submit(_screenshots, url, n).result()

@@ -13,15 +13,17 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
 from fastai.torch_core import default_device, num_distrib
-from .core import (STUDY_TYPES, ModelFiles, Recipe, Table, fingerprint, fmt_num, load_card, load_table,
+from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, fingerprint, fmt_num, load_card, load_table,
     save_model, save_table, seed_everything, settings)
-from .data import eval_dl, eval_geometry, load_data, patient_split, train_dls, warp
-from .distributed import first_process, join_processes, share_batch, shard, sync_batchnorm
-from mura_nb.evaluation import (evaluate, floor, operating_point, platt, pool_studies, report_table, tuned_columns,
-    typical_study)
+from .geometry import eval_geometry, warp
+from .data import eval_dl, load_data, patient_split, train_dls
+from .pooling import pool_studies
+from .calibration import operating_point, platt
+from .evaluation import evaluate, floor, report_table, tuned_columns, typical_study
 from .networks import SingleLogit, load_model, versions, weights_key
-from .predictions import load_predictions, predict, save_predictions
+from .distributed import first_process, join_processes, shard, share_batch, sync_batchnorm
 from .training import ProgressBar, data_key, train_learner
+from .predictions import load_predictions, predict, save_predictions
 
 # %% ../nbs/04_baselines.ipynb #71c78242
 def type_weights(

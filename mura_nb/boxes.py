@@ -12,12 +12,12 @@ __all__ = ['LEVELS', 'THIRDS', 'COMPARED', 'LocalisationData', 'localisation_dat
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .core import (STUDY_TYPES, ModelFiles, cached, fmt_ci, load_table, progress, settings, timed,
-    write_atomic)
+from .core import ModelFiles, STUDY_TYPES, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
 from .data import load_data, patient_split
-from .baselines import data_key
-from .evaluation import mean_intervals, pool_studies
+from .metrics import mean_intervals
+from .pooling import pool_studies
 from .networks import load_networks, weights_key
+from .training import data_key
 from .predictions import load_predictions
 from .maps import BOX, LEVEL, PEAK, SCORES, map_box, map_peak, read_level, scores
 from .chance import CHANCE, ceiling, chance_boxes, seen_part

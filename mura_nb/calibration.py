@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from .metrics import (N_BINS, check_resampling, count_columns, expit, interval, logit, metrics_from_counts,
-                             prob_bin, ratio, resamples)
+    prob_bin, ratio, resamples)
 from .pooling import check_studies
 
 # %% ../nbs/02c_calibration.ipynb #d2f1de08

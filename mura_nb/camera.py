@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import scipy
 from PIL import Image, ImageDraw, ImageFont
+from .skeleton import (BodyPart, DRAWN_BONES, Mesh, PROJECTIONS, Patient, Positioning, SOFT_TISSUE,
+    XrayView, draw_patient, draw_pose, lay_out, parts_of, pose_bodies, scan_mesh, transform_points)
 from .pathology import Abnormality
-from .skeleton import (DRAWN_BONES, PROJECTIONS, SOFT_TISSUE, Mesh, BodyPart, Patient, Positioning, XrayView,
-    draw_patient, draw_pose, lay_out, parts_of, pose_bodies, scan_mesh, transform_points)
 
 # %% ../nbs/00c_camera.ipynb #84567302
 def thickness(
@@ -287,7 +287,7 @@ def add_marker(
     ImageDraw.Draw(picture).text((x*width, y*height), side, fill=250, anchor=anchor, font=font)
     return np.asarray(picture)
 
-# %% ../nbs/00c_camera.ipynb #9a206751
+# %% ../nbs/00c_camera.ipynb #ca1021d6
 def steps_figure(
     kind: str='WRIST', # one of STUDY_TYPES
     seed: int=3, # of patient, pose and exposure
@@ -311,4 +311,5 @@ def steps_figure(
     axs[3].set_title('simulated radiograph')
     for ax in axs: ax.set_axis_off()
     fig.suptitle(f'A simulated {kind.lower()}: thickness along the beam, and the picture')
+    fig.tight_layout()
     return fig

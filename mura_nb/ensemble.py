@@ -10,8 +10,10 @@ __all__ = ['align', 'load_members', 'mean_members', 'ensemble', 'best_member', '
 from itertools import combinations
 from pathlib import Path
 import numpy as np, pandas as pd
-from .core import *
-from .evaluation import compare, evaluate, holm, logit, report_table
+from .core import ModelFiles, Table, fmt_num, save_table, settings
+from .metrics import logit
+from .comparison import compare, holm
+from .evaluation import evaluate, report_table
 
 # %% ../nbs/06_ensemble.ipynb #6cab728f
 _same = ['study','patient','study_type','label','split']
@@ -49,10 +51,11 @@ def load_members(
     out:Path=None # results folder, default the profile's
     )->dict: # recipe -> predictions, rows in one order
     "Predictions of several recipes, row by row the same images"
-    from mura_nb.baselines import Files, load_predictions # here, because it imports fastai
+    from mura_nb.core import ModelFiles  # here, because it imports fastai
+    from mura_nb.predictions import load_predictions
     names = settings().ensemble if names is None else (names,) if isinstance(names, str) else tuple(names)
     if not names or len(set(names))<len(names): raise ValueError(f'members are {names}: name at least one recipe, each once')
-    absent = [n for n in names if not Files(n, out).predictions.is_file()]
+    absent = [n for n in names if not ModelFiles(n, out).predictions.is_file()]
     if absent: raise FileNotFoundError(f"{Files('', out).predictions.parent}: no predictions of {', '.join(absent)} yet; the chapters before this one write them (make report runs them in order)")
     return align({n:load_predictions(n, split, out) for n in names})
 

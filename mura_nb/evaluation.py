@@ -15,12 +15,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .calibration import operating_point, platt
-from .comparison import compare
 from .core import STUDY_TYPES, Table, fmt_ci, fmt_num
 from .metrics import METRICS, check_resampling, group_metrics, interval, resamples
-from .pooling import (STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups,
-                                 study_groups)
+from .pooling import STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups, study_groups
+from .calibration import operating_point, platt
+from .comparison import compare
 
 # %% ../nbs/03_evaluation.ipynb #2ffa7edf
 class Estimate(NamedTuple):

@@ -13,12 +13,14 @@ import pandas as pd
 import torch
 from torch import nn
 from .core import ModelFiles, Recipe, load_card
-from .data import Geometry, eval_geometry, warp
-from .evaluation import expit, operating_point, pool_studies
+from .geometry import Geometry, box_geometry, eval_geometry, warp
+from .metrics import expit
+from .pooling import pool_studies
+from .calibration import operating_point
 from .networks import net_input, split_backbone
 from .predictions import load_predictions
 from .maps import MapGrid, cam_and_logit, file_map, scaled
-from .fusenet import FuseNet, box_geometry
+from .fusenet import FuseNet
 from .ensemble import mean_members
 
 # %% ../nbs/06a_evidence.ipynb #42579e5f

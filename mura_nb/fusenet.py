@@ -20,10 +20,18 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
 from fastai.torch_core import default_device
-from .core import *
-from .data import Geometry, Views, eval_geometry, targets, train_geometry, warp
-from .baselines import Files, Plateau, SingleLogit, WeightedBCE, as_predictions, data_key, in_precision, net_input, predict, run_recipe, save_predictions, type_weights, versions, weights_key, with_results
-from .evaluation import compare_mean, evaluate, expit, holm, pool_studies
+from .core import (ModelFiles, Recipe, fingerprint, fmt_num, load_card, progress, save_model, save_table,
+    seed_everything, settings, write_atomic)
+from .geometry import Geometry, eval_geometry, train_geometry, warp
+from .data import Views, targets
+from .metrics import expit
+from .pooling import pool_studies
+from .comparison import compare_mean, holm
+from .evaluation import evaluate
+from .networks import SingleLogit, in_precision, load_model, model_builder, net_input, versions, weights_key
+from .training import Plateau, data_key
+from .predictions import as_predictions, predict, save_predictions
+from .baselines import WeightedBCE, run_recipe, type_weights, with_results
 
 # %% ../nbs/05_fusenet.ipynb #74175a9e
 def heatmaps(
@@ -156,8 +164,8 @@ class _Side(Views):
     def geometry(self, i): return view_geometry(self.store[self.paths[i]].shape, self.recipe, self.mirrored)
 
 def _batches(views, batch_size=32, workers=0):
-    from mura_nb.data import _loader
-    return _loader(views, batch_size, workers, False, default_device())
+    from mura_nb.data import view_dl
+    return view_dl(views, batch_size, workers, False, default_device())
 
 def _cached(name, parts, make):
     "Arrays from the cache, or made and kept there"
@@ -430,10 +438,10 @@ def train_fusenet(
     rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
     tune,base = tune.loc[rows.index],base.eval()
     local = replace(local, threshold=fuse.threshold if local.threshold is None else local.threshold)
-    files,key = Files(fuse.name, out),fingerprint(local.card(), fuse.card(), weights_key(base), data_key(rows, store), data_key(rows[tune], store), THRESHOLDS, FINER, SMALLEST)
+    files,key = ModelFiles(fuse.name, out),fingerprint(local.card(), fuse.card(), weights_key(base), data_key(rows, store), data_key(rows[tune], store), THRESHOLDS, FINER, SMALLEST)
     try: card = load_card(files.model)
     except (FileNotFoundError, ValueError): card = {}
-    if card.get('fingerprint')==key and files.predictions.is_file() and Files(local.name, out).predictions.is_file(): return card
+    if card.get('fingerprint')==key and files.predictions.is_file() and ModelFiles(local.name, out).predictions.is_file(): return card
     seen = global_pass(base, rows, store, local)
     local = tuned_threshold(base, rows, store, tune, seen, local, out)
     crops = crops_at(store, seen, rows, local)
@@ -443,7 +451,7 @@ def train_fusenet(
 def _fuse(local, fuse, base, rows, seen, crops, tune, out, files, key):
     "The last stage: layer, module, predictions, card"
     net = FuseNet(fuse, local)
-    net.whole.load_state_dict(base.state_dict()); net.part.load_state_dict(load_model(Files(local.name, out).model)[0].state_dict())
+    net.whole.load_state_dict(base.state_dict()); net.part.load_state_dict(load_model(ModelFiles(local.name, out).model)[0].state_dict())
     near = local_pass(net.part.to(next(base.parameters()).device), rows, crops, local)
     train = rows[(rows.split=='train') & ~tune]
     layer,history = fit_fusion(pooled(train, seen, near), pooled(rows[tune], seen, near), WeightedBCE(type_weights(train)), fuse)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import (ModelFiles, Table, figure_png, fmt_num, load_card, load_table,
-    save_table, settings, write_atomic)
-from .data import picture_files, read_picture
+from .core import (ModelFiles, Table, figure_png, fmt_num, load_card, load_table, save_table, settings,
+    write_atomic)
+from .images import picture_files, read_picture
 from .networks import load_networks
 from .predictions import load_predictions
 from .maps import LEVEL, SCORES, check_level, grad_cam, map_box
@@ -24,10 +24,10 @@ from .ensemble import pick_view
 from mura_nb.evidence import (CAM_METHODS, FUSENET_METHODS, cam_method, method_words, operating_threshold,
     predict_views)
 from .drawing import FOUND, TRUTH, draw_box, draw_heat
-from mura_nb.boxes import (COMPARED, LEVELS, THIRDS, LocalisationData, abnormal_images, best_method, box_shares,
+from .boxes import (COMPARED, LEVELS, LocalisationData, THIRDS, abnormal_images, best_method, box_shares,
     called_and_all, called_studies, comparison_table, group_scores, image_title, load_sweep, localisation_data,
-    map_readings, peak_offset, peaks_and_boxes, random_studies, read_test, row_ci, score_boxes, scores_beside_chance,
-    sweep_table)
+    map_readings, peak_offset, peaks_and_boxes, random_studies, read_test, row_ci, score_boxes,
+    scores_beside_chance, sweep_table)
 
 # %% ../nbs/07_gradcam.ipynb #fcace6e3
 @dataclass(repr=False, eq=False)

@@ -16,8 +16,9 @@ import pandas as pd
 import torch
 from torch import nn
 from .core import Recipe, Table, fmt_num, progress, settings, timed
-from .data import Geometry, eval_geometry, warp
-from .evaluation import expit, mean_intervals, pool_studies
+from .geometry import Geometry, eval_geometry, warp
+from .metrics import expit, mean_intervals
+from .pooling import pool_studies
 from .networks import SingleLogit, net_input, split_backbone
 from .maps import BOX, LEVEL, PEAK, SCORES, borrowed, file_map, hooked, map_box, map_peak, scaled, scores
 from .chance import seen_part

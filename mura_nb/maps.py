@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
-from .data import Geometry
+from .geometry import Geometry
 
 # %% ../nbs/04b_maps.ipynb #effa1242
 def heatmaps(

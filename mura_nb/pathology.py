@@ -6,16 +6,16 @@
 __all__ = ['SIZES', 'KINDS', 'LIMB_FOLLOWS', 'LARGE_JOINTS', 'DISLOCATIONS', 'SHAFT_SITES', 'JOINT_SITES', 'MAKERS', 'draw_size',
            'Abnormality', 'cut_mesh', 'draw_across', 'draw_cut', 'fracture', 'tube_mesh', 'hardware', 'draw_blob',
            'frame_across', 'lesion', 'to_body', 'joint_disc', 'joint_disease', 'dislocation', 'draw_abnormality',
-           'kinds_figure']
+           'show_changes']
 
-# %% ../nbs/00b_pathology.ipynb #1d243f0c
+# %% ../nbs/00b_pathology.ipynb #9e0f1993
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from .skeleton import (CARPALS, DRAWN_BONES, FINGERS, HAND_BONES, JOINTS, Joint, Mesh, BodyPart, Positioning,
-    bone_name, box_mesh, close_mesh, draw_patient, draw_pose, lay_out, measure_joint, parts_of, pose_bodies,
-    rigid_motion, rotation_about, show_parts, skeleton, split_quads, transform_points, unit_vector)
+from .skeleton import (BodyPart, CARPALS, FINGERS, HAND_BONES, JOINTS, Joint, Mesh, Positioning, bone_name,
+    box_mesh, close_mesh, draw_patient, draw_pose, lay_out, measure_joint, parts_of, pose_bodies, rigid_motion,
+    rotation_about, show_parts, skeleton, split_quads, transform_points, unit_vector)
 
 # %% ../nbs/00b_pathology.ipynb #2b2c4b37
 SIZES = pd.DataFrame([
@@ -460,23 +460,21 @@ def draw_abnormality(
     name = name.format(i=finger)
     return MAKERS[kind](rng, name) if at_joint else MAKERS[kind](rng, parts, name, rng.uniform(*stretch))
 
-# %% ../nbs/00b_pathology.ipynb #889f4256
-def kinds_figure(
-    kind: str='FINGER', # one of STUDY_TYPES
-    seed: int=0, # of patient, pose and abnormalities
-): # matplotlib figure
-    "One abnormality of each kind in a limb, as dots at the vertices of the meshes."
-    import matplotlib.pyplot as plt # here: matplotlib takes a second to import
-    fig, axs = plt.subplots(1, len(KINDS), figsize=(11, 4))
-    for ax, name in zip(axs, KINDS):
-        rng, positioning = np.random.default_rng(seed), Positioning(kind, 'oblique')
-        parts = parts_of(draw_patient(rng), DRAWN_BONES[kind])
-        frames = pose_bodies(draw_pose(rng, positioning.pose))
-        view, changed = lay_out(rng, positioning, frames, parts), draw_abnormality(rng, name, kind, parts)
-        changed_parts = {bone: [part] for bone, part in parts.items()} | changed.replaced
-        shown = [part for halves in changed_parts.values() for part in halves] + changed.added
-        show_parts(ax, shown, changed.pose(frames), view)
-        ax.set_title(f'{name}\n{bone_name(changed.bone)}')
-    fig.suptitle(f'Five abnormalities of a simulated {kind.lower()}')
-    fig.tight_layout()
-    return fig
+# %% ../nbs/00b_pathology.ipynb #564ef0ae
+def show_changes(
+    ax, # matplotlib axes
+    kind: str, # one of KINDS
+    seed: int=0, # of patient, pose and abnormality
+):
+    "Draw the meshes of a finger with an abnormality: grey what is healthy, red what is replaced or moved."
+    rng, positioning = np.random.default_rng(seed), Positioning('FINGER', 'oblique')
+    parts = parts_of(draw_patient(rng), [name for name in HAND_BONES if name.startswith(positioning.finger)])
+    frames = pose_bodies(draw_pose(rng, positioning.pose))
+    view, changed = lay_out(rng, positioning, frames, parts), draw_abnormality(rng, kind, 'FINGER', parts)
+    moved = changed.pose(frames)
+    for name, part in parts.items():
+        healthy = name not in changed.replaced and np.array_equal(frames[part.body], moved[part.body])
+        pieces = changed.replaced.get(name, [part])
+        show_parts(ax, pieces, moved, view, colour=None if healthy else '#ee6677')
+    show_parts(ax, changed.added, moved, view)
+    ax.set_title(f'{kind}\n{bone_name(changed.bone)}')

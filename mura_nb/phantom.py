@@ -20,12 +20,12 @@ import pandas as pd
 import scipy
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
-from .camera import (Exposure, abnormality_mask, add_marker, added_tissue, attenuation, collimate, draw_exposure,
-    expose, grey_window, limb_maps, trace_part)
 from .core import STUDY_TYPES, progress, write_atomic
-from .pathology import KINDS, Abnormality, draw_abnormality
-from .skeleton import (DRAWN_BONES, FINGERS, PROJECTIONS, SOFT_TISSUE, Patient, Positioning, XrayView, bone_name,
-    draw_patient, draw_pose, lay_out, parts_of, pose_bodies, skeleton)
+from .skeleton import (DRAWN_BONES, FINGERS, PROJECTIONS, Patient, Positioning, SOFT_TISSUE, XrayView,
+    bone_name, draw_patient, draw_pose, lay_out, parts_of, pose_bodies, skeleton)
+from .pathology import Abnormality, KINDS, draw_abnormality
+from .camera import (Exposure, abnormality_mask, add_marker, added_tissue, attenuation, collimate,
+    draw_exposure, expose, grey_window, limb_maps, trace_part)
 
 # %% ../nbs/01_phantom.ipynb #111ee7a4
 def mask_bounds(

@@ -11,7 +11,7 @@ import numpy as np, pandas as pd, torch
 from torch import nn
 from .core import ModelFiles, Recipe, progress, write_atomic
 from .data import eval_dl
-from .evaluation import expit
+from .metrics import expit
 
 # %% ../nbs/03e_predictions.ipynb #b8bcdf20
 _keys = ['path','study','patient','study_type','label']

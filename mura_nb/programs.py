@@ -32,7 +32,7 @@ def header(
     file:Path # of any kind
     )->dict: # study (its UID), study_type (or None), modality, maker; empty where it is no DICOM file
     "What a DICOM file says of the study it belongs to; the patient's name and number are not read"
-    from mura_nb.data import is_dicom
+    from mura_nb.images import is_dicom
     import pydicom
     with open(file, 'rb') as f:
         if not is_dicom(f.read(132)): return {}
@@ -50,7 +50,7 @@ def _refused(h):
 
 def _row(file, group='', shown=None, **known):
     "One view: its file, how it is called, and the study it belongs to; `group` where neither its place nor its header says"
-    from mura_nb.data import parse_path
+    from mura_nb.layout import parse_path
     file,name = Path(os.path.abspath(file)),str(shown or file)
     row = dict(path=name, study=group or name, study_type=None, label=None, file=file, refused='', grouped=bool(group), key=group or str(file))
     if (p := parse_path(file.as_posix())) and p.path: row |= dict(study=p.study, study_type=p.study_type, label=p.suffix, key=str(file.parent))
@@ -64,7 +64,9 @@ def _is_dataset(folder):
 
 def _of_folder(folder):
     "Views of a dataset with MURA's lists, or of every folder from this one down that holds pictures"
-    from mura_nb.data import looks_like_picture, mura_index, walk_files
+    from mura_nb.images import looks_like_picture
+    from mura_nb.layout import walk_files
+    from mura_nb.data import mura_index
     if _is_dataset(folder):
         df = mura_index(folder)
         return [_row(folder/r.path, study=r.study, study_type=r.study_type, label=None if missing(r.label) else int(r.label)) for r in df.itertuples()]
@@ -149,13 +151,14 @@ def calibrator(
     nets:list # pairs (network, card), as `gradcam.networks` gives them
     ): # function of probabilities of studies, calibrated ones; None where nothing is known to calibrate with
     "Platt scaling of a model by its card, of an ensemble by its members' predictions on the tuning split"
-    from mura_nb.evaluation import Platt, expit, logit, platt
-    from mura_nb.gradcam import tuned
+    from mura_nb.metrics import expit, logit
+    from mura_nb.calibration import Platt, platt
+    from mura_nb.evidence import tuning_studies
     if len(nets)==1:
         if not (p := nets[0][1].get('platt')): return None
         scale = Platt(p['slope'], p['intercept'], p.get('n', 0), False)
     else:
-        try: scale = platt(tuned(nets))
+        try: scale = platt(tuning_studies(nets))
         except (ValueError, FileNotFoundError): return None
     if scale.slope<=0: return None # on the tuning split, higher meant less abnormal
     return lambda prob: expit(scale.slope*logit(prob) + scale.intercept)
@@ -172,8 +175,8 @@ def whole_pictures(
     model=None # as `gradcam.networks` takes it
     )->list: # pairs (network, card)
     "The networks that are meant; ValueError for one that reads crops only"
-    from mura_nb.gradcam import networks, reads_crops
-    nets = networks(model)
+    from mura_nb.networks import load_networks, reads_crops
+    nets = load_networks(model)
     for _,c in nets:
         if reads_crops(c): raise ValueError(f"{c['recipe'].get('name')}: FuseNet's local branch, which reads crops; what it says of a whole picture means nothing")
     return nets
@@ -202,10 +205,10 @@ def predict_studies(
     precision:str='single' # or bf16
     )->Predicted:
     "The probability of every view and every study that can be read"
-    from mura_nb.engines import load_engine, probabilities
-    from mura_nb.gradcam import gate
+    from mura_nb.serving import load_engine, probabilities
+    from mura_nb.evidence import operating_threshold
     nets = whole_pictures(model)
-    threshold,runs = gate(nets, threshold),load_engine(nets, engine, precision)
+    threshold,runs = operating_threshold(nets, threshold),load_engine(nets, engine, precision)
     said = list(bar(probabilities(views.file, runs), 'predicting', len(views)))
     images = views.assign(prob=[a.prob for a in said])
     unread = [Unread(p, str(a.error)) for p,a in zip(views.path, said) if a.error is not None]
@@ -248,7 +251,7 @@ class Located(NamedTuple):
 
 def _study_pictures(rows):
     "Pictures of one study's views that can be read, and the others"
-    from mura_nb.data import read_picture
+    from mura_nb.images import read_picture
     kept,pictures,bad = [],[],[]
     for r in rows.itertuples():
         try: pictures.append(read_picture(r.file)); kept.append(r)
@@ -292,7 +295,8 @@ def locate_studies(
     "Heat map and box of every view that can be read, written below `out`"
     import pandas as pd
     from mura_nb.core import write_atomic
-    from mura_nb.gradcam import localise, overlay
+    from mura_nb.drawing import overlay
+    from mura_nb.gradcam import localise
     if dicom not in DICOM_KINDS: raise ValueError(f"dicom {dicom!r}: must be one of {', '.join(DICOM_KINDS)}")
     model,out,rows,unread,homes = whole_pictures(model),Path(os.path.abspath(out)),[],[],{}
     for key,g in bar(views.groupby('key', sort=False), 'studies', views.key.nunique()):
@@ -317,7 +321,7 @@ NOT_CLINICAL = 'Research only, not for clinical use'
 def _reference(file):
     "A DICOM file with the attributes that a derived object must repeat, empty where the file lacks them; None where it is no DICOM file"
     import pydicom
-    from mura_nb.data import is_dicom
+    from mura_nb.images import is_dicom
     with open(file, 'rb') as f:
         if not is_dicom(f.read(132)): return None
     ds = pydicom.dcmread(file)
@@ -358,7 +362,7 @@ def _window(ref):
     "Grey range for the viewer where the original does not give one"
     import highdicom as hd
     from pydicom.pixels import apply_modality_lut
-    from mura_nb.data import grey_range, has_window
+    from mura_nb.images import grey_range, has_window
     if has_window(ref) or ref.get('VOILUTSequence'): return None
     black,white = (float(v) for v in grey_range(ref, apply_modality_lut(ref.pixel_array, ref))[1])
     return [hd.pr.SoftcopyVOILUTTransformation(window_center=(black+white)/2, window_width=max(white-black, 1.), voi_lut_function='LINEAR_EXACT', referenced_images=hd.ReferencedImageSequence([ref]))]
@@ -434,7 +438,8 @@ def as_dicom(
     )->list: # files written
     "Every image of a dataset as a DICOM file, in the folders that it has there"
     from mura_nb.core import write_atomic
-    from mura_nb.data import mura_index, read_picture
+    from mura_nb.images import read_picture
+    from mura_nb.data import mura_index
     df,res = mura_index(folder),[]
     card = Path(folder)/'truth'/'card.json' # another seed, other patients: no study of theirs may get the same identifier
     whose = card.read_text() if card.is_file() else os.path.abspath(folder)
@@ -687,7 +692,8 @@ def _started(asked):
 
 def _data_ready():
     "Index and image store of the profile's radiographs, simulated first where they are, and its tuning split"
-    from mura_nb.baselines import first_process, processes
+    from mura_nb.distributed import first_process
+    from mura_nb.baselines import processes
     from mura_nb.core import settings
     from mura_nb.data import load_data, patient_split
     processes(); s = settings()
@@ -719,12 +725,13 @@ def train_command(recipes:Annotated[list[str], typer.Argument(help='Recipes of s
 @cli.command('fuse', epilog=_examples('train', 'fuse'))
 def fuse_command():
     "Train FuseNet of the profile: local branch, then the fusion layer, on top of the trained baseline."
-    from mura_nb.baselines import Files
-    from mura_nb.core import load_model, settings
+    from mura_nb.core import ModelFiles
+    from mura_nb.core import settings
+    from mura_nb.networks import load_model
     from mura_nb.fusenet import train_fusenet
     from fastai.torch_core import default_device
     s = settings()
-    base = load_model(Files(s.baseline).model)[0].to(default_device())
+    base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
     typer.echo(_trained(train_fusenet(s.recipe(s.local), s.recipe(s.fusenet), base, *_data_ready())))
 
 @cli.command('index', epilog=_examples('index', 'index --model fusenet_local_b64 --db local.hdf5', 'index /path/to/MURA-v1.1 --db mura.hdf5 --half'))
@@ -735,7 +742,8 @@ def index_command(folder:Annotated[Path, typer.Argument(help="Dataset in MURA's 
     add:Annotated[bool, typer.Option('--add', help='Add images that the file does not hold yet')]=False, batch_size:Annotated[int, typer.Option(help='Images a batch', min=1)]=32, processes:Processes=None):
     "Encode the labelled training images of a dataset into a database for search."
     first = _started(processes)
-    from mura_nb.baselines import first_process, processes as count
+    from mura_nb.distributed import first_process
+    from mura_nb.baselines import processes as count
     from mura_nb.data import load_data
     from mura_nb.retrieval import Database, encode, encode_more, load_encoder
     n = count() # joins the others

@@ -726,7 +726,7 @@ def lay_out(
     shape = tuple(np.maximum(1, np.round(extent[::-1]/mm_per_px)).astype(int))
     return XrayView(positioning.projection, rotation, (low + high - extent)/2, mm_per_px, shape)
 
-# %% ../nbs/00a_skeleton.ipynb #ed9e2976
+# %% ../nbs/00a_skeleton.ipynb #8bd6be0e
 TISSUE_COLOURS = dict(bone='#888888', metal='#4477aa', spur='#ee6677', lytic='#228833', sclerotic='#ccbb44')
 
 def show_parts(
@@ -734,12 +734,13 @@ def show_parts(
     parts, # BodyParts to draw
     frames: np.ndarray, # (bodies, 4, 4) pose
     view: XrayView, # the camera
+    colour: str=None, # of all; default by tissue
 ):
-    "Draw the vertices of parts as dots where they fall in the picture, coloured by tissue."
+    "Draw the edges of meshes where they fall in the picture."
     for part in parts:
         points = transform_points(frames[part.body] @ part.move, part.outer.vertices)
         x, y, _ = view.project(points).T*view.mm_per_px
-        ax.plot(x, y, '.', ms=1, alpha=.5, color=TISSUE_COLOURS[part.tissue])
+        ax.triplot(x, y, part.outer.faces, lw=.15, color=colour or TISSUE_COLOURS[part.tissue])
     height, width = np.array(view.shape)*view.mm_per_px
     ax.set(xlim=(0, width), ylim=(height, 0), aspect='equal', xlabel='mm', title=view.projection)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LIMITS', 'FORMATS', 'KIND_NAMES', 'Limits', 'picture_size', 'StudyView', 'read_view', 'Study', 'read_study',
-           'SampleStudy', 'true_finding', 'sample_studies', 'read_sample']
+           'SampleStudy', 'true_finding', 'offered_samples', 'read_sample']
 
 # %% ../nbs/11d_studies.ipynb #688f754f
 import re
@@ -15,8 +15,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from .core import STUDY_TYPES, settings
-from .phantom import KINDS, bone_name, example_study
-from .data import Geometry, is_dicom, mura_index, read_picture
+from .skeleton import bone_name
+from .pathology import KINDS
+from .phantom import example_study
+from .images import is_dicom, read_picture
+from .geometry import Geometry
+from .data import mura_index
 
 # %% ../nbs/11d_studies.ipynb #5ad92ae7
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def _stored_samples(root, seed):
     return samples
 
 # %% ../nbs/11d_studies.ipynb #7d67c768
-def sample_studies(
+def offered_samples(
     root:Path=None, # dataset folder, default the profile's
     seed:int=0 # of the lot
     )->list: # of `SampleStudy`

@@ -20,7 +20,8 @@ def model_files(folder, root):
     from mura_nb.networks import SingleLogit
     from mura_nb.predictions import as_predictions, save_predictions
     from mura_nb.core import save_model, settings
-    from mura_nb.data import ImageStore, mura_index
+    from mura_nb.images import ImageStore
+    from mura_nb.data import mura_index
     from mura_nb.retrieval import Encoder, encode
     s = settings(profile='smoke')
     data, out = folder/'data'/'phantom-smoke', folder/'results'/'smoke'

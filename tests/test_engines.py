@@ -6,7 +6,7 @@ from PIL import Image
 from torch import nn
 from mura_nb import engines as G, serving as V
 from mura_nb.core import Recipe, settings
-from mura_nb.data import eval_geometry, warp
+from mura_nb.geometry import eval_geometry, warp
 from mura_nb.metrics import expit
 from mura_nb.networks import SingleLogit, net_input
 from mura_nb.fusenet import FuseNet

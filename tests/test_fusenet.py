@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 from skimage.measure import label
 from mura_nb import fusenet as F
 from mura_nb.core import settings
-from mura_nb.data import Geometry, eval_geometry
+from mura_nb.geometry import Geometry, eval_geometry
 
 maps = hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9), elements=st.floats(-50, 50, width=32))
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12))

@@ -6,7 +6,8 @@ from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
 from mura_nb.core import save_model, settings
-from mura_nb.data import mura_index, read_picture
+from mura_nb.images import read_picture
+from mura_nb.data import mura_index
 from conftest import ROOT
 from datasets import make_dataset, write_picture
 import dicoms

@@ -1,212 +1,196 @@
-"""What a page of the site shows and in which order, for both ways to make it: Quarto (through nbdev) and nbconvert (render.py).
+"""What a page of the site shows and in which order, for both ways to make it: Quarto (through nbdev) and pandoc (render.py).
 
 Run as a program it writes nbs/sidebar.yml, the list of pages that Quarto reads."""
-import ast, copy, os, re, sys
-from functools import lru_cache
+import ast
+import copy
+import os
+import re
+import sys
 from pathlib import Path
+
+import nbformat
 import yaml
 
 sys.path.insert(0, str(Path(__file__).parent))
 from runner import ROOT, directives
 
-NUMBER = re.compile(r'^\d+[a-z]?_')
-USE = ('engines', 'programs', 'app')  # chapters for someone who wants to use the thing
-CLOSE = ('findings', 'models', 'checklist')  # what the report comes to
-LONG = 8  # lines of a figure's code from which on it is folded
-API = 'api'
+NBS = ROOT/'nbs'
+NUMBER = re.compile(r'^(\d+)([a-z]?)_')
+LONG = 8  # lines of code from which on it is folded
+BEST = ('text/markdown', 'text/html', 'image/svg+xml', 'image/png', 'image/jpeg', 'text/plain')  # of an output
+EXPORTS = {'export', 'exports', 'exporti'}
 
 
-def page(stem): return NUMBER.sub('', stem) + '.html'
+def page(stem):
+    "File name of a notebook's page, as nbdev's index has it"
+    folder, _, name = stem.rpartition('/')
+    return os.path.join(folder, NUMBER.sub('', name) + '.html')
 
 
 def title(nb, stem):
     "H1 and `>` line of a notebook"
-    text = next((c.source for c in nb.cells if c.cell_type == 'markdown' and c.source.lstrip().startswith('# ')), f'# {stem}')
-    sub = re.search(r'^>\s*(.+)', text, re.M)
-    return re.search(r'^# (.+)', text, re.M)[1].strip(), sub[1].strip() if sub else ''
-
-
-def without_title(md):
-    "The text of a notebook's first cell below H1 and `>` line"
-    return re.sub(r'\A\s*# .+\n+(?:>.*\n?)*\s*', '', md + '\n').strip()
-
-
-def landing(md):
-    "The first cell of the landing page with its picture directly below its title"
-    rest, shown = without_title(md), re.search(r'^!\[.*\]\([^)\n]+\)(?:\{[^}\n]*\})?$', md, re.M)
-    if not shown or shown[0] not in rest: return md
-    return md[:md.index(rest)] + shown[0] + '\n\n' + re.sub(r'\n{3,}', '\n\n', rest.replace(shown[0], '', 1)).strip()
+    text = next((c.source for c in nb.cells if c.cell_type == 'markdown' and c.source.startswith('# ')), f'# {stem}')
+    subtitle = next((line[1:].strip() for line in text.splitlines() if line.startswith('>')), '')
+    return text.splitlines()[0][2:].strip(), subtitle
 
 
 def number(stem):
     "Of a chapter, as the text speaks of it: 4, 9a"
-    m = re.match(r'0*(\d+[a-z]?)_', stem)
-    return m[1] if m else ''
-
-
-def sections(stems):
-    "The chapters under the headings of the sidebar, then the API pages; the index stands before all"
-    numbered = sorted(s for s in stems if NUMBER.match(s))
-    used,last = ([s for s in numbered if NUMBER.sub('', s) in some] for some in (USE, CLOSE))
-    api = sorted((s for s in stems if s.startswith(f'{API}/')), key=lambda s: [NUMBER.sub('', n) for n in numbered].index(s[4:]) if s[4:] in [NUMBER.sub('', n) for n in numbered] else 99)
-    res = [('Report', [s for s in numbered if s not in (*used, *last)]), ('Use it', used), ('In the end', last), ('Reference', api)]
-    return [(name, s) for name, s in res if s]
-
-
-def order(stems): return [s for s in stems if s == 'index'] + [s for _, group in sections(stems) for s in group]
+    m = NUMBER.match(stem)
+    return f'{int(m[1])}{m[2]}' if m else ''
 
 
 def label(nb, stem):
     "What the sidebar calls a page"
     if stem == 'index': return 'Overview'
-    if stem.startswith(f'{API}/'): return stem[4:]
-    return f'{number(stem)} {title(nb, stem)[0]}'.strip()
+    return stem[4:] if stem.startswith('api/') else f'{number(stem)} {title(nb, stem)[0]}'.strip()
+
+
+def tree(stems):
+    "Chapters in order with their rooms, as [(stem, [stems])]; the index first, the API pages are no part of it"
+    found = {}
+    for stem in sorted(s for s in stems if NUMBER.match(s)):
+        digits, letter = NUMBER.match(stem).groups()
+        home = next((s for s in found if letter and s.startswith(f'{digits}_')), stem)
+        found.setdefault(home, [])
+        if home != stem: found[home].append(stem)
+    return [(s, []) for s in stems if s == 'index'] + list(found.items())
+
+
+def order(stems):
+    "Pages as one reads them: the index, each chapter and its rooms, the API pages"
+    return [s for chapter, rooms in tree(stems) for s in (chapter, *rooms)] + [s for s in stems if s.startswith('api/')]
+
+
+def notebooks(nbs=NBS):
+    "All chapters and the index as {name: notebook}"
+    return {f.stem: nbformat.read(f, 4) for f in sorted(nbs.glob('*.ipynb')) if not f.name.startswith(('_', '.'))}
+
+
+def module(nb):
+    "The module that a notebook writes, or None"
+    return next((d['default_exp'] for c in nb.cells if c.cell_type == 'code' if 'default_exp' in (d := directives(c))), None)
 
 
 # ---- cells
 
-def names(source):
-    "Public names that a cell defines; without any, the private ones"
-    found = re.findall(r'^(?:async )?(?:def|class) (\w+)', source, re.M) or re.findall(r'^([A-Za-z]\w*)(?:\s*,\s*\w+)*\s*=', source, re.M)
-    return [n for n in found if not n.startswith('_')] or found
-
-
-def source_of(cell): return '\n'.join(l for l in cell.source.splitlines() if not l.startswith('#|')).strip()
+def source_of(cell):
+    return '\n'.join(line for line in cell.source.splitlines() if not line.startswith('#|')).strip()
 
 
 def hidden(cell):
-    d = directives(cell) if cell.cell_type == 'code' else {}
-    return bool({'hide', 'default_exp'} & d.keys()) or not cell.source.strip() or d.get('include') == 'false'
+    found = directives(cell) if cell.cell_type == 'code' else {}
+    return bool({'hide', 'default_exp'} & found.keys()) or not cell.source.strip() or found.get('include') == 'false'
 
 
 def option(cell, key):
     "A Quarto option of a code cell, its quotes taken off"
-    value = directives(cell).get(key, '')
-    return str(yaml.safe_load(value) or '') if value else ''
+    return str(yaml.safe_load(directives(cell).get(key, '')) or '')
+
+
+def defined(source):
+    "Functions, classes, their methods and constants that code defines, named as nbdev's index names them"
+    from nbdev.doclinks import patch_name
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    for t in ast.parse(source).body:
+        if isinstance(t, functions): yield from [name] if isinstance(name := patch_name(t), str) else name
+        if isinstance(t, ast.ClassDef): yield from [t.name] + [f'{t.name}.{m.name}' for m in t.body if isinstance(m, functions)]
+        if isinstance(t, ast.Assign): yield from (n.id for x in t.targets for n in ast.walk(x) if isinstance(n, ast.Name))
 
 
 def fold(cell):
     "Under which words a cell's code is folded; '' where it is shown"
-    d, source = directives(cell), source_of(cell)
-    if all(re.match(r'(from|import)\b|\s*#|\s*$', l) for l in source.splitlines()): return 'imports'
-    if {'export', 'exporti', 'exports'} & d.keys(): return ', '.join(names(source)) or 'code'
-    if option(cell, 'label').startswith('fig-') and len(source.splitlines()) >= LONG: return 'code of the figure'
-    return ''
+    source = source_of(cell)
+    if all(re.match(r'(from|import)\b|\s*#|\s*$', line) for line in source.splitlines()): return 'imports'
+    if EXPORTS & directives(cell).keys():
+        names = [n for n in defined(source) if '._' not in n and n.count('.') < 1] or ['code']
+        return ', '.join([n for n in names if not n.startswith('_')] or names)
+    drawn = option(cell, 'label').startswith('fig-')
+    return ('code of the figure' if drawn else 'code') if len(source.splitlines()) >= LONG else ''
 
 
 def anchors(cell):
-    "Names under which the API pages point to an exported cell: code-Class, code-function, code-Class.patched_method, code-CONSTANT"
-    if not {'export', 'exporti', 'exports'} & directives(cell).keys(): return []
-    from nbdev.doclinks import patch_name
-    found = []
-    for t in ast.parse(source_of(cell)).body:
-        if isinstance(t, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            name = patch_name(t)
-            found += name if isinstance(name, list) else [name]
-        elif isinstance(t, ast.Assign): found += [n.id for target in t.targets for n in ast.walk(target) if isinstance(n, ast.Name) and n.id.isupper()]
-    return [f'code-{n}' for n in dict.fromkeys(found) if not any(p.startswith('_') for p in n.split('.'))]
+    "The ends of nbdev's links to what an exported cell defines"
+    return [n.lower() for n in dict.fromkeys(defined(source_of(cell)))] if EXPORTS & directives(cell).keys() else []
 
 
-# ---- Markdown
+# ---- links
 
-_code = re.compile(r'(^```.*?^```[^\n]*$|`[^`\n]+`|\$\$.*?\$\$)', re.M | re.S)
-
-
-def outside_code(f, md):
-    "Apply `f` to what is neither code nor a formula"
-    return ''.join(t if i % 2 else f(t) for i, t in enumerate(_code.split(md)))
-
-
-def _outside_blocks(f, md):
-    return ''.join(t if i % 2 else f(t) for i, t in enumerate(re.split(r'(^```.*?^```[^\n]*$)', md, flags=re.M | re.S)))
-
-
-@lru_cache
 def repository():
-    "Where the files can be looked at, or '': what nbdev knows, or the run of GitHub that renders this"
-    web = (yaml.safe_load((ROOT/'nbs'/'nbdev.yml').read_text()) or {}).get('website', {})
-    if web.get('repo-url'): return f"{web['repo-url'].rstrip('/')}/blob/{web.get('repo-branch', 'main')}"
-    e = os.environ
-    return f"{e['GITHUB_SERVER_URL']}/{e['GITHUB_REPOSITORY']}/blob/{e['GITHUB_SHA']}" if {'GITHUB_SERVER_URL', 'GITHUB_REPOSITORY', 'GITHUB_SHA'} <= e.keys() else ''
+    "Address of the repository, or '': [tool.nbdev] git_url, or the run of GitHub that renders this"
+    from nbdev.config import get_config
+    env = os.environ
+    github = f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}" if 'GITHUB_REPOSITORY' in env else ''
+    return (get_config(ROOT).git_url or github).rstrip('/')
 
 
-def linked_file(link, folder=ROOT/'nbs'):
-    "The file of the checkout outside nbs/ that a link leads to, or None"
-    if re.match(r'\w+:|#|/', link): return None
-    f = (folder/link.partition('#')[0]).resolve()
-    inside = ROOT in f.parents and ROOT/'nbs' not in f.parents
-    return f if inside and f.is_file() and f.stat().st_size < 4e6 and not any(p.startswith('.') for p in f.relative_to(ROOT).parts) else None
-
-
-def file_links(md, to, folder=ROOT/'nbs'):
-    "Links and pictures of `md` that lead out of nbs/ to a file of the checkout: `to(file, picture)` gives the new target"
+def outside(text, up, to):
+    "Links of Markdown in nbs/ that lead to a file of the checkout beside nbs/; `to(file)` gives the new target"
     def new(m):
-        f = linked_file(m[3], folder)
-        return f'{m[1]}{m[2]}({to(f, m[1] == "!")}{m[4]})' if f else m[0]
-    return _outside_blocks(lambda t: re.sub(r'(!?)(\[(?:[^\[\]]|\[[^\]]*\]\([^)]*\))*\])\(([^()\s]+)((?:\s+"[^"]*")?)\)', new, t), md) if '](../' in md else md
+        f = (NBS/m[1]).resolve()
+        own = ROOT in f.parents and f.is_file() and not any(p.startswith('.') for p in f.relative_to(ROOT).parts)
+        return f']({up}{to(f)}' if own else m[0]
+    return re.sub(r'\]\((\.\./[^)\s#]+)', new, text)
 
 
-@lru_cache
-def symbols():
-    "Public names of the package that only one module has -> (module, anchor) of their API page"
-    from importlib import import_module
-    found = {}
-    for module, syms in import_module('mura_nb._modidx').d['syms'].items():
-        if not (ROOT/'nbs'/API/f"{module.split('.')[-1]}.ipynb").exists(): continue
-        for s in syms:
-            name = s[len(module)+1:]
-            if not any(p.startswith('_') for p in name.split('.')): found.setdefault(name, []).append((module.split('.')[-1], name.lower()))
-    return {n: m[0] for n, m in found.items() if len(m) == 1}
+def lookup(known):
+    "nbdev's links from names in Markdown to where they are defined; none within a link, a heading or a table"
+    from nbdev.doclinks import NbdevLookup
+
+    class Lookup(NbdevLookup):
+        seen = frozenset()
+
+        def doc(self, name):
+            "The first time on a page, and only where the page has it"
+            link = (super().doc(name) or '').rpartition('/')[2]
+            if not link or name in self.seen or known and link not in known: return None
+            self.seen |= {name}
+            return link
+
+        def _link_sym(self, m):
+            before = m.string[:m.start()]
+            within = before.count('[') > before.count(']') or before.count('`') % 2
+            return m[0] if within or m.string.startswith(('#', '|')) else super()._link_sym(m)
+    return Lookup(incl_libs='mura_nb')
 
 
-def link_symbols(md, seen, folder=''):
-    "The first time that a function is named on a page, its name leads to its API page"
-    def link(m):
-        name = m[2].removesuffix('()')
-        if name in seen or name not in symbols() or m[1]: return m[0]
-        seen.add(name)
-        module, anchor = symbols()[name]
-        return f'[`{m[2]}`]({folder}{API}/{module}.ipynb#{anchor})'
-    def line(l): return l if l.startswith(('#', '|', '    ')) else re.sub(r'(\[[^\]\n]*)?`([A-Za-z][\w.]*(?:\(\))?)`', link, l)
-    return _outside_blocks(lambda p: '\n'.join(map(line, p.split('\n'))), md)
-
-
-def prepared(nb, stem, to):
-    """A copy of a notebook as both renderers take it: hidden cells left out, names linked to their API page, links to files of the
-    checkout as `to(file, picture)` says"""
-    nb, seen = copy.deepcopy(nb), set()
-    folder = (ROOT/'nbs'/stem).parent
+def prepared(nb, stem, to, known=frozenset()):
+    """A copy of a notebook as both renderers take it: hidden cells and standard error left out, the best of each output kept, names
+    linked to where they are defined (where `known` has that), links to files of the checkout as `to(file)` says"""
+    nb, links, up = copy.deepcopy(nb), lookup(known), '../'*stem.count('/')
     nb.cells = [c for c in nb.cells if not hidden(c)]
-    texts = []
-    if stem == 'index': nb.cells[0]['source'] = landing(nb.cells[0].source)
+    def text(md): return outside(md if up else links.linkify(md) or '', up, to)
     for c in nb.cells:
-        if c.cell_type == 'markdown': texts.append((c, 'source'))
-        elif c.cell_type == 'code': texts += [(o['data'], 'text/markdown') for o in c.outputs if 'text/markdown' in o.get('data', {})]
-    for where, key in texts:
-        md = file_links(''.join(where[key]), to, folder)
-        where[key] = md if stem.startswith(f'{API}/') else link_symbols(md, seen)
+        if c.cell_type == 'markdown': c.source = text(c.source)
+        if c.cell_type != 'code': continue
+        c.outputs = [o for o in c.outputs if o.get('name') != 'stderr' and 'hide_output' not in directives(c)]
+        for o in c.outputs:
+            if 'data' not in o: continue
+            best = next((k for k in BEST if k in o.data), None)
+            value = ''.join(o.data.get(best, ''))
+            if best == 'text/html' and '<table' in value: best, value = 'text/markdown', table(value)
+            o.data = {best: text(value) if best == 'text/markdown' else value} if best else {}
     return nb
+
+
+def table(html):
+    "An HTML table as Markdown: Quarto loads scripts from elsewhere for HTML"
+    import pypandoc
+    html = re.sub(r'<style.*?</style>', '', html, flags=re.S)
+    return pypandoc.convert_text(html, 'markdown-grid_tables-multiline_tables-simple_tables+pipe_tables', 'html-native_divs-native_spans', extra_args=['--columns=9999'])
 
 
 # ---- the list of pages that Quarto reads
 
-class Indented(yaml.SafeDumper):
-    def increase_indent(self, flow=False, indentless=False): return super().increase_indent(flow, False)
-
-
-def notebooks(nbs=ROOT/'nbs'):
-    "All pages as {name: notebook}"
-    import nbformat
-    files = [*nbs.glob('*.ipynb'), *(nbs/API).glob('*.ipynb')]
-    return {f.relative_to(nbs).with_suffix('').as_posix(): nbformat.read(f, 4) for f in sorted(files) if not f.name.startswith(('_', '.'))}
-
-
-def sidebar(nbs=ROOT/'nbs'):
+def sidebar(nbs=NBS):
     "The text of sidebar.yml"
     found = notebooks(nbs)
-    entry = lambda s: dict(text=label(found[s], s), href=f'{s}.ipynb')
-    contents = [entry('index')] + [dict(section=name, contents=[entry(s) for s in group]) for name, group in sections(found)]
-    return '# written by tools/pages.py\n' + yaml.dump(dict(website=dict(sidebar=dict(contents=contents))), Dumper=Indented, sort_keys=False, allow_unicode=True, width=200)
+    def entry(s): return dict(text=label(found[s], s), href=f'{s}.ipynb')
+    def section(s, rooms): return dict(section=label(found[s], s), href=f'{s}.ipynb', contents=[entry(r) for r in rooms])
+    contents = [section(s, rooms) if rooms else entry(s) for s, rooms in tree(found)]
+    reference = [dict(text=m, href=f'api/{m}.ipynb') for s in order(found) if (m := module(found[s]))]
+    contents.append(dict(section='Reference', contents=reference))
+    return '# written by tools/pages.py\n' + yaml.safe_dump(dict(website=dict(sidebar=dict(contents=contents))), sort_keys=False, allow_unicode=True, width=200)
 
 
-if __name__ == '__main__': (ROOT/'nbs'/'sidebar.yml').write_text(sidebar(), encoding='utf-8')
+if __name__ == '__main__': (NBS/'sidebar.yml').write_text(sidebar(), encoding='utf-8')
