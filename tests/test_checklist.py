@@ -27,7 +27,7 @@ def test_links_lead_to_headings(items, anchors):
 
 
 def test_page_counts_and_names_the_unmet(items, root):
-    nb = nbformat.read(root/'nbs'/'14_checklist.ipynb', 4)
+    nb = nbformat.read(root/'nbs'/'15_checklist.ipynb', 4)
     text = '\n'.join(o.data['text/markdown'] for c in nb.cells for o in c.get('outputs', []) if 'data' in o and 'text/markdown' in o.data)
     unmet = [i for i in items if i['status'] == 'not met']
     assert unmet and f'**{len(unmet)} are not met**' in text

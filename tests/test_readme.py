@@ -16,13 +16,22 @@ def test_links_lead_somewhere(root):
 
 
 def test_first_screen(root):
-    "What it is, two commands, a figure, the result table, three lines of Python, before the first section"
+    "What it is, two commands, the result table, a figure, three lines of Python, before the first section"
     text = (root/'README.md').read_text()
     top, sections = text.partition('\n## ')[0], re.findall(r'^## (.+)', text, re.M)
-    assert len(top.splitlines()) < 60
+    assert len(top.splitlines()) < 45
+    assert top.index('make report') < top.index('make test') < top.index('95 % intervals') < top.index('![')
+    assert len(top.partition('![')[0].splitlines()) < 30, 'the two commands and the result table are on one screen'
     assert all(w in top for w in ('make report', 'make test', '![', 'simulated radiographs', 'not for clinical use', 'localise(study)', 'search(', '95 % intervals'))
     assert [re.search(rf'# {i}\. ', top) is not None for i in (1, 2, 3)] == [True]*3
     assert {'With MURA', 'Use a function', 'Limits', 'Cite'} <= set(sections)
+
+
+def test_every_chapter_is_listed_with_its_rooms(root):
+    "A room, whose number has a letter, beneath its chapter"
+    listed = re.findall(r'^( *)- (\d\d[a-z]?) \[.+\]\(nbs/(\w+)\.ipynb\): .+', (root/'README.md').read_text(), re.M)
+    assert [f for _, _, f in listed] == sorted(f.stem for f in (root/'nbs').glob('[0-9]*_*.ipynb'))
+    assert all(bool(indent) == number[-1].isalpha() for indent, number, _ in listed)
 
 
 def test_make_targets_are_there(root):
