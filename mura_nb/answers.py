@@ -27,7 +27,9 @@ from .pooling import check_studies, pool_studies
 from .calibration import operating_point, platt
 from .evaluation import Estimate
 from .ensemble import load_members, mean_members
-from .retrieval import NothingToSearch, open_database, search
+from .database import NothingToSearch
+from .large import open_database
+from .retrieval import search
 from .studies import SampleStudy, Study, read_sample, read_study
 
 # %% ../nbs/11e_answers.ipynb #f0074280
@@ -247,8 +249,8 @@ def _repr_markdown_(self:StudyAnswer):
 def _localise_views(study, model):
     "`localise`, with heat maps of large pictures made on their small copies"
     from mura_nb.networks import load_networks  # here: torch takes seconds to import
-    from mura_nb.evidence import predict_views
-    from mura_nb.gradcam import localise
+    from mura_nb.evidence import predict_views  # here: the same
+    from mura_nb.gradcam import localise  # here: the same
     paths, small = offered_paths(model), [view.small for view in study.views]
     if all(view.small is view.picture for view in study.views): results = localise(small, paths, model.threshold)
     else:

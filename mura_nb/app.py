@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 from .core import STUDY_TYPES, settings, study_type, write_atomic
-from .retrieval import open_database
+from .large import open_database
 from .studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
 from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
     offered_models, similar_images, training_notice)

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 import mura_nb
-from .core import (STUDY_TYPES, ModelFiles, Recipe, Table, fingerprint, progress, settings, study_type,
+from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, fingerprint, progress, settings, study_type,
     write_atomic)
 from .geometry import eval_geometry, view_geometry, warp
 from .data import eval_dl
@@ -32,8 +32,8 @@ def region(
     )->np.ndarray: # (resize, resize) uint8
     "A region of the network's input, at least a fifth of its side, stretched to a square; ValueError for a bad box"
     import torch # here: torch takes seconds to import
-    from mura_nb.maps import at_least # here: it imports torch
-    from mura_nb.fusenet import cut # here: it imports torch
+    from mura_nb.maps import at_least  # here: it imports torch
+    from mura_nb.crops import cut  # here: it imports torch
     corners = np.asarray(box, float)
     if corners.shape!=(4,) or not np.isfinite(corners).all() or not (corners[2:]>corners[:2]).all():
         raise ValueError(f'box {box}: must be four numbers x0, y0, x1, y1 with x0 < x1 and y0 < y1')
@@ -49,7 +49,7 @@ class Encoder:
     def __init__(self,
         model, # SingleLogit
         recipe:Recipe): # how pictures are prepared for it
-        from mura_nb.networks import weights_key # here: it imports torch
+        from mura_nb.networks import weights_key  # here: it imports torch
         self.model,self.recipe,self.key = model.eval(),recipe,weights_key(model)
 
     def _codes(self, x):
@@ -70,7 +70,7 @@ def __call__(self:Encoder,
     boxes=None # a box of each, in its pixels; default the whole picture
     )->np.ndarray: # (n, C) float32
     "Codes of pictures, or of a region of each"
-    from mura_nb.networks import net_input # here: it imports torch
+    from mura_nb.networks import net_input  # here: it imports torch
     r = self.recipe
     if boxes is not None: pictures = [region(p, b, r) for p,b in zip(pictures, boxes)]
     return self._codes(net_input([warp(p, eval_geometry(p.shape, r), (r.crop, r.crop)) for p in pictures]))
@@ -94,7 +94,7 @@ def load_encoder(
     )->Encoder: # on the GPU where there is one
     "The encoder of a recipe that chapter 4 has trained; FileNotFoundError where it has not"
     from fastai.torch_core import default_device # here: fastai takes seconds to import
-    from mura_nb.networks import load_model # here: it imports torch
+    from mura_nb.networks import load_model  # here: it imports torch
     model,card = load_model(ModelFiles(name or settings().baseline, out).model)
     return Encoder(model.to(default_device()), Recipe(**card['recipe']))
 
@@ -381,7 +381,7 @@ def _if_there(path, key, encoder, overwrite):
 def _encode_together(df, store, encoder, path, key, precision, batch_size):
     "Encode in all processes, each a stretch, and join what they made"
     from fastai.torch_core import distrib_barrier, rank_distrib # here: fastai takes seconds to import
-    from mura_nb.distributed import first_process, join_processes # here: it imports torch
+    from mura_nb.distributed import first_process, join_processes  # here: it imports torch
     n,rank = join_processes(),rank_distrib()
     parts = [path.with_name(f'.{path.stem}-{key}-{r+1}of{n}.hdf5') for r in range(n)]
     mine = df[_stretch(len(df), batch_size, rank, n)]
@@ -403,8 +403,8 @@ def encode(
     overwrite:bool=False # replace a database of other images or another network
     )->Database: # opened, with its encoder
     "Encode images into a database, in one process or several; what is done already is kept"
-    from mura_nb.distributed import join_processes # here: it imports torch
-    from mura_nb.training import data_key # here: it imports torch
+    from mura_nb.distributed import join_processes  # here: it imports torch
+    from mura_nb.training import data_key  # here: it imports torch
     if not len(df): raise ValueError('no images to encode')
     join_processes()
     encoder,path = encoder or load_encoder(),Path(path or settings().results/'database.hdf5')

@@ -68,7 +68,7 @@ def load_members(
     out:Path=None # results folder, default the profile's
     )->dict: # recipe -> predictions, rows in one order
     "Predictions of several recipes, row by row the same images; FileNotFoundError, ValueError where they do not fit"
-    from mura_nb.predictions import load_predictions # here: it imports torch, which takes seconds
+    from mura_nb.predictions import load_predictions  # here: it imports torch, which takes seconds
     names = settings().ensemble if names is None else (names,) if isinstance(names, str) else tuple(names)
     if not names or len(set(names))<len(names):
         raise ValueError(f'members are {names}: name at least one recipe, each once')

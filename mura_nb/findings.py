@@ -75,7 +75,7 @@ def main_pairs(
     out:Path=None # results folder, default the profile's
     )->dict: # 'local', 'fusenet', 'ensemble' -> ((name, predictions by study), (name, predictions by study))
     "Local branch and FuseNet with the global branch, the ensemble with its best member"
-    from mura_nb.ensemble import best_member, load_members, mean_members # here: torch takes seconds to import
+    from mura_nb.ensemble import best_member, load_members, mean_members  # here: torch takes seconds to import
     images = load_members(tuple(dict.fromkeys((*s.ensemble, s.baseline, s.local, s.fusenet))), out=out)
     def studies(d, split): return pool_studies(d[d.split==split])
     def tested(name): return name,studies(images[name], 'valid')
@@ -260,7 +260,7 @@ def typical_find(
     views:int=3 # that the study must have
     )->tuple: # path of its most suspicious view, overlap (IoU) there; NotMeasured where no study qualifies
     "Of the abnormal studies called abnormal, the one with the median overlap of found and true box"
-    from mura_nb.maps import overlap # here: torch takes seconds to import
+    from mura_nb.maps import overlap  # here: torch takes seconds to import
     size = boxes.groupby('study').path.transform('size')
     b = boxes[(boxes.label==1) & boxes.called.astype(bool) & (size==views) & boxes.x0.notna()]
     b = b.sort_values('prob', ascending=False, kind='stable').drop_duplicates('study')
@@ -315,7 +315,7 @@ def _draw_views(part, views, kinds):
 # %% ../nbs/11_findings.ipynb #45be0d9f
 def _draw_place(part, view, box):
     "2: heat map and found box of a view; box: the true one, or None"
-    from mura_nb.drawing import FOUND, TRUTH # here: torch takes seconds to import
+    from mura_nb.drawing import FOUND, TRUTH  # here: torch takes seconds to import
     ax = part.subplots()
     view.draw(ax, box)
     for color,style,words in ((FOUND, '-', 'found'), (TRUTH, '--', 'truth')):
@@ -345,8 +345,8 @@ def landing_figure(
     ): # matplotlib Figure
     "The three tasks on one study: its probability, heat map and box of a view, four similar training images"
     import matplotlib.pyplot as plt # here: it takes a second to import
-    from mura_nb.gradcam import localise # here: torch takes seconds to import
-    from mura_nb.retrieval import search # here: torch takes seconds to import
+    from mura_nb.gradcam import localise  # here: torch takes seconds to import
+    from mura_nb.retrieval import search  # here: torch takes seconds to import
     path,truth = Path(path),truth or {}
     views,kind = localise(path.parent, model),study_type(path.parents[2].name)
     fig = plt.figure(figsize=(12, 4.1), dpi=100, layout='constrained')

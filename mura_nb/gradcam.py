@@ -20,7 +20,6 @@ from .networks import load_networks
 from .predictions import load_predictions
 from .maps import LEVEL, SCORES, check_level, grad_cam, map_box
 from .chance import CHANCE
-from .ensemble import pick_view
 from mura_nb.evidence import (CAM_METHODS, FUSENET_METHODS, cam_method, method_words, operating_threshold,
     predict_views)
 from .drawing import FOUND, TRUTH, draw_box, draw_heat
@@ -28,6 +27,7 @@ from .boxes import (COMPARED, LEVELS, LocalisationData, THIRDS, abnormal_images,
     called_and_all, called_studies, comparison_table, group_scores, image_title, load_sweep, localisation_data,
     map_readings, peak_offset, peaks_and_boxes, random_studies, read_test, row_ci, score_boxes,
     scores_beside_chance, sweep_table)
+from .disagreement import pick_view
 
 # %% ../nbs/07_gradcam.ipynb #fcace6e3
 @dataclass(repr=False, eq=False)

@@ -22,10 +22,10 @@ from .pooling import pool_studies
 from .networks import SingleLogit, net_input, split_backbone
 from .maps import BOX, LEVEL, PEAK, SCORES, borrowed, file_map, hooked, map_box, map_peak, scaled, scores
 from .chance import seen_part
-from .ensemble import pick_view
 from .evidence import evidence, method_words
 from .boxes import (LEVELS, LocalisationData, best_method, compare_scores, image_title, peaks_and_boxes,
     row_ci, score_boxes, sweep_table)
+from .disagreement import pick_view
 from .gradcam import localise, localised_figure, result_of
 
 # %% ../nbs/07a_localisation.ipynb #1708d70b

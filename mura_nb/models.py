@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 import mura_nb
-from .core import (Settings, Table, file_sha256, fmt_ci, fmt_num, load_card, load_table, model_paths, settings,
-    write_atomic)
+from .core import (Settings, Table, file_sha256, fmt_ci, fmt_num, load_card, load_table, model_paths,
+    settings, write_atomic)
 from .data import mura_index
 from .metrics import METRICS
 from .pooling import pool_studies

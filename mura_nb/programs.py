@@ -464,7 +464,8 @@ def search_views(
     "The neighbours of every view that can be read"
     import pandas as pd
     from mura_nb.core import study_type as named
-    from mura_nb.retrieval import open_database, search
+    from mura_nb.large import open_database
+    from mura_nb.retrieval import search
     wanted = None if study_type in ('same','all') else named(study_type)
     db,tables,found,unread = open_database(db),[],[],[]
     for r in bar(views.itertuples(), 'searching', len(views)):
@@ -745,7 +746,7 @@ def index_command(folder:Annotated[Path, typer.Argument(help="Dataset in MURA's 
     from mura_nb.distributed import first_process
     from mura_nb.baselines import processes as count
     from mura_nb.data import load_data
-    from mura_nb.retrieval import Database, encode, encode_more, load_encoder
+    from mura_nb.database import Database, encode, encode_more, load_encoder
     n = count() # joins the others
     if first: typer.echo(f'processes: {n}')
     with first_process(): df,store,_ = load_data(folder)

@@ -17,8 +17,7 @@ from .geometry import eval_geometry, warp
 from .data import load_data
 from .metrics import interval, mean_by_patient
 from .pooling import pool_studies
-from mura_nb.database import (Database, NothingToSearch, check_count, check_distance, encode, nearest_rows,
-    square_sums)
+from .database import Database, NothingToSearch, check_count, check_distance, encode, nearest_rows, square_sums
 from .large import open_database
 
 # %% ../nbs/08_retrieval.ipynb #46bedad9
@@ -145,7 +144,7 @@ def search_region(
     tries:int=20 # studies
     )->Neighbours: # of its own study type
     "A search by the first box that chapter 7 finds in some studies; by the middle of an image where it finds none"
-    from mura_nb.gradcam import localise # here: it imports torch
+    from mura_nb.gradcam import localise  # here: it imports torch
     def ask(r, box):
         found = search(store[r.path], db, study_type=r.study_type, box=box)
         found.kind,found.label = r.study_type,r.label

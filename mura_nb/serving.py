@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FusedEngine', 'MeanEngine', 'load_engine', 'PictureProbability', 'probabilities', 'compare_engines', 'eager',
-           'engine_speed', 'benchmark_table']
+           'engine_speed', 'engine_benchmark_table']
 
 # %% ../nbs/11b_serving.ipynb #5ed9e601
 from collections import deque
@@ -48,7 +48,7 @@ def logits(self:FusedEngine,
     )->np.ndarray: # (n,) float64
     "Logits of prepared pictures"
     import torch # here: torch takes seconds to import
-    from mura_nb.fusenet import cut  # here: imports torch and fastai
+    from mura_nb.crops import cut  # here: imports torch and fastai
     from mura_nb.maps import heat_boxes  # here: imports torch
     recipe,seen = self.part.recipe,self.whole.outputs(np.stack([v for _,v in prepared]))
     boxes = heat_boxes(torch.as_tensor(seen['heat']), recipe.threshold).numpy()
@@ -217,7 +217,7 @@ def engine_speed(
         times=(t['PyTorch']/t[k]).median()) for k in t])
 
 # %% ../nbs/11b_serving.ipynb #a9d68d1a
-def benchmark_table(
+def engine_benchmark_table(
     t:pd.DataFrame # from `benchmarks/engines.py`
     )->Table:
     "Images a second and times PyTorch, by network, engine and batch size"

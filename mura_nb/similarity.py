@@ -86,7 +86,7 @@ def fit_head(
     )->Projection: # to codes of length one
     "A linear head trained with the supervised contrastive loss (Khosla et al. 2020); ValueError without two of a class"
     import torch # here: it takes seconds to import
-    from mura_nb.training import Features, Schedule, feature_dls, train_learner # here: it imports torch
+    from mura_nb.training import Features, Schedule, feature_dls, train_learner  # here: it imports torch
     y = pd.factorize(np.asarray(classes, object))[0]
     _check_classes(codes, y)
     white = fit_whitening(codes[0], 2*dims)
@@ -108,8 +108,8 @@ def branch_codes(
     )->dict: # whole, crop: (2, n, C), plain and mirrored; query: (rows of crops_of, C)
     "Codes of FuseNet's two branches, from the cache of chapter 5 or made"
     from fastai.torch_core import default_device # here: it takes seconds to import
-    from mura_nb.networks import load_model # here: it imports torch
-    from mura_nb.fusenet import crops_at, global_pass, local_pass # here: it imports torch
+    from mura_nb.networks import load_model  # here: it imports torch
+    from mura_nb.crops import crops_at, global_pass, local_pass  # here: it imports torch
     base,net = (load_model(ModelFiles(n, out).model)[0].to(default_device()).eval()
         for n in (settings().baseline, settings().fusenet))
     seen = global_pass(base, df, store, net.recipe)

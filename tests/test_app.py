@@ -22,7 +22,7 @@ def model_files(folder, root):
     from mura_nb.core import save_model, settings
     from mura_nb.images import ImageStore
     from mura_nb.data import mura_index
-    from mura_nb.retrieval import Encoder, encode
+    from mura_nb.database import Encoder, encode
     s = settings(profile='smoke')
     data, out = folder/'data'/'phantom-smoke', folder/'results'/'smoke'
     paths = make_dataset(data, patients=60, size=(96, 80))

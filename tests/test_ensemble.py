@@ -1,8 +1,8 @@
 "Ensemble: files that do not fit together are errors that name whose they are"
 import numpy as np, pandas as pd, pytest
 from mura_nb import ensemble as E
-from mura_nb.disagreement import votes
 from mura_nb.pooling import pool_studies
+from mura_nb.disagreement import votes
 
 
 def images(seed=0, n=24):

@@ -5,11 +5,11 @@ from hypothesis import given, settings as hsettings, strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.measure import label
 from mura_nb import maps
-from mura_nb.controls import control_boxes, run_control
 from mura_nb.core import settings
+from mura_nb.geometry import eval_geometry, file_box
 from mura_nb.crops import BranchFeatures, branch_boxes, cut
 from mura_nb.fusenet import FuseNet
-from mura_nb.geometry import eval_geometry, file_box
+from mura_nb.controls import control_boxes, run_control
 
 heat_maps = hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9),
     elements=st.floats(-50, 50, width=32))

@@ -5,6 +5,7 @@ from hypothesis import example, given, settings as hsettings, strategies as st
 from torch import nn
 from mura_nb import chance as C, evaluation as E, evidence as V, gradcam as G, maps as M
 from mura_nb.core import settings
+from mura_nb.metrics import mean_intervals
 from mura_nb.geometry import Geometry, eval_geometry
 from mura_nb.networks import SingleLogit, split_backbone
 from mura_nb.fusenet import FuseNet
@@ -253,7 +254,7 @@ def test_chance_boxes_reach_what_areas_say():
 
 def test_intervals_are_of_patients():
     v = pd.DataFrame(dict(a=np.repeat([0., 1.], 50)))
-    wide, narrow = E.mean_intervals(v, np.repeat(['p', 'q'], 50)), E.mean_intervals(v, np.arange(100))
+    wide, narrow = mean_intervals(v, np.repeat(['p', 'q'], 50)), E.mean_intervals(v, np.arange(100))
     assert (wide.hi-wide.lo).item() == 1 and (narrow.hi-narrow.lo).item() < .25
 
 
