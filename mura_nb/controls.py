@@ -237,13 +237,14 @@ def _one_seed(study, name, seed, acts, whole_acts):
     d = study.rows.iloc[at].assign(split=np.repeat(['tune','valid'], [len(tune), len(valid)]))
     return pd.concat([as_predictions(d, z).assign(control=name, branch=k, seed=seed) for k,z in logits.items()])
 
-# %% ../nbs/05a_controls.ipynb #6fb376fb
+# %% ../nbs/05a_controls.ipynb #dc819066
 def _all_seeds(study, name, boxes, seeds):
     "Predictions of one control, all seeds"
     words,folder = CONTROLS[name][0],settings().cache/'fusenet'
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as d:
-        acts,whole = activations(study.base, control_views(study, name, boxes), Path(d)/'acts.npy', words),None
+        acts = activations(study.base, control_views(study, name, boxes), Path(d)/'acts.npy', words)
+        whole = None
         if name=='heat':
             whole = activations(study.base, control_views(study, 'whole'), Path(d)/'whole.npy', 'whole image')
         bar = progress(list(seeds), desc=f'{words}, seeds')
