@@ -293,11 +293,11 @@ def by_seed(
     if d.empty: raise ValueError(f'branch {branch!r} and split {split!r}: not among {", ".join(ran.branch.unique())}')
     return [pool_studies(g) for _,g in d.groupby('seed')]
 
-# %% ../nbs/05a_controls.ipynb #e54156fb
+# %% ../nbs/05a_controls.ipynb #2c60490c
 def control_table(
     pairs:dict, # (control, branch) -> (studies of each seed, studies of what it is compared with)
     n_boot:int=2000 # resamples of patients
-    )->pd.DataFrame: # control, branch, auc (mean over seeds), sd (over seeds), against, diff, lo, hi, p, p_holm, seeds, n
+    )->pd.DataFrame: # control, branch, auc, sd (both over seeds), against, diff, lo, hi, p, p_holm, seeds, n
     "Controls, each compared with its reference; p corrected over the rows"
     rows = []
     for (control,branch),(many,reference) in pairs.items():
