@@ -237,13 +237,14 @@ def _one_seed(study, name, seed, acts, whole_acts):
     d = study.rows.iloc[at].assign(split=np.repeat(['tune','valid'], [len(tune), len(valid)]))
     return pd.concat([as_predictions(d, z).assign(control=name, branch=k, seed=seed) for k,z in logits.items()])
 
-# %% ../nbs/05a_controls.ipynb #6fb376fb
+# %% ../nbs/05a_controls.ipynb #dc819066
 def _all_seeds(study, name, boxes, seeds):
     "Predictions of one control, all seeds"
     words,folder = CONTROLS[name][0],settings().cache/'fusenet'
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as d:
-        acts,whole = activations(study.base, control_views(study, name, boxes), Path(d)/'acts.npy', words),None
+        acts = activations(study.base, control_views(study, name, boxes), Path(d)/'acts.npy', words)
+        whole = None
         if name=='heat':
             whole = activations(study.base, control_views(study, 'whole'), Path(d)/'whole.npy', 'whole image')
         bar = progress(list(seeds), desc=f'{words}, seeds')
@@ -292,11 +293,11 @@ def by_seed(
     if d.empty: raise ValueError(f'branch {branch!r} and split {split!r}: not among {", ".join(ran.branch.unique())}')
     return [pool_studies(g) for _,g in d.groupby('seed')]
 
-# %% ../nbs/05a_controls.ipynb #e54156fb
+# %% ../nbs/05a_controls.ipynb #2c60490c
 def control_table(
     pairs:dict, # (control, branch) -> (studies of each seed, studies of what it is compared with)
     n_boot:int=2000 # resamples of patients
-    )->pd.DataFrame: # control, branch, auc (mean over seeds), sd (over seeds), against, diff, lo, hi, p, p_holm, seeds, n
+    )->pd.DataFrame: # control, branch, auc, sd (both over seeds), against, diff, lo, hi, p, p_holm, seeds, n
     "Controls, each compared with its reference; p corrected over the rows"
     rows = []
     for (control,branch),(many,reference) in pairs.items():

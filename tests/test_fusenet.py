@@ -43,7 +43,8 @@ def test_regions_of_a_batch_are_those_of_single_masks(m):
 def test_boxes_are_those_of_the_plain_way():
     heat = torch.rand(40, 7, 7, generator=torch.Generator().manual_seed(3))
     for h, b in zip(heat, maps.heat_boxes(heat, .7)):
-        fine = torch.nn.functional.interpolate(maps.normalise(h[None])[:, None], scale_factor=maps.FINER, mode='bilinear')[0, 0].numpy()
+        coarse = maps.normalise(h[None])[:, None]
+        fine = torch.nn.functional.interpolate(coarse, scale_factor=maps.FINER, mode='bilinear')[0, 0].numpy()
         fine = (fine-fine.min())/(fine.max()-fine.min())
         regions = label(fine > .7, connectivity=2)
         ys, xs = np.nonzero(regions == 1 + np.argmax(np.bincount(regions.ravel())[1:]))
@@ -53,7 +54,8 @@ def test_boxes_are_those_of_the_plain_way():
 
 
 @pytest.mark.parametrize('a', [
-    np.zeros((2, 7, 7)), np.full((2, 7, 7), np.nan), np.full((2, 7, 7), -3.), np.full((2, 7, 7), np.inf), np.zeros((0, 7, 7))])
+    np.zeros((2, 7, 7)), np.full((2, 7, 7), np.nan), np.full((2, 7, 7), -3.),
+    np.full((2, 7, 7), np.inf), np.zeros((0, 7, 7))])
 def test_maps_that_say_nothing_give_the_whole_view(a):
     assert (maps.heat_boxes(torch.tensor(a, dtype=torch.float32), .7).numpy() == [0, 0, 1, 1]).all()
 
