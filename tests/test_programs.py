@@ -5,6 +5,9 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
+from mura_nb.batch import views_of
+from mura_nb.dicom import presentation_state, to_dicom
+from mura_nb.maps import BOX
 from mura_nb.core import save_model, settings
 from mura_nb.images import read_picture
 from mura_nb.data import mura_index
@@ -123,20 +126,20 @@ def test_dicom_files_of_a_study_belong_together_wherever_they_lie(here, tmp_path
     for i, uid in enumerate(('1.1', '1.1', '1.2')):
         (tmp_path/str(i)).mkdir()
         dicoms.write(tmp_path/str(i)/'IM1', a, study=uid, BodyPartExamined='THUMB')
-    df, bad = P.views_of([tmp_path])
+    df, bad = views_of([tmp_path])
     assert df.groupby('study').size().to_dict() == {'1.1': 2, '1.2': 1} and set(df.study_type) == {'FINGER'} and not bad
 
 
 def test_two_datasets_with_the_same_patients_stay_apart(here, tmp_path):
     for d in 'one', 'two': write_picture(tmp_path/d/'valid'/'XR_HAND'/'patient00001'/'study1_positive'/'image1.png')
-    assert P.views_of([tmp_path/'one', tmp_path/'two'])[0].key.nunique() == 2
+    assert views_of([tmp_path/'one', tmp_path/'two'])[0].key.nunique() == 2
 
 
 def test_a_dataset_and_a_folder_of_it_mean_the_same(here):
     data = here/'data'/'phantom-smoke'
-    whole = P.views_of([data])[0]
+    whole = views_of([data])[0]
     assert len(whole) == len(mura_index(data)) and whole.label.notna().all()
-    valid = P.views_of([data/'valid'])[0]
+    valid = views_of([data/'valid'])[0]
     assert set(valid.file.map(Path.resolve)) == set(whole[whole.study.str.startswith('valid')].file.map(Path.resolve))
     assert valid.key.nunique() == whole[whole.study.str.startswith('valid')].key.nunique()
 
@@ -144,7 +147,7 @@ def test_a_dataset_and_a_folder_of_it_mean_the_same(here):
 def test_list_of_mura(here, tmp_path):
     "Its lines start with the dataset's folder, which lies beside the list's folder"
     make_dataset(tmp_path/'MURA-v1.1', 6)
-    df, bad = P.views_of([tmp_path/'MURA-v1.1'/'train_image_paths.csv'])
+    df, bad = views_of([tmp_path/'MURA-v1.1'/'train_image_paths.csv'])
     assert len(df) and not bad and df.file.map(Path.is_file).all() and set(df.study.str[:6]) == {'train/'}
 
 
@@ -152,7 +155,7 @@ def test_list_of_mura(here, tmp_path):
 def test_lists_that_are_wrong(here, tmp_path, text, words):
     (tmp_path/'l.csv').write_text(text)
     import re
-    df, bad = P.views_of([tmp_path/'l.csv'])
+    df, bad = views_of([tmp_path/'l.csv'])
     assert not len(df) and re.search(words, bad[0].why)
 
 
@@ -176,7 +179,7 @@ def test_boxes_overlays_and_dicom(here, tmp_path):
     assert capture.SOPClassUID.name == 'Secondary Capture Image Storage' and capture.PatientID == '7' and capture.StudyInstanceUID == '1.2.3'
     np.testing.assert_array_equal(capture.pixel_array, np.asarray(Image.open(row['overlay'])))
     box = np.reshape(state.GraphicAnnotationSequence[0].GraphicObjectSequence[0].GraphicData, (-1, 2))
-    assert [*box.min(0), *box.max(0)] == pytest.approx([row[k] for k in P.BOX])
+    assert [*box.min(0), *box.max(0)] == pytest.approx([row[k] for k in BOX])
     assert not [f for f in (tmp_path/'out').rglob('.*')]
     assert run('locate', tmp_path/'in.dcm', '--out', tmp_path/'b', '--dicom', 'none', '--threshold', '0').exit_code == 0 and not list((tmp_path/'b').rglob('*.dcm'))
 
@@ -187,13 +190,13 @@ def test_the_viewer_shows_the_box_on_what_was_read(here, tmp_path):
     a = np.random.default_rng(2).integers(900, 3000, (64, 64)).astype(np.uint16)
     ds = dicoms.radiograph(a, PhotometricInterpretation='MONOCHROME1', BitsStored=12, HighBit=11)
     ds.save_as(tmp_path/'in.dcm', enforce_file_format=True)
-    state = P.presentation_state(pydicom.dcmread(tmp_path/'in.dcm'), (1, 2, 30, 40), 'x')
+    state = presentation_state(pydicom.dcmread(tmp_path/'in.dcm'), (1, 2, 30, 40), 'x')
     voi = state.SoftcopyVOILUTSequence[0]
     assert (voi.WindowCenter - voi.WindowWidth/2, voi.WindowCenter + voi.WindowWidth/2) == (a.min(), a.max()) and state.PresentationLUTShape == 'INVERSE'
-    plain = P.presentation_state(dicoms.radiograph(a.astype(np.uint8)), (1, 2, 30, 40), 'x')
+    plain = presentation_state(dicoms.radiograph(a.astype(np.uint8)), (1, 2, 30, 40), 'x')
     voi = plain.SoftcopyVOILUTSequence[0]
     assert (voi.WindowCenter, voi.WindowWidth) == (127.5, 255)  # eight bits as they are
-    own = P.presentation_state(dicoms.radiograph(a.astype(np.uint8), WindowCenter=100, WindowWidth=50), (1, 2, 30, 40), 'x').SoftcopyVOILUTSequence[0]
+    own = presentation_state(dicoms.radiograph(a.astype(np.uint8), WindowCenter=100, WindowWidth=50), (1, 2, 30, 40), 'x').SoftcopyVOILUTSequence[0]
     assert (own.WindowCenter, own.WindowWidth) == (100, 50)
 
 
@@ -264,17 +267,17 @@ def test_two_studies_of_one_name_keep_their_files(here, tmp_path):
 
 
 def test_grouping_does_not_depend_on_the_order(study):
-    a = P.views_of([study, study/'view2.png'])[0]; b = P.views_of([study/'view2.png', study])[0]
+    a = views_of([study, study/'view2.png'])[0]; b = views_of([study/'view2.png', study])[0]
     assert a.key.nunique() == b.key.nunique() == 1 and set(a.file) == set(b.file)
 
 
 def test_lists_as_people_write_them(here, tmp_path):
     (tmp_path/'p').mkdir(); write_picture(tmp_path/'p'/'a.png'); write_picture(tmp_path/'p'/'b.png')
     (tmp_path/'l.csv').write_bytes('\ufeffPath, Label, study\n p\\a.png, 1.0, s\n\np/b.png,0,s\np/a.png,5,t\n'.encode())
-    df, bad = P.views_of([tmp_path/'l.csv'])
+    df, bad = views_of([tmp_path/'l.csv'])
     assert len(df) == 2 and df.key.nunique() == 1 and df.label.isna().all() and "label '5'" in bad[0].why
     (tmp_path/'p'/'test.csv').write_text('a,b\n1,2\n')
-    assert len(P.views_of([tmp_path/'p'])[0]) == 2
+    assert len(views_of([tmp_path/'p'])[0]) == 2
 
 
 def test_links_keep_their_place_in_a_dataset(here, tmp_path):
@@ -282,7 +285,7 @@ def test_links_keep_their_place_in_a_dataset(here, tmp_path):
     for i in (1, 2):
         f = tmp_path/'valid'/'XR_WRIST'/'patient00001'/'study1_positive'/f'image{i}.png'
         f.parent.mkdir(parents=True, exist_ok=True); f.symlink_to(real)
-    df, _ = P.views_of(sorted((tmp_path/'valid').rglob('*.png')))
+    df, _ = views_of(sorted((tmp_path/'valid').rglob('*.png')))
     assert len(df) == 2 and df.key.nunique() == 1 and set(df.study_type) == {'WRIST'}
 
 
@@ -313,7 +316,7 @@ def test_members_that_nothing_is_known_of_are_not_calibrated(here, study):
 
 def test_simulated_patients_of_two_seeds_are_not_the_same():
     a, b = np.zeros((8, 8), np.uint8), np.ones((8, 8), np.uint8)
-    one, two = P.to_dicom(a, 'WRIST', 'x'), P.to_dicom(b, 'WRIST', 'x')
+    one, two = to_dicom(a, 'WRIST', 'x'), to_dicom(b, 'WRIST', 'x')
     assert one.StudyInstanceUID == two.StudyInstanceUID and one.SOPInstanceUID != two.SOPInstanceUID
 
 
@@ -364,7 +367,7 @@ def test_simulated_radiographs_as_dicom(here, tmp_path, monkeypatch):
     files = sorted((tmp_path/'scans').rglob('*.dcm'))
     assert len(files) == len(df)
     for p in df.path[:5]: np.testing.assert_array_equal(read_picture((tmp_path/'scans'/p).with_suffix('.dcm')), read_picture(tmp_path/'p'/p))
-    views = P.views_of([tmp_path/'scans'])[0]
+    views = views_of([tmp_path/'scans'])[0]
     assert views.key.nunique() == df.study.nunique()
     assert run('check', tmp_path/'p', '--format', 'json').exit_code == 0
     (tmp_path/'p'/df.path[0]).write_text('broken')
