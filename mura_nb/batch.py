@@ -26,7 +26,8 @@ from .maps import BOX
 from .evidence import operating_threshold, tuning_studies
 from .drawing import overlay
 from .gradcam import localise
-from .retrieval import neighbour_figure, open_database, search
+from .large import open_database
+from .retrieval import neighbour_figure, search
 from .dicom import DICOM_KINDS, dicom_files
 from .serving import load_engine, probabilities
 

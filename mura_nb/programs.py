@@ -65,7 +65,7 @@ def run_command(
     ): # click's result: exit_code, stdout, stderr
     "Run `mura-nb` in this process and print what it says"
     from typer.testing import CliRunner
-    from mura_nb.core import settings # here: help must come at once
+    from mura_nb.core import settings  # here: help must come at once
     result = CliRunner().invoke(cli, [str(a) for a in args])
     text = result.stdout + result.stderr
     for old,new in {**(short or {}), str(settings().root):'.'}.items(): text = text.replace(str(old), new)
@@ -75,18 +75,18 @@ def run_command(
 # %% ../nbs/13_programs.ipynb #0510c24b
 def _models(incomplete:str=''):
     "Models of the profile, for completion"
-    from mura_nb.core import settings # here: help must come at once
+    from mura_nb.core import settings  # here: help must come at once
     try: names = ['ensemble', *sorted(f.stem for f in (settings().results/'models').glob('*.json'))]
     except (ValueError, OSError): return []
     return [n for n in names if n.startswith(incomplete)]
 
 def _recipes(incomplete:str=''):
-    from mura_nb.core import settings_file # here: help must come at once
+    from mura_nb.core import settings_file  # here: help must come at once
     text = settings_file()[0].read_text(encoding='utf-8')
     return [n for n in re.findall(r'^\[recipe (\w+)\]', text, re.M) if n.startswith(incomplete)]
 
 def _types(incomplete:str=''):
-    from mura_nb.core import STUDY_TYPES # here: help must come at once
+    from mura_nb.core import STUDY_TYPES  # here: help must come at once
     return [t for t in ('same','all',*STUDY_TYPES) if t.lower().startswith(incomplete.lower())]
 
 # %% ../nbs/13_programs.ipynb #b55fbaa0
@@ -137,7 +137,7 @@ def predict_command( # noqa: PLR0913
     ):
     "Say how probable an abnormality is, for each study."
     views,unread = require_views(inputs, one_study)
-    from mura_nb.batch import predict_studies, resolve_models # here: torch takes seconds to import
+    from mura_nb.batch import predict_studies, resolve_models  # here: torch takes seconds to import
     predicted = predict_studies(views, resolve_models(model), threshold, engine, precision)
     print_table(predicted.images if by=='image' else predicted.studies, form)
     report_unread(unread + predicted.unread, predicted.studies)
@@ -161,7 +161,7 @@ def locate_command(
     form:Form='table' # of the output
     ):
     "Show where: heat map and box for each view, in pixels of the file."
-    from mura_nb.batch import locate_studies, resolve_models, views_of, written_earlier # here: torch takes seconds
+    from mura_nb.batch import locate_studies, resolve_models, views_of, written_earlier  # here: torch takes seconds
     views,unread = views_of(inputs, one_study)
     ours = written_earlier(out)
     views = views[[str(f) not in ours for f in views.file]]
@@ -219,7 +219,7 @@ def search_command( # noqa: PLR0913
     "Find the images that look most alike."
     if not no_sheet: _check_sheet(sheet)
     views,unread = require_views(inputs)
-    from mura_nb.batch import save_sheet, search_views # here: torch takes seconds to import
+    from mura_nb.batch import save_sheet, search_views  # here: torch takes seconds to import
     if kind.lower() in ('same','all'): kind = kind.lower()
     res = search_views(views, db, kind, k=k, exclude_patient=exclude_patient, metric=metric, box=_box(box))
     print_table(res.table, form)
@@ -255,8 +255,8 @@ def simulate_command( # noqa: PLR0913
     dicom:DicomFolder=None # also as DICOM
     ):
     "Make simulated radiographs whose abnormalities are known."
-    from mura_nb.core import settings # here: help must come at once
-    from mura_nb.phantom import make_phantom # here: help must come at once
+    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.phantom import make_phantom  # here: help must come at once
     s = settings()
     if folder is None and not s.simulated:
         raise ValueError('MURA_NB_DATA names real radiographs; say which folder to make')
@@ -270,8 +270,8 @@ def simulate_command( # noqa: PLR0913
 # %% ../nbs/13_programs.ipynb #cd5a99d5
 def _write_dicom(path, out):
     "Every image of a dataset as DICOM, with a progress bar"
-    from mura_nb.dicom import as_dicom # here: help must come at once
-    from mura_nb.batch import progress_bar # here: torch takes seconds to import
+    from mura_nb.dicom import as_dicom  # here: help must come at once
+    from mura_nb.batch import progress_bar  # here: torch takes seconds to import
     written = as_dicom(path, out, lambda rows: progress_bar(rows, 'DICOM'))
     typer.echo(f'{out}: {len(written)} DICOM files', err=True)
 
@@ -282,8 +282,8 @@ def check_command(
     form:Form='table' # of the output
     ):
     "Compare a dataset with its lists, and read every file; exit status 1 if there are errors."
-    from mura_nb.core import settings # here: help must come at once
-    from mura_nb.data import check_index, mura_index # here: help must come at once
+    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.data import check_index, mura_index  # here: help must come at once
     report = check_index(mura_index(folder or settings().data))
     print_table(report.table, form, f'{len(report.errors)} errors, {len(report.warnings)} warnings')
     if len(report.errors): raise typer.Exit(1)
@@ -308,9 +308,9 @@ def _is_first_process(asked):
 # %% ../nbs/13_programs.ipynb #ecaac635
 def _data_ready():
     "Index and image store of the profile's radiographs, and its tuning split"
-    from mura_nb.core import settings # here: help must come at once
-    from mura_nb.data import load_data, patient_split # here: help must come at once
-    from mura_nb.distributed import first_process, join_processes # here: torch takes seconds to import
+    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.data import load_data, patient_split  # here: help must come at once
+    from mura_nb.distributed import first_process, join_processes  # here: torch takes seconds to import
     join_processes()
     s = settings()
     with first_process():
@@ -331,8 +331,8 @@ def train_command(
     ):
     "Train baselines; what is trained already is kept, and what was stopped goes on."
     first = _is_first_process(processes)
-    from mura_nb.core import settings # here: help must come at once
-    from mura_nb.baselines import run_recipe # here: torch takes seconds to import
+    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.baselines import run_recipe  # here: torch takes seconds to import
     s = settings()
     chosen = [s.recipe(r) for r in recipes or [s.baseline]]
     if fused := [r.name for r in chosen if r.heatmap]:
@@ -348,9 +348,9 @@ def train_command(
 def fuse_command():
     "Train FuseNet of the profile: local branch, then the fusion layer, on top of the trained baseline."
     from fastai.torch_core import default_device # here: fastai takes seconds to import
-    from mura_nb.core import ModelFiles, settings # here: help must come at once
-    from mura_nb.networks import load_model # here: torch takes seconds to import
-    from mura_nb.fusenet import train_fusenet # here: torch takes seconds to import
+    from mura_nb.core import ModelFiles, settings  # here: help must come at once
+    from mura_nb.networks import load_model  # here: torch takes seconds to import
+    from mura_nb.fusenet import train_fusenet  # here: torch takes seconds to import
     s = settings()
     base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
     typer.echo(_card_line(train_fusenet(s.recipe(s.local), s.recipe(s.fusenet), base, *_data_ready())))
@@ -380,9 +380,9 @@ def index_command( # noqa: PLR0913
     ):
     "Encode the labelled training images of a dataset into a database for search."
     first = _is_first_process(processes)
-    from mura_nb.data import load_data # here: help must come at once
-    from mura_nb.distributed import first_process, join_processes # here: torch takes seconds to import
-    from mura_nb.retrieval import Database, encode, encode_more, load_encoder # here: torch takes seconds to import
+    from mura_nb.data import load_data  # here: help must come at once
+    from mura_nb.distributed import first_process, join_processes  # here: torch takes seconds to import
+    from mura_nb.database import Database, encode, encode_more, load_encoder  # here: torch takes seconds to import
     n = join_processes()
     if first: typer.echo(f'processes: {n}')
     with first_process(): df,store,_ = load_data(folder)
@@ -409,7 +409,7 @@ def export_command(
     branch:Branch='global' # or local
     ):
     "Write a network as ONNX, checked against PyTorch, with a card that describes its preprocessing."
-    from mura_nb.engines import card_path, export_onnx # here: help must come at once
+    from mura_nb.engines import card_path, export_onnx  # here: help must come at once
     if model=='ensemble': raise ValueError('ensemble: several networks; export them one by one')
     done = export_onnx(model, out, branch)
     typer.echo(done.path)
@@ -423,7 +423,7 @@ def report_command(
     ablation:WithAblation=False # also the flagged cells
     ):
     "Run the chapters and render the report to _site/, as make report does. In a clone."
-    from mura_nb.core import settings # here: help must come at once
+    from mura_nb.core import settings  # here: help must come at once
     script = settings().root/'tools'/'report.py'
     if not script.is_file():
         raise FileNotFoundError(f'{script}: not there; the report runs in a clone of the repository, '
@@ -444,7 +444,7 @@ def app_command(
     browser:Browser=True # open the page
     ):
     "Open the web page: drop a study, see probability, box and similar images."
-    from mura_nb.app import serve # here: gradio takes seconds to import
+    from mura_nb.app import serve  # here: gradio takes seconds to import
     serve(host, port, model, open_browser=browser)
 
 # %% ../nbs/13_programs.ipynb #91588b9d

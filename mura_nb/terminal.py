@@ -20,7 +20,7 @@ def _without_shared_folder(texts):
 
 def _cell_text(value):
     "A value as a person reads it"
-    from mura_nb.batch import is_missing # here: help must come at once
+    from mura_nb.batch import is_missing  # here: help must come at once
     if is_missing(value): return '–'
     if type(value).__name__ in ('bool','bool_'): return 'yes' if value else 'no'
     return f'{value:.3f}' if isinstance(value, float) else str(value)
@@ -48,8 +48,8 @@ def for_people(
     table # DataFrame of a command
     )->tuple: # DataFrame with fewer and shorter columns, what all rows share (a line)
     "A command's table as a terminal shows it"
-    from mura_nb.maps import BOX # here: help must come at once
-    from mura_nb.batch import UID, is_missing # here: help must come at once
+    from mura_nb.maps import BOX  # here: help must come at once
+    from mura_nb.batch import UID, is_missing  # here: help must come at once
     t = table.copy()
     if 'first_view' in t:
         t = t.drop(columns='study' if t.study.astype(str).str.fullmatch(UID).any() else 'first_view')
@@ -101,7 +101,7 @@ def require_views(
     one_study:bool=False # all of them are views of one study
     )->tuple: # as `batch.views_of` gives them, at least one view
     "The views that a user means; exit status 2 where there is none"
-    from mura_nb.batch import Unread, views_of # here: help must come at once
+    from mura_nb.batch import Unread, views_of  # here: help must come at once
     views,unread = views_of(inputs, one_study)
     if not len(views): report_unread(unread or [Unread(str(i), 'nothing to look at') for i in inputs], views)
     return views,unread

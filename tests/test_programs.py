@@ -5,12 +5,12 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
-from mura_nb.batch import views_of
-from mura_nb.dicom import presentation_state, to_dicom
-from mura_nb.maps import BOX
 from mura_nb.core import save_model, settings
 from mura_nb.images import read_picture
 from mura_nb.data import mura_index
+from mura_nb.maps import BOX
+from mura_nb.dicom import presentation_state, to_dicom
+from mura_nb.batch import views_of
 from conftest import ROOT
 from datasets import make_dataset, write_picture
 import dicoms
