@@ -58,18 +58,19 @@ Version = Annotated[bool, typer.Option('--version', callback=_version, is_eager=
 @cli.callback()
 def _every(version:Version=False): pass
 
-# %% ../nbs/13_programs.ipynb #af99447d
+# %% ../nbs/13_programs.ipynb #95520814
 def run_command(
     *args, # what is typed after mura-nb
     short=None # texts to replace in what is shown: dict; the project's folder is always shown as a dot
     ): # click's result: exit_code, stdout, stderr
-    "Run `mura-nb` in this process and print what it says"
+    "Run `mura-nb` in this process and show what it prints"
+    from IPython.display import Markdown, display # here: help must come at once
     from typer.testing import CliRunner
     from mura_nb.core import settings  # here: help must come at once
     result = CliRunner().invoke(cli, [str(a) for a in args])
     text = result.stdout + result.stderr
     for old,new in {**(short or {}), str(settings().root):'.'}.items(): text = text.replace(str(old), new)
-    print(text)
+    display(Markdown(f'```\n{text.rstrip()}\n```'))
     return result
 
 # %% ../nbs/13_programs.ipynb #0510c24b
