@@ -10,9 +10,9 @@ from playwright.sync_api import sync_playwright
 from pages import notebooks, page
 from runner import ROOT
 
-def joined(site):
+def joined(site, found):
     "The text of all chapters as one page; what a page links to within the report is found further down"
-    files = [page(s) for s in notebooks() if (site/page(s)).exists()]
+    files = [page(s) for s in found]
     html, mains = (site/files[0]).read_text(encoding='utf-8'), []
     for name in files:
         main = re.search(r'<main.*?>(.*)</main>', (site/name).read_text(encoding='utf-8'), re.S)[1]
@@ -26,7 +26,7 @@ def printed(site, pdf):
     "Print the joined pages of `site` to file `pdf`"
     chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not chromium: sys.exit('make pdf: needs Chromium (apt-get install chromium)')
-    (site/'report.html').write_text(joined(site), encoding='utf-8')
+    (site/'report.html').write_text(joined(site, notebooks()), encoding='utf-8')
     foot = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--disable-gpu'])
