@@ -146,6 +146,9 @@ CONTRAST = """() => {
 @pytest.mark.parametrize('scheme', ('light', 'dark'))
 def test_contrast_of_what_is_shown(browser, site, scheme):
     "WCAG AA; and a picture glares less in the dark"
+    with opened(browser, site, 'index.html', scheme=scheme) as page:
+        page.add_style_tag(content='main p { color: #777 }')
+        assert page.evaluate(CONTRAST) != [], 'grey on grey would be found'
     for name in ('index.html', 'gradcam.html', 'api/core.html'):
         with opened(browser, site, name, scheme=scheme) as page:
             page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")

@@ -24,6 +24,7 @@ from render import keep_notebooks, opened, render_site
 from runner import ROOT
 
 PROC = ROOT/'_proc'
+FOREIGN = r'@import\s*(?:url\()?(["\']?)(?:https?:)?//[^"\')]*\1\)?[^;"\']*;'  # what a style sheet fetches from elsewhere
 
 known = cache(lambda: frozenset(ends(notebooks())))  # where names may lead to
 
@@ -65,7 +66,7 @@ def mend(site):
     "What Quarto leaves: fonts from elsewhere in its style sheets, and a search index of all words of all outputs"
     for f in site.rglob('*.css'):
         text = f.read_text(encoding='utf-8')
-        f.write_text(re.sub(r'@import\s*(?:url\()?["\']?(?:https?:)?//[^;]*;', '', text), encoding='utf-8')
+        f.write_text(re.sub(FOREIGN, '', text), encoding='utf-8')
     for f in site.glob('search.json'):
         found = [e | dict(text=e['text'][:1000]) for e in json.loads(f.read_text(encoding='utf-8'))]
         f.write_text(json.dumps(found, ensure_ascii=False), encoding='utf-8')
