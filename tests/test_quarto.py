@@ -1,28 +1,37 @@
 """What Quarto reads, checked without it: files that parse, options that Quarto 1.7 knows, labels, captions, references and citations.
 
 Then nbdev's own step before Quarto runs, as make site runs it, and its result is looked through."""
-import os, re, shutil, subprocess, sys
+import json
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
-import nbformat, pytest, yaml
-import cite, pages, quarto_pages
+
+import nbformat
+import pages
+import publish
+import pytest
+import render
+import yaml
 from runner import ROOT, directives
 
 NBS = ROOT/'nbs'
 # the options in use, as the reference of Quarto 1.7 spells them; more may be added after a look there
-TOP = {'project', 'lang', 'bibliography', 'csl', 'link-citations', 'crossref', 'execute', 'format', 'website', 'metadata-files', 'format-links'}
+TOP = {'project', 'lang', 'bibliography', 'csl', 'link-citations', 'filters', 'crossref', 'execute', 'tbl-colwidths', 'format', 'website', 'metadata-files'}
 KNOWN = {
     'project': {'type', 'output-dir', 'resources'},
     'crossref': {'fig-labels', 'fig-title', 'fig-prefix', 'title-delim'},
     'execute': {'enabled', 'freeze', 'echo'},
-    'format': {'html', 'commonmark'},
-    'format.html': {'theme', 'respect-user-color-scheme', 'css', 'toc', 'anchor-sections', 'html-math-method', 'keep-md'},
+    'format': {'html'},
+    'format.html': {'theme', 'respect-user-color-scheme', 'css', 'include-after-body', 'toc', 'anchor-sections', 'code-overflow', 'lightbox', 'html-math-method'},
     'format.html.theme': {'light', 'dark'},
-    'website': {'title', 'site-url', 'description', 'repo-branch', 'repo-url', 'twitter-card', 'open-graph', 'page-navigation', 'back-to-top-navigation', 'page-footer', 'navbar', 'search', 'sidebar'},
+    'website': {'title', 'description', 'twitter-card', 'open-graph', 'page-navigation', 'back-to-top-navigation', 'page-footer', 'navbar', 'search', 'sidebar'},
     'website.navbar': {'background', 'search'},
     'website.search': {'location', 'type'},
-    'website.sidebar': {'style', 'contents'}}
+    'website.sidebar': {'style', 'contents', 'collapse-level'}}
 CELL = {'label', 'fig-cap', 'fig-alt', 'echo', 'output', 'code-fold', 'code-summary'}
-OURS = {'export', 'exporti', 'exports', 'default_exp', 'hide', 'hide_input', 'hide_output', 'slow', 'ablation', 'cuda', 'notest', 'eval', 'include'}
+OURS = {'export', 'exporti', 'exports', 'default_exp', 'hide', 'hide_input', 'hide_output', 'slow', 'ablation', 'cuda', 'demo', 'notest', 'eval', 'include'}
 CHAPTERS = sorted(NBS.glob('[0-9]*_*.ipynb')) + [NBS/'index.ipynb']
 
 
@@ -56,6 +65,7 @@ def entries(contents):
         if isinstance(e, str): yield e
         elif 'section' in e:
             assert set(e) <= {'section', 'contents', 'href'}
+            if 'href' in e: yield e['href']
             yield from entries(e['contents'])
         else:
             assert set(e) == {'text', 'href'}, e
@@ -81,9 +91,12 @@ def test_configuration():
     assert (NBS/'_quarto.yml').is_symlink() and os.readlink(NBS/'_quarto.yml') == '../_quarto.yml', 'Quarto reads the file at the root'
     main = found['_quarto.yml']
     html = main['format']['html']
-    for f in (main['bibliography'], main['csl'], html['css'], *main['metadata-files']): assert (NBS/f).is_file(), f
-    assert html['html-math-method'] in ('mathml', 'katex', 'mathjax', 'webtex', 'gladtex', 'plain') and set(html['theme'].values()) <= {'cosmo', 'darkly'}
-    assert found['nbdev.yml']['project']['output-dir'] == '_docs' and main['project']['type'] == 'website'
+    themes = [t for part in html['theme'].values() for t in part]
+    named = [main['bibliography'], main['csl'], html['css'], html['include-after-body'], *main['filters'], *main['metadata-files'], *(t for t in themes if '.' in t)]
+    assert [f for f in named if not (NBS/f).is_file()] == []
+    assert html['html-math-method'] == 'mathml' and {t for t in themes if '.' not in t} <= {'cosmo', 'darkly'} and html['code-overflow'] == 'wrap'
+    assert main['project'] == {'type': 'website', 'output-dir': '_docs', 'resources': ['sources/*', 'pictures/*']} and main['tbl-colwidths'] is False
+    assert '$web-font-path: false' in (NBS/'fonts.scss').read_text() and all('fonts.scss' in part for part in html['theme'].values())
 
 
 def test_unknown_options_would_be_found():
@@ -92,39 +105,57 @@ def test_unknown_options_would_be_found():
 
 
 def test_list_of_pages():
+    "Chapters with their rooms below them, then the API pages, which are made when the site is rendered"
     found = list(entries(configs()['sidebar.yml']['website']['sidebar']['contents']))
-    assert [h for h in found if not (NBS/h).is_file()] == [] and len(found) == len(set(found))
-    assert sorted(h.removesuffix('.ipynb') for h in found) == sorted(pages.notebooks())
+    modules = [f'api/{m}.ipynb' for nb in pages.notebooks().values() if (m := pages.module(nb))]
+    assert found == [f'{s}.ipynb' for s in pages.notebooks()] + modules and len(found) == len(set(found))
     assert (NBS/'sidebar.yml').read_text(encoding='utf-8') == pages.sidebar(), 'run .venv/bin/python tools/pages.py'
 
 
-def test_sections():
-    stems = ['index', '10_programs', '02_data', '09a_engines', '12_findings', '00_core', '11_app', 'api/programs', 'api/data']
-    assert pages.sections(stems) == [('Report', ['00_core', '02_data']), ('Use it', ['09a_engines', '10_programs', '11_app']), ('In the end', ['12_findings']), ('Reference', ['api/data', 'api/programs'])]
-    assert pages.order(stems)[0] == 'index' and [pages.number(s) for s in ('00_core', '09a_engines', 'index')] == ['0', '9a', '']
+def test_rooms_are_sections_of_their_chapter(tmp_path):
+    for name in ('index', '04_baselines', '04a_ablations', '04b_maps', '05_fusenet'):
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f'# {name[-4:]}'), nbformat.v4.new_code_cell(f'#| default_exp {name[-4:]}')])
+        nbformat.write(nb, tmp_path/f'{name}.ipynb')
+    listed = yaml.safe_load(pages.sidebar(tmp_path))['website']['sidebar']['contents']
+    assert listed[0]['href'] == 'index.ipynb' and listed[2] == dict(text='5 enet', href='05_fusenet.ipynb')
+    assert listed[1]['section'] == '4 ines' and listed[1]['href'] == '04_baselines.ipynb'
+    assert [e['text'] for e in listed[1]['contents']] == ['4a ions', '4b maps'] and listed[3]['section'] == 'Reference'
+
+
+BIB, CSL = NBS/'references.bib', NBS/'numbered.csl'
+KEYS = set(re.findall(r'^@\w+\{([^,\s]+),', BIB.read_text(encoding='utf-8'), re.M))
+
+
+def tree_of(md):
+    "What pandoc takes a Markdown text for"
+    import pypandoc
+    return json.loads(pypandoc.convert_text(md, 'json', format='markdown'))
+
+
+def cited(node):
+    "Citations within it: (key, mode)"
+    if isinstance(node, dict) and node.get('t') == 'Cite': yield from ((c['citationId'], c['citationMode']['t']) for c in node['c'][0])
+    for child in node.values() if isinstance(node, dict) else node if isinstance(node, list) else (): yield from cited(child)
 
 
 def test_references_are_valid():
     "pandoc reads every entry, and prints all of them"
     import pypandoc
-    for suffix in ('.bib', '.csl'): assert list(NBS.glob(f'*{suffix}'))
-    out = pypandoc.convert_text('---\nnocite: "@*"\n---\n', 'html', format='markdown', extra_args=['--citeproc', f'--bibliography={cite.BIB}', f'--csl={cite.STYLE}'])
-    assert set(re.findall(r'id="ref-([^"]+)"', out)) == cite.keys() and len(cite.keys()) > 30
-    assert len(re.findall(r'^@\w+\{', cite.BIB.read_text(encoding='utf-8'), re.M)) == len(cite.keys()), 'a key stands twice'
+    out = pypandoc.convert_text('---\nnocite: "@*"\n---\n', 'html', format='markdown', extra_args=['--citeproc', f'--bibliography={BIB}', f'--csl={CSL}'])
+    assert set(re.findall(r'id="ref-([^"]+)"', out)) == KEYS and len(KEYS) > 30
+    assert len(re.findall(r'^@\w+\{', BIB.read_text(encoding='utf-8'), re.M)) == len(KEYS), 'a key stands twice'
 
 
-def test_citations(notebooks):
-    wrong = {(n, k) for n, nb in notebooks.items() for t in texts(nb) for k in cite.cited(t) if k not in cite.keys()}
-    assert wrong == set()
-    assert {'rajpurkar2017mura', 'guan2018agcnn', 'selvaraju2017gradcam'} <= {k for nb in notebooks.values() for t in texts(nb) for k in cite.cited(t)}
-    alone = {(n, k) for n, nb in notebooks.items() for t in texts(nb) for k in _keys_outside_brackets(t)}
-    assert alone == set(), 'write [@key]'
+@pytest.fixture(scope='module')
+def citations(notebooks): return {n: list(cited(tree_of('\n\n'.join(texts(nb))))) for n, nb in notebooks.items()}
 
 
-def _keys_outside_brackets(md):
-    found = []
-    cite.outside_code(lambda t: found.extend(k for k in cite.KEY.findall(cite.GROUP.sub('', t)) if k in cite.keys()) or t, md)
-    return found
+def test_citations(citations):
+    "Keys are in the BibTeX file, and stand in brackets; figures are cited likewise"
+    found = {(n, key, mode) for n, some in citations.items() for key, mode in some if not key.startswith('fig-')}
+    assert {(n, key) for n, key, _ in found if key not in KEYS} == set()
+    assert {'rajpurkar2017mura', 'guan2018agcnn', 'selvaraju2017gradcam'} <= {key for _, key, _ in found}
+    assert {(n, key) for n, key, mode in found if mode == 'AuthorInText'} == set(), 'write [@key]'
 
 
 def test_figures(notebooks):
@@ -139,13 +170,12 @@ def test_figures(notebooks):
     assert problems == []
 
 
-def test_labels_and_references(notebooks):
+def test_labels_and_references(notebooks, citations):
     for n, nb in notebooks.items():
         found = labels(nb)
         assert len(found) == len(set(found)), n
         assert all(re.fullmatch(r'[a-z][a-z0-9-]*', l) for l in found), (n, found)
-        used = set()
-        for t in texts(nb): cite.outside_code(lambda p: used.update(re.findall(r'@((?:fig|tbl|sec|eq)-[\w-]*\w)', p)) or p, t)
+        used = {key for key, _ in citations[n] if key.startswith('fig-')}
         assert used <= set(found), (n, used - set(found))
         assert len(found) <= 26, f'{n}: figures are counted by letters'
 
@@ -165,39 +195,59 @@ def test_workflow():
     steps = flow['jobs']['site']['steps']
     quarto = next(s for s in steps if 'quarto' in s.get('uses', ''))
     assert re.fullmatch(r'1\.7\.\d+', quarto['with']['version']) and any(s.get('run') == 'make site' for s in steps)
-    assert next(s for s in steps if 'upload-pages-artifact' in s.get('uses', ''))['with']['path'] == configs()['nbdev.yml']['project']['output-dir']
+    assert next(s for s in steps if 'upload-pages-artifact' in s.get('uses', ''))['with']['path'] == configs()['_quarto.yml']['project']['output-dir']
     assert True in flow or 'on' in flow # YAML reads `on` as a truth value
     assert {'pages', 'id-token'} <= set(flow['permissions'])
+    site = next(s for s in steps if s.get('run') == 'make site')
+    assert 'SITE_URL' in site['env'] and any('notebooks' in s.get('run', '') and 'git push' in s['run'] for s in steps), 'Colab and Binder open that branch'
 
 
 @pytest.fixture(scope='module')
-def processed(tmp_path_factory):
-    "The notebooks as nbdev hands them to Quarto, from a copy of the tree"
+def published(tmp_path_factory):
+    "make site in a copy of the tree, with a program called quarto that writes the names of what it gets: the copy and what was said"
     from check import copied
+    fake = tmp_path_factory.mktemp('bin')/'quarto'
+    fake.write_text(f'''#!{sys.executable}
+import pathlib, sys
+assert sys.argv[1] == "render", sys.argv
+print("Quarto warns", file=sys.stderr)
+out = pathlib.Path(sys.argv[sys.argv.index("--output-dir")+1])
+out.mkdir(parents=True, exist_ok=True)
+(out/"index.html").write_text("\\n".join(sorted(p.name for p in pathlib.Path().rglob("*.ipynb"))))
+''')
+    fake.chmod(0o755)
     with copied() as d:
-        env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(d/'tools'), str(d)]))
-        r = subprocess.run([sys.executable, '-c', 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)'], cwd=d, env=env, capture_output=True, text=True)
+        env = dict(os.environ, PYTHONPATH=str(d), PATH=f'{fake.parent}{os.pathsep}{os.environ["PATH"]}')
+        r = subprocess.run([sys.executable, 'tools/publish.py'], cwd=d, env=env, capture_output=True, text=True)
         assert r.returncode == 0, r.stderr[-3000:]
-        yield d/'_proc'
+        yield d, r
+
+
+@pytest.fixture
+def processed(published): return published[0]/'_proc'
 
 
 def test_what_quarto_gets(processed):
     names = sorted(f.relative_to(processed).with_suffix('').as_posix() for f in processed.rglob('*.ipynb'))
-    assert names == sorted(pages.notebooks())
+    assert names == sorted([*pages.notebooks(), *(f'api/{m}' for nb in pages.notebooks().values() if (m := pages.module(nb)))])
     for f in processed.rglob('*.ipynb'):
         nb, stem = nbformat.read(f, 4), f.relative_to(processed).with_suffix('').as_posix()
         head = yaml.load(nb.cells[0].source.strip('- \n'), Strict)
-        assert nb.cells[0].cell_type == 'raw' and head['output-file'] == pages.page(f.stem) and head['title'] and set(head) == {'title', 'description', 'output-file'}
+        assert nb.cells[0].cell_type == 'raw' and head['output-file'] == Path(pages.page(stem)).name and head['title']
+        assert set(head) - {'other-links'} == {'title', 'description', 'output-file'}
+        if '/' not in stem: assert head['other-links'] == [dict(text='Notebook', href=f'notebooks/{stem}.ipynb')]
+        assert not nb.cells[1].source.startswith('# '), 'the title stands in the head'
         for c in nb.cells[1:]:
             if c.cell_type == 'code':
-                options = yaml.load('\n'.join(l[2:].strip() for l in c.source.splitlines() if l.startswith('#|')) or '{}', Strict)
+                options = yaml.load('\n'.join(line[2:].strip() for line in c.source.splitlines() if line.startswith('#|')) or '{}', Strict)
                 assert set(options) <= CELL and not any(o.get('name') == 'stderr' for o in c.outputs), stem
+                long = len([line for line in c.source.splitlines() if not line.startswith('#|')]) >= pages.LONG
+                assert not long or options.get('code-fold') or options.get('echo') is False, f'{stem}: long code is folded'
             else:
                 for link in re.findall(r'\]\(([^()\s]+)\)', re.sub(r'```.*?```|`[^`]*`', '', c.source, flags=re.S)):
-                    if not re.match(r'\w+:|#', link): assert (f.parent/link.partition('#')[0]).is_file(), (stem, link)
-    index = nbformat.read(processed/'index.ipynb', 4)
-    assert index.cells[1].source.startswith('!['), 'the landing page begins with its picture'
+                    if not re.match(r'\w+:|#|\w+\.html', link): assert (f.parent/link.partition('#')[0].replace('.html', '.ipynb')).is_file() or '.html#' in link, (stem, link)
     assert (processed/'_quarto.yml').is_file() and not (processed/'_quarto.yml').is_symlink()
+    assert all((processed/n).is_file() for n in ('inline.lua', 'fonts.scss', 'unfold.html', 'styles.css', 'sidebar.yml'))
 
 
 def test_pandoc_understands_what_quarto_gets(processed):
@@ -207,59 +257,59 @@ def test_pandoc_understands_what_quarto_gets(processed):
     for f in sorted(processed.rglob('*.ipynb')):
         nb, stem = nbformat.read(f, 4), f.relative_to(processed).with_suffix('').as_posix()
         text = '\n\n'.join(c.source for c in nb.cells[1:] if c.cell_type == 'markdown')
-        html = pypandoc.convert_text(re.sub(r'@fig-', 'fig-', text), 'html', format='markdown', extra_args=['--citeproc', '--mathml', f'--bibliography={cite.BIB}', f'--csl={cite.STYLE}'])
+        html = pypandoc.convert_text(re.sub(r'@fig-', 'fig-', text), 'html', format='markdown',
+            extra_args=['--citeproc', '--mathml', f'--bibliography={BIB}', f'--csl={CSL}', f'--lua-filter={NBS/"inline.lua"}'])
         assert not re.search(r'<strong>[\w-]+\?</strong>', html), stem
-        ids[stem] = set(re.findall(r'\bid="([^"]+)"', html)) | {l for c in nb.cells for l in [pages.option(c, 'label')] if c.cell_type == 'code' and l}
-        links += [(stem, l) for l in re.findall(r'href="([^"]*#[^"]+)"', html) if not l.startswith(('http', '#ref-'))]
+        ids[pages.page(stem)] = set(re.findall(r'\bid="([^"]+)"', html)) | {v for c in nb.cells if c.cell_type == 'code' and (v := pages.option(c, 'label'))}
+        links += [(stem, v) for v in re.findall(r'href="([^"]*#[^"]+)"', html) if not v.startswith(('http', '#ref-'))]
     for stem, link in links:
         target, _, anchor = link.partition('#')
-        page = os.path.normpath(os.path.join(os.path.dirname(stem), target)).removesuffix('.ipynb') if target else stem
-        assert anchor in ids[page], (stem, link)
+        to = os.path.normpath(os.path.join(os.path.dirname(stem), target)) if target else pages.page(stem)
+        assert anchor in ids[pages.page(to.removesuffix('.ipynb')) if to.endswith('.ipynb') else to], (stem, link)
 
 
-TAGS = ('li', 'h1', 'h2', 'h3', 'h4', 'table', 'tr', 'pre', 'blockquote', 'em', 'strong', 'img', 'math', 'sub', 'sup', 'del', 'dl')
-
-
-def _tags(html): return {t: n for t in TAGS if (n := len(re.findall(rf'<{t}\b', html)))}
-
-
-def _words(html):
-    "The words, without what typography does to them"
-    from html import unescape
-    text = unescape(re.sub(r'<(math|figcaption)\b.*?</\1>|<a class="anchor-link".*?</a>|<[^>]*>', '', html, flags=re.S))
-    for a, b in ('“"', '”"', "’'", "‘'", '–-', '—-'): text = text.replace(a, b)
-    return re.sub(r'-+', '-', re.sub(r'\s+', '', text)).replace('…', '...')
-
-
-def test_both_renderers_read_the_same_markdown():
-    "A list without a blank line before it, or a lonely star, is something else to pandoc than to nbconvert"
+def test_inline_filter():
+    "Intervals stay on one line, in text and tables, code as it is; under Quarto a picture's caption is its alternative text"
     import pypandoc
-    from nbconvert.filters.markdown_mistune import markdown2html_mistune
-    import render # headings and tables as the pages have them
-    for stem, nb in pages.notebooks().items():
-        text = re.sub(r'\[@[^\]]*\]|@fig-', '', '\n\n'.join(t for c in nb.cells if not pages.hidden(c) for t in texts(nbformat.from_dict(dict(cells=[c])))))
-        ours = markdown2html_mistune(text)
-        quarto = pypandoc.convert_text(text, 'html', format='markdown', extra_args=['--mathml', '--wrap=none'])
-        assert _tags(quarto) == _tags(ours), stem
-        a, b = _words(quarto), _words(ours)
-        first = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
-        assert a == b, f'{stem}: Quarto reads {a[max(0, first-40):first+40]!r}, nbconvert {b[max(0, first-40):first+40]!r}'
+    out = pypandoc.convert_text('.5 [.4, .6]; [−.1,\n.2], [see, this] `[1, 2]`\n\n| a |\n|---|\n| .9 [.8, 1] |', 'html', format='markdown', extra_args=[f'--lua-filter={NBS/"inline.lua"}', '--wrap=none'])
+    assert out.count('\N{NO-BREAK SPACE}') == 3 and '[see, this]' in out and '[1, 2]' in out
 
 
-def test_make_site_says_which_of_the_two_ran(tmp_path):
-    "With a program called quarto nbdev-docs runs it on the pages, and what it made is the site"
-    from check import copied
-    fake = tmp_path/'quarto'
-    fake.write_text(f'#!{sys.executable}\nimport pathlib, sys\nassert sys.argv[1] == "render", sys.argv\nout = pathlib.Path(sys.argv[sys.argv.index("--output-dir")+1])\n'
-        'out.mkdir(parents=True, exist_ok=True)\n(out/"index.html").write_text("\\n".join(sorted(p.name for p in pathlib.Path().rglob("*.ipynb"))))\n')
-    fake.chmod(0o755)
-    with copied() as d:
-        env = dict(os.environ, PYTHONPATH=str(d), PATH=f'{tmp_path}{os.pathsep}{os.environ["PATH"]}')
-        r = subprocess.run([sys.executable, 'tools/publish.py'], cwd=d, env=env, capture_output=True, text=True)
-        assert r.returncode == 0 and r.stdout.strip().endswith('rendered with Quarto: _docs/index.html'), r.stdout + r.stderr
-        assert '04_baselines.ipynb' in (d/'_docs'/'index.html').read_text()
-        changed = subprocess.run(['diff', '-rq', d/'nbs', NBS], capture_output=True, text=True).stdout
-        assert changed == '', changed
-        if shutil.which('quarto'): return
-        r = subprocess.run([sys.executable, 'tools/publish.py'], cwd=d, env=dict(env, PATH=os.environ['PATH']), capture_output=True, text=True)
-        assert r.returncode == 0 and 'rendered with nbconvert' in r.stdout and (d/'_site'/'index.html').is_file(), r.stdout + r.stderr
+def test_what_quarto_leaves_is_mended(tmp_path):
+    "No style sheet asks for fonts from elsewhere; the search index is short"
+    (tmp_path/'libs').mkdir()
+    (tmp_path/'libs'/'bootstrap.min.css').write_text('@import "https://fonts.googleapis.com/css2?family=Lato:wght@400;700&display=swap";@import url(//x.org/y.css);body{color:red}')
+    (tmp_path/'search.json').write_text(json.dumps([dict(href='a.html', title='a', text='w '*5000)]))
+    publish.mend(tmp_path)
+    assert (tmp_path/'libs'/'bootstrap.min.css').read_text() == 'body{color:red}'
+    assert json.loads((tmp_path/'search.json').read_text()) == [dict(href='a.html', title='a', text='w '*500)]
+
+
+def test_contrast_in_the_dark():
+    "The colours that styles.css gives inline code, folds and navigation, on darkly's page and on their own background"
+    from test_site import contrast
+    dark = re.findall(r'body\.quarto-dark[^{]*\{([^}]*)\}', (NBS/'styles.css').read_text())
+    found = [(c[1], b[1] if (b := re.search(r'background-color: (#\w+)', rule)) else '#222222') for rule in dark if (c := re.search(r'(?<!-)color: (#\w+)', rule))]
+    assert len(found) >= 4 and [(a, b) for a, b in found if contrast(a, b) < 4.5] == []
+
+
+def test_both_renderers_read_markdown_alike():
+    "The notebook's Markdown is read as pandoc, and so Quarto, reads a file"
+    import pypandoc
+    extensions = lambda kind: set(subprocess.run([pypandoc.get_pandoc_path(), f'--list-extensions={kind}'], capture_output=True, text=True).stdout.split())  # noqa: E731
+    markdown, ipynb = extensions('markdown'), extensions('ipynb')
+    for change in re.findall(r'[+-]\w+', render.READER):
+        ipynb -= {'+' + change[1:], '-' + change[1:]}
+        ipynb.add(change)
+    assert {e for e in ipynb - markdown if e[0] == '+'} == set()
+    assert {e[1:] for e in markdown - ipynb if e[0] == '+'} <= {'table_attributes', 'grid_tables', 'latex_macros', 'markdown_in_html_blocks', 'multiline_tables', 'pandoc_title_block', 'raw_tex', 'simple_tables', 'yaml_metadata_block'}
+
+
+def test_make_site_says_which_of_the_two_ran(published, monkeypatch, tmp_path):
+    "What Quarto says is shown, what it made is the site; without it pandoc renders"
+    d, r = published
+    assert r.stdout.strip().endswith('rendered with Quarto: _docs/index.html') and 'Quarto warns' in r.stderr
+    assert '00_core.ipynb' in (d/'_docs'/'index.html').read_text() and (d/'_docs'/'notebooks'/'00_core.ipynb').is_file()
+    assert subprocess.run(['diff', '-rq', '--exclude=api', d/'nbs', NBS], capture_output=True, text=True).stdout in ('', f'Only in {NBS}: .ipynb_checkpoints\n')
+    monkeypatch.setattr(publish, 'render_site', lambda found, site, note: tmp_path/'index.html')
+    assert publish.with_pandoc() == (tmp_path, 'pandoc, as quarto is not installed')

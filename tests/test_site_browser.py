@@ -106,11 +106,62 @@ def test_menu_on_a_phone(browser, site):
         assert not page.locator('#site-pages').is_visible()
         page.get_by_role('button', name='Menu').click()
         page.locator('#site-pages').get_by_role('link', name='6 Ensemble').click()
+        page.wait_for_url('**/ensemble.html')
         assert page.title().startswith('Ensemble') and not page.locator('#site-pages').is_visible()
 
 
 def test_a_link_from_the_api_opens_the_folded_code(browser, site):
-    with opened(browser, site, 'api/data.html') as page:
-        page.locator('a[href="../data.html#code-counts"]').first.click()
-        page.wait_for_url('**/data.html#code-counts')
-        assert page.locator('section.code:has(#code-counts) .highlight').is_visible()
+    with opened(browser, site, 'api/core.html') as page:
+        page.locator('a[href="../core.html#load_table"]').first.click()
+        page.wait_for_url('**/core.html#load_table')
+        assert page.locator('.code:has(#load_table) .sourceCode').first.is_visible()
+
+
+def test_a_picture_leads_to_itself_in_full_size(browser, site):
+    with opened(browser, site, 'gradcam.html', PHONE) as page:
+        link = page.locator('figure a.full').first
+        assert link.get_attribute('href') == link.locator('img').get_attribute('src')
+        assert page.evaluate("document.querySelector('figure a.full img').clientWidth") < 390
+
+
+def test_what_is_wide_scrolls_in_its_own_box(browser, site):
+    "Tables, formulas and code on a phone; code lines wrap"
+    with opened(browser, site, 'baselines.html', PHONE) as page:
+        for name in ('table', 'math[display=block]', 'pre'):
+            assert page.evaluate(f"[...document.querySelectorAll('main {name}')].every(e => e.getBoundingClientRect().right <= innerWidth + 1)"), name
+        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        assert page.evaluate("[...document.querySelectorAll('main pre.sourceCode')].every(e => e.scrollWidth <= e.clientWidth + 1)")
+
+
+CONTRAST = """() => {
+  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .04045 ? v/12.92 : ((v + .055)/1.055)**2.4); return .2126*r + .7152*g + .0722*b }
+  const parts = s => s.match(/[\\d.]+/g).map(Number)
+  const below = e => { for (; e; e = e.parentElement) { const c = parts(getComputedStyle(e).backgroundColor); if (c.length == 3 || c[3]) return c.slice(0, 3) } return [255, 255, 255] }
+  return [...document.querySelectorAll('main p, main code, main pre span, main a, summary, nav a, figcaption, .note, footer a')].filter(e => e.offsetParent && e.textContent.trim()).map(e => {
+    const [a, b] = [parts(getComputedStyle(e).color).slice(0, 3), below(e)].map(light)
+    return [e.tagName + '.' + e.className, (Math.max(a, b) + .05)/(Math.min(a, b) + .05)] }).filter(([, c]) => c < 4.5)
+}"""
+
+
+@pytest.mark.parametrize('scheme', ('light', 'dark'))
+def test_contrast_of_what_is_shown(browser, site, scheme):
+    "WCAG AA; and a picture glares less in the dark"
+    with opened(browser, site, 'index.html', scheme=scheme) as page:
+        page.add_style_tag(content='main p { color: #777 }')
+        assert page.evaluate(CONTRAST) != [], 'grey on grey would be found'
+    for name in ('index.html', 'gradcam.html', 'api/core.html'):
+        with opened(browser, site, name, scheme=scheme) as page:
+            page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            assert page.evaluate(CONTRAST) == [], name
+            dimmed = page.evaluate("[...document.images].every(i => getComputedStyle(i).filter != 'none')")
+            assert scheme == 'light' or dimmed
+
+
+def test_printed(browser, site, tmp_path, monkeypatch):
+    "The report as one PDF, from the pages"
+    import nbformat
+    import pdf
+    monkeypatch.setattr(pdf, 'notebooks', lambda: {s: nbformat.v4.new_notebook() for s in ('index', '00_core')})
+    pdf.paper(browser.new_page(), site, tmp_path/'report.pdf')
+    data = (tmp_path/'report.pdf').read_bytes()
+    assert data.startswith(b'%PDF') and len(data) > 50_000 and not (site/'report.html').exists()

@@ -10,10 +10,8 @@ from pages import ROOT, module, page, title
 
 class Entry(MarkdownRenderer):
     "nbdev's documentation of one name, with a link to its code in its chapter"
-    home = ''
-    def _repr_markdown_(self):
-        head = f"{'#'*self.title_level} {self.nm}\n\n[code](../{self.home}#{self.nm.lower()})"
-        return f'{head}\n\n{super()._repr_markdown_()}'
+    def shown(self, code):
+        return f"{'#'*self.title_level} {self.nm} {{#{self.nm}}}\n\n{code}{self._repr_markdown_()}"
 
 def documented(mod):
     "Public functions and classes of a module, each class before its public methods: (name, object)"
@@ -28,12 +26,11 @@ def modules(notebooks):
     written = {module(nb): s for s, nb in notebooks.items()}
     return {f'api/{m}': s for m, s in written.items() if m and (ROOT/'mura_nb'/f'{m}.py').exists()}
 
-def api_page(name, nb, stem):
-    "The API page `name` of the module that chapter `stem` writes, as a notebook"
+def api_page(name, nb, stem, known):
+    "The API page `name` of the module that chapter `stem` writes, as a notebook; `known` are the links that lead to code"
     mod, (head, about) = import_module(f'mura_nb.{name[4:]}'), title(nb, stem)
     texts = [f'# {mod.__name__}\n> {about}\n\nExplained and tested in [{head}](../{stem}.ipynb).']
     for n, obj in documented(mod):
-        shown = show_doc(obj, Entry, n, 3 if '.' in n else 2)
-        shown.home = page(stem)
-        texts.append(shown._repr_markdown_())
+        code = f'{page(stem)}#{n.lower()}'
+        texts.append(show_doc(obj, Entry, n, 3 if '.' in n else 2).shown(f'[code](../{code})\n\n' if code in known else ''))
     return new_notebook(cells=[new_markdown_cell(t) for t in texts])

@@ -132,14 +132,15 @@ class Names(NbdevLookup):
 
 def ends(found):
     "Where nbdev's links may lead: 'page.html#name' for every exported name of {name: notebook}"
-    return {f'{page(s)}#{a}' for s, nb in found.items() for c in nb.cells if c.cell_type == 'code' for a in anchors(c)}
+    shown = ((page(s), c) for s, nb in found.items() for c in nb.cells if c.cell_type == 'code' and not hidden(c))
+    return {f'{name}#{a}' for name, c in shown for a in anchors(c)}
 
 def prepared(nb, known, to):
     """A copy of a notebook as both renderers take it: its title taken off, hidden cells and standard error left out, of each output
     the best, names linked (as far as `known`), links to files of the checkout as `to(file)` says"""
     nb, names = copy.deepcopy(nb), Names(known)
     nb.cells = [c for c in nb.cells if not hidden(c)]
-    nb.cells[0].source = re.sub(r'\A# .*\n?(>.*\n?)?', '', nb.cells[0].source)
+    nb.cells[0].source = re.sub(r'\A# .*\n*(>.*\n*)?', '', nb.cells[0].source)
     def text(md): return outside(names.linkify(md) or '', to)
     for c in nb.cells:
         if c.cell_type == 'markdown': c.source = text(c.source)

@@ -10,9 +10,9 @@ from playwright.sync_api import sync_playwright
 from pages import notebooks, page
 from runner import ROOT
 
-def joined(site):
+def joined(site, found):
     "The text of all chapters as one page; what a page links to within the report is found further down"
-    files = [page(s) for s in notebooks() if (site/page(s)).exists()]
+    files = [page(s) for s in found]
     html, mains = (site/files[0]).read_text(encoding='utf-8'), []
     for name in files:
         main = re.search(r'<main.*?>(.*)</main>', (site/name).read_text(encoding='utf-8'), re.S)[1]
@@ -22,22 +22,22 @@ def joined(site):
         mains.append(f'<div id="{name}">{main}</div>')
     return f"{html[:html.index('<body')]}<body><main>{''.join(mains)}</main></body></html>"
 
-def printed(site, pdf):
-    "Print the joined pages of `site` to file `pdf`"
-    chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-    if not chromium: sys.exit('make pdf: needs Chromium (apt-get install chromium)')
-    (site/'report.html').write_text(joined(site), encoding='utf-8')
-    foot = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--disable-gpu'])
-        tab = browser.new_page()
-        tab.goto(f'file://{site}/report.html')
-        tab.pdf(path=pdf, format='A4', outline=True, tagged=True, display_header_footer=True, header_template='<i></i>',
-            footer_template=foot, margin=dict(top='18mm', bottom='18mm', left='16mm', right='16mm'))
-        browser.close()
+def paper(tab, site, pdf):
+    "Print the joined page in a tab of a browser"
+    (site/'report.html').write_text(joined(site, notebooks()), encoding='utf-8')
+    tab.goto(f'file://{site}/report.html')
+    foot = '<div style="font-size: 8px; width: 100%; text-align: center"><span class="pageNumber"></span></div>'
+    margin = dict(top='18mm', bottom='18mm', left='16mm', right='16mm')
+    tab.pdf(path=pdf, format='A4', outline=True, tagged=True, display_header_footer=True, header_template='<i></i>', footer_template=foot, margin=margin)
     (site/'report.html').unlink()
 
-if __name__ == '__main__':
-    if not (ROOT/'_site'/'index.html').exists(): sys.exit('make pdf: first make report, or make site')
-    printed(ROOT/'_site', ROOT/'_site'/'report.pdf')
+def main(site=ROOT/'_site'):
+    chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+    if not chromium: sys.exit('make pdf: needs Chromium (apt-get install chromium)')
+    if not (site/'index.html').exists(): sys.exit('make pdf: first make report, or make site')
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--disable-gpu'])
+        paper(browser.new_page(), site, site/'report.pdf')
     print('_site/report.pdf')
+
+if __name__ == '__main__': main()

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -23,6 +24,9 @@ from render import keep_notebooks, opened, render_site
 from runner import ROOT
 
 PROC = ROOT/'_proc'
+FOREIGN = r'@import\s*(?:url\()?(["\']?)(?:https?:)?//[^"\')]*\1\)?[^;"\']*;'  # what a style sheet fetches from elsewhere
+
+known = cache(lambda: frozenset(ends(notebooks())))  # where names may lead to
 
 def beside(file):
     "A file of the checkout that a page shows or links to goes with the site"
@@ -51,7 +55,7 @@ class report_pages(Processor):
         path = Path(self.nb.path_).resolve()
         stem, nb = path.relative_to(NBS).with_suffix('').as_posix(), nbformat.read(path, 4)
         cells = [head(stem, *title(nb, stem))]
-        for c in prepared(nb, () if '/' in stem else ends(notebooks()), beside).cells:
+        for c in prepared(nb, () if '/' in stem else known(), beside).cells:
             if c.cell_type == 'markdown': cells.append(mk_cell(c.source, 'markdown'))
             elif c.cell_type == 'code':
                 cells.append(mk_cell('\n\n'.join(f'<div id="{a}"></div>' for a in anchors(c)), 'markdown'))
@@ -62,7 +66,7 @@ def mend(site):
     "What Quarto leaves: fonts from elsewhere in its style sheets, and a search index of all words of all outputs"
     for f in site.rglob('*.css'):
         text = f.read_text(encoding='utf-8')
-        f.write_text(re.sub(r'@import\s*(?:url\()?["\']?(?:https?:)?//[^;]*;', '', text), encoding='utf-8')
+        f.write_text(re.sub(FOREIGN, '', text), encoding='utf-8')
     for f in site.glob('search.json'):
         found = [e | dict(text=e['text'][:1000]) for e in json.loads(f.read_text(encoding='utf-8'))]
         f.write_text(json.dumps(found, ensure_ascii=False), encoding='utf-8')
@@ -82,7 +86,7 @@ def handed():
     "nbdev's steps before Quarto; the API pages are made for it in nbs/api/, which git ignores"
     found = notebooks()
     (NBS/'api').mkdir(exist_ok=True)
-    for name, stem in modules(found).items(): nbformat.write(api_page(name, found[stem], stem), NBS/f'{name}.ipynb')
+    for name, stem in modules(found).items(): nbformat.write(api_page(name, found[stem], stem, known()), NBS/f'{name}.ipynb')
     os.chdir(ROOT)
     proc_nbs(force=True, n_workers=0)
     return found

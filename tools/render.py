@@ -23,7 +23,7 @@ READER = ('ipynb-gfm_auto_identifiers-autolink_bare_uris-lists_without_preceding
     '+footnotes+header_attributes+implicit_figures+implicit_header_references+inline_code_attributes+inline_notes+line_blocks'
     '+link_attributes+native_divs+native_spans+raw_attribute+smart+startnum+subscript+superscript+table_captions')
 OPTIONS = {'reader': READER, 'writer': 'html5', 'standalone': True, 'template': str(HERE/'page.html'), 'wrap': 'none', 'columns': 10**6,
-    'filters': [str(NBS/'inline.lua'), str(HERE/'cells.lua'), {'type': 'citeproc'}], 'bibliography': str(NBS/'references.bib'),
+    'filters': [str(HERE/'cells.lua'), str(NBS/'inline.lua'), {'type': 'citeproc'}], 'bibliography': str(NBS/'references.bib'),
     'csl': str(NBS/'numbered.csl'), 'table-of-contents': True, 'toc-depth': 3, 'html-math-method': {'method': 'mathml'},
     'extract-media': 'pictures', 'resource-path': [str(NBS)]}
 
@@ -48,7 +48,7 @@ def marked(nb, simulated):
 
 def to_html(nb, site, name, variables, metadata):
     "Page `name` by one pandoc process; its warnings, of which an unknown citation is an error"
-    metadata |= {'words': f'{name}.json', 'link-citations': True, 'reference-section-title': 'References'}
+    metadata |= {'words': f'{name}.json', 'link-citations': True}
     with tempfile.NamedTemporaryFile('w', suffix='.json') as f:
         json.dump(OPTIONS | {'metadata': metadata, 'variables': variables, 'output-file': name}, f)
         f.flush()
@@ -105,7 +105,7 @@ class Site:
 
     def render(self, stem):
         "Write one page; pandoc's warnings"
-        nb = self.found.get(stem) or api_page(stem, self.found[self.api[stem]], self.api[stem])
+        nb = self.found.get(stem) or api_page(stem, self.found[self.api[stem]], self.api[stem], self.known)
         words = dict(zip(('title', 'subtitle'), title(nb, stem)))
         known = self.known if stem in self.found else ()
         return to_html(marked(prepared(nb, known, self.beside), self.simulated), self.new, page(stem), self.chrome(stem), words)

@@ -1,5 +1,5 @@
 -- A notebook as pandoc reads it becomes a page: cells, figures with letters, pictures, links between pages, words for the search.
-local letters, figures = {}, 0
+local letters, figures, cited = {}, 0, false
 local stringify = pandoc.utils.stringify
 
 local function html(text) return pandoc.RawBlock('html', text) end
@@ -48,6 +48,7 @@ end
 local function refer(cite)
   local key = cite.citations[1].id
   if letters[key] then return pandoc.Link(letters[key], '#' .. key, '', {class='ref'}) end
+  cited = true
 end
 
 local function link(el)
@@ -66,6 +67,23 @@ local function picture(el)
   return el
 end
 
+-- an anchor stands once on a page; a heading goes before exported code
+local function once(doc)
+  local seen = {}
+  local function heading(el)
+    local name, n = el.identifier, 0
+    while seen[el.identifier] do n = n + 1 el.identifier = name .. '-' .. n end
+    seen[el.identifier] = true
+    return el
+  end
+  local function mark(el)
+    if el.classes:includes('at') and seen[el.identifier] then return {} end
+    seen[el.identifier] = true
+  end
+  if cited then doc.blocks:extend({pandoc.Header(2, 'References', {id='references'}), pandoc.Div({}, {id='refs'})}) end
+  return doc:walk({Header = heading}):walk({Span = mark})
+end
+
 -- what is read, section by section: [anchor, heading, words]
 local function index(doc)
   local function nothing() return {} end
@@ -80,4 +98,4 @@ local function index(doc)
   file:close()
 end
 
-return {{Div = cell}, {RawBlock = raw}, {Figure = number}, {Cite = refer, Link = link, Image = picture}, {Pandoc = index}}
+return {{Div = cell}, {RawBlock = raw}, {Figure = number}, {Cite = refer, Link = link, Image = picture}, {Pandoc = once}, {Pandoc = index}}
