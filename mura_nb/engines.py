@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from . import __version__
+import mura_nb
 from .core import Recipe, fingerprint, settings, write_atomic
 from .geometry import eval_geometry, warp
 from .metrics import expit
@@ -227,7 +227,7 @@ def _reference_logits(net, views):
     with torch.inference_mode(): return net(net_input(list(views))).double().numpy()
 
 def _versions():
-    return dict(mura_nb=__version__, **versions(), **{p:version(p) for p in ('onnx','onnxruntime')})
+    return dict(mura_nb=mura_nb.__version__, **versions(), **{p:version(p) for p in ('onnx','onnxruntime')})
 
 # %% ../nbs/03c_engines.ipynb #89fd7ffb
 class NotEqual(RuntimeError):
@@ -491,7 +491,7 @@ def _passes(run, want, precision):
     return off<=(CLOSE if precision=='single' else NEAR),off
 
 # %% ../nbs/03c_engines.ipynb #6bf31292
-SINGLE_SHARES = (0, 1/16, 1/8, 1/4, 3/8, 1/2, 3/4) # of the convolutions that stay in single precision, from the input on
+SINGLE_SHARES = (0, 1/16, 1/8, 1/4, 3/8, 1/2, 3/4) # of the convolutions in single precision, from the input on
 
 def _processor():
     "What the choice of layers depends on besides the network"
