@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image
+from torch.nn.functional import conv2d
 import mura_nb
 from .core import Recipe, fingerprint, settings, write_atomic
 from .geometry import eval_geometry, warp
@@ -73,34 +74,27 @@ INPUT,OUTPUTS,OPSET = 'view',('logit','codes','heat'),17 # names in the file; ve
 
 def _heads(net, maps, heat):
     "Logits (B,), codes (B, C) and heat maps (B, h, w) from the last feature maps (B, C, h, w)"
-    from torch.nn.functional import conv2d # here: torch takes seconds to import
     codes = net.pool(maps).flatten(1)
     where = maps.abs().amax(1) if heat=='max' else conv2d(maps, net.head.weight[:,:,None,None])[:,0]
     return net.head(codes).squeeze(1),codes,where
 
 # %% ../nbs/03c_engines.ipynb #9065fe5d
-@cache
-def _graph_class():
-    "The module that is exported; made on demand, since it needs PyTorch"
-    import torch # here: torch takes seconds to import
-    class Graph(torch.nn.Module):
-        "From 8-bit views to logit, codes and heat map"
-        def __init__(self, part):
-            super().__init__()
-            mean,std = (torch.tensor(v)[:,None,None] for v in input_stats(part.recipe.backbone))
-            self.net,self.heat = part.net,part.heat
-            self.register_buffer('scale', 1/(255*std))
-            self.register_buffer('shift', -mean/std)
-        def forward(self, view): # (B, crop, crop) uint8
-            return _heads(self.net, self.net.body(view[:,None].float()*self.scale + self.shift), self.heat)
-    return Graph
+class _Graph(torch.nn.Module):
+    "From 8-bit views to logit, codes and heat map: what the file computes"
+    def __init__(self, part):
+        super().__init__()
+        mean,std = (torch.tensor(v)[:,None,None] for v in input_stats(part.recipe.backbone))
+        self.net,self.heat = part.net,part.heat
+        self.register_buffer('scale', 1/(255*std))
+        self.register_buffer('shift', -mean/std)
+    def forward(self, view): # (B, crop, crop) uint8
+        return _heads(self.net, self.net.body(view[:,None].float()*self.scale + self.shift), self.heat)
 
 # %% ../nbs/03c_engines.ipynb #afea648e
 def _traced(part):
     "The network as ONNX bytes. Whatever comes out is compared with PyTorch before it is used"
-    import torch # here: torch takes seconds to import
     side = part.recipe.crop
-    graph,x = _graph_class()(part).eval(),torch.zeros(2, side, side, dtype=torch.uint8)
+    graph,x = _Graph(part).eval(),torch.zeros(2, side, side, dtype=torch.uint8)
     named = dict(input_names=[INPUT], output_names=list(OUTPUTS))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -223,7 +217,6 @@ def _session(model, threads=0):
 
 def _reference_logits(net, views):
     "PyTorch's logits (n,)"
-    import torch # here: torch takes seconds to import
     with torch.inference_mode(): return net(net_input(list(views))).double().numpy()
 
 def _versions():
@@ -305,7 +298,6 @@ def has_bf16(
     device:str='cpu' # cpu, cuda or another of PyTorch's
     )->bool:
     "Does the processor or GPU compute in bfloat16 itself?"
-    import torch # here: torch takes seconds to import
     if device=='cuda': return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     if device!='cpu': return False
     if any(getattr(torch.cpu, f'_is_{k}_supported', bool)() for k in ('avx512_bf16','amx_tile')): return True
@@ -317,7 +309,6 @@ def has_bf16(
 @contextmanager
 def _torch_threads(n):
     "Let PyTorch use `n` threads for a while"
-    import torch # here: torch takes seconds to import
     old = torch.get_num_threads()
     if n!=old: torch.set_num_threads(n)
     try: yield
@@ -328,13 +319,11 @@ def _torch_threads(n):
 class _Torch:
     "PyTorch's eager mode"
     def __init__(self, part, precision, threads, device):
-        import torch # here: torch takes seconds to import
         self.net,self.heat,self.threads,self.device = copy.deepcopy(part.net).to(device),part.heat,threads,device
         self.net.precision = 'bfloat16' if precision=='bf16' else 'single'
         self.version = torch.__version__
 
     def __call__(self, views): # (n, side, side) uint8 -> the arrays of `OUTPUTS`
-        import torch # here: torch takes seconds to import
         with torch.inference_mode(), _torch_threads(self.threads):
             maps = self.net.features(net_input(list(views), self.device)).float()
             return [o.float().cpu().numpy() for o in _heads(self.net, maps, self.heat)]

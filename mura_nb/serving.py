@@ -10,7 +10,8 @@ __all__ = ['FusedEngine', 'MeanEngine', 'load_engine', 'PictureProbability', 'pr
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
-import numpy as np, pandas as pd
+import numpy as np, pandas as pd, torch
+from fastai.torch_core import default_device
 from fastcore.basics import patch
 from .core import Table, load_table, settings, time_calls, timed
 from .images import read_picture, refuse_truncated_files
@@ -20,6 +21,8 @@ from .evaluation import evaluate
 from .networks import load_networks, net_input
 from .engines import (ENGINES, Engine, EngineUnavailable, PRECISIONS, checked_picture, has_bf16, part_of,
     probe_views, require_packages)
+from .maps import heat_boxes
+from .crops import cut
 
 # %% ../nbs/11b_serving.ipynb #ada3439e
 class FusedEngine(Engine):
@@ -47,9 +50,6 @@ def logits(self:FusedEngine,
     prepared # list of pairs (picture, view)
     )->np.ndarray: # (n,) float64
     "Logits of prepared pictures"
-    import torch # here: torch takes seconds to import
-    from mura_nb.crops import cut  # here: imports torch and fastai
-    from mura_nb.maps import heat_boxes  # here: imports torch
     recipe,seen = self.part.recipe,self.whole.outputs(np.stack([v for _,v in prepared]))
     boxes = heat_boxes(torch.as_tensor(seen['heat']), recipe.threshold).numpy()
     crops = [self.local.prepare(cut(img, b, recipe)) for (img,_),b in zip(prepared, boxes)]
@@ -97,8 +97,6 @@ def load_engine(
     FileNotFoundError: no such model; EngineUnavailable: not installed, no such precision; NotEqual: not exact enough"""
     if isinstance(model, Engine): return model
     _check_request(engine, precision, threads)
-    import torch # here: torch takes seconds to import
-    from fastai.torch_core import default_device # here: fastai takes seconds to import
     device = default_device().type if engine in ('auto','torch') else 'cpu'
     if precision=='bf16' and not has_bf16(device):
         what = 'processor' if device=='cpu' else device
@@ -192,7 +190,6 @@ def eager(
     views:np.ndarray # (n, crop, crop) uint8
     ): # function without arguments
     "PyTorch's forward pass alone, its batch on the device already"
-    import torch # here: torch takes seconds to import
     device,net = engine.run.device,engine.run.net
     batch = net_input(list(views), device)
     def run():

@@ -1,15 +1,44 @@
 "Importing is quick: PyTorch and fastai only where something is trained. The order of the rooms is in test_rooms.py."
+
 import subprocess, sys
 import pytest
 
-LIGHT = ['core', 'skeleton', 'pathology', 'camera', 'phantom', 'images', 'geometry', 'data', 'metrics', 'calibration',
-         'evaluation', 'ensemble', 'database', 'retrieval', 'engines', 'programs', 'app', 'findings', 'models']
+LIGHT = [
+    'core',
+    'skeleton',
+    'pathology',
+    'camera',
+    'phantom',
+    'images',
+    'geometry',
+    'layout',
+    'leaks',
+    'data',
+    'metrics',
+    'pooling',
+    'calibration',
+    'comparison',
+    'evaluation',
+    'ensemble',
+    'database',
+    'large',
+    'retrieval',
+    'studies',
+    'answers',
+    'answer_page',
+    'app',
+    'terminal',
+    'programs',
+    'findings',
+    'models',
+]
 QUICK = ['phantom', 'evaluation', 'retrieval']
 HEAVY = 'torch', 'fastai', 'timm', 'torchvision', 'matplotlib', 'sklearn'
 
 
 def there(root, m):
-    if not (root/'mura_nb'/f'{m}.py').exists(): pytest.skip(f'no room {m} yet')
+    if not (root / 'mura_nb' / f'{m}.py').exists():
+        pytest.skip(f'no room {m} yet')
 
 
 def python(root, code):

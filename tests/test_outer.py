@@ -1,27 +1,12 @@
 "The wheel, built and imported where nothing else of the project is. Slow: make test-all."
 
+from pathlib import Path
 import hashlib, json, os, shutil, subprocess, sys, zipfile
 import pytest
 
 pytestmark = pytest.mark.outer
 UV = shutil.which('uv')
-PUBLIC = [
-    'core',
-    'phantom',
-    'data',
-    'evaluation',
-    'baselines',
-    'fusenet',
-    'ensemble',
-    'gradcam',
-    'retrieval',
-    'hardware',
-    'engines',
-    'programs',
-    'app',
-    'findings',
-    'models',
-]
+PUBLIC = sorted(p.stem for p in (Path(__file__).parents[1] / 'mura_nb').glob('[a-z]*.py'))
 
 
 def sh(*cmd, **kw):
