@@ -95,7 +95,7 @@ def test_configuration():
     named = [main['bibliography'], main['csl'], html['css'], html['include-after-body'], *main['filters'], *main['metadata-files'], *(t for t in themes if '.' in t)]
     assert [f for f in named if not (NBS/f).is_file()] == []
     assert html['html-math-method'] == 'mathml' and {t for t in themes if '.' not in t} <= {'cosmo', 'darkly'} and html['code-overflow'] == 'wrap'
-    assert main['project'] == {'type': 'website', 'output-dir': '_docs', 'resources': ['sources/*', 'pictures/*']} and main['tbl-colwidths'] is False
+    assert main['project'] == {'type': 'website', 'output-dir': '_docs', 'resources': ['sources/*']} and main['tbl-colwidths'] is False
     assert '$web-font-path: false' in (NBS/'fonts.scss').read_text() and all('fonts.scss' in part for part in html['theme'].values())
 
 
