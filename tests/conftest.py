@@ -9,7 +9,8 @@ sys.path[:0] = [str(ROOT/'tools'), str(ROOT)]
 @pytest.fixture(autouse=True)
 def own_environment(monkeypatch):
     "Tests see neither the caller's profile nor their radiographs"
-    for k in [k for k in os.environ if k.startswith('MURA_NB_')] + ['PROFILE', 'DATA', 'MAKEFLAGS', 'MAKELEVEL']: monkeypatch.delenv(k, raising=False)
+    ours = [k for k in os.environ if k.startswith('MURA_NB_')]
+    for k in [*ours, 'PROFILE', 'DATA', 'MAKEFLAGS', 'MAKELEVEL']: monkeypatch.delenv(k, raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -26,4 +27,5 @@ def root(): return ROOT
 def committed_site(tmp_path_factory):
     "The folder that make site renders from nbs/ without Quarto"
     import pages, render
-    return render.render_site(pages.notebooks(), tmp_path_factory.mktemp('site')/'_site', 'Profile demo, simulated radiographs.').parent
+    folder = tmp_path_factory.mktemp('site')/'_site'
+    return render.render_site(pages.notebooks(), folder, 'Profile demo, simulated radiographs.').parent

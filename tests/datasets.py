@@ -16,7 +16,8 @@ def write_lists(root, paths, prefix='MURA-v1.1/', header=('',''), eol='\n', tail
     for s in splits:
         images = [p for p in paths if p.startswith(s)]
         studies = list(dict.fromkeys(p.rsplit('/', 1)[0] for p in images))
-        texts = dict(image_paths=[prefix+p+tail for p in images], labeled_studies=[f"{prefix}{p}/,{int(p.endswith('_positive'))}{tail}" for p in studies])
+        labels = [f"{prefix}{p}/,{int(p.endswith('_positive'))}{tail}" for p in studies]
+        texts = dict(image_paths=[prefix+p+tail for p in images], labeled_studies=labels)
         for (kind,lines),h in zip(texts.items(), header):
             (Path(root)/f'{s}_{kind}.csv').write_bytes(eol.join([*([h] if h else []), *lines, '']).encode())
 
@@ -28,7 +29,8 @@ def study_paths(patients, seed=0, valid=.25):
         for t in rng.choice(STUDY_TYPES, rng.choice([1,1,1,2]), replace=False):
             for k in range(1, rng.choice([2,2,2,3])):
                 label = 'positive' if rng.random()<.4 else 'negative'
-                res += [f'{split}/XR_{t}/patient{p:05d}/study{k}_{label}/image{i}.png' for i in range(1, rng.integers(2, 6))]
+                study = f'{split}/XR_{t}/patient{p:05d}/study{k}_{label}'
+                res += [f'{study}/image{i}.png' for i in range(1, rng.integers(2, 6))]
     return res
 
 def make_dataset(root, patients=30, seed=0, size=(24, 20), **kw):

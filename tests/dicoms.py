@@ -11,10 +11,12 @@ def radiograph(grey, study='1.2.3', **tags):
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     grey = np.ascontiguousarray(grey)
     bits = 8*grey.itemsize
-    about = dict(SOPClassUID=ComputedRadiographyImageStorage, SOPInstanceUID=generate_uid(), StudyInstanceUID=study, SeriesInstanceUID=generate_uid(), Modality='CR',
-        Rows=grey.shape[0], Columns=grey.shape[1], BitsStored=bits, BitsAllocated=bits, HighBit=bits-1, SamplesPerPixel=1, PixelRepresentation=0,
-        PhotometricInterpretation='MONOCHROME2', PatientName='Test^A', PatientID='1', StudyDate='20260101', StudyTime='120000', PatientBirthDate='', PatientSex='',
-        AccessionNumber='', ReferringPhysicianName='', StudyID='', SeriesNumber=1, InstanceNumber=1, PixelData=grey.tobytes())
+    about = dict(SOPClassUID=ComputedRadiographyImageStorage, SOPInstanceUID=generate_uid(), StudyInstanceUID=study,
+        SeriesInstanceUID=generate_uid(), Modality='CR', SeriesNumber=1, InstanceNumber=1,
+        Rows=grey.shape[0], Columns=grey.shape[1], BitsStored=bits, BitsAllocated=bits, HighBit=bits-1,
+        SamplesPerPixel=1, PixelRepresentation=0, PhotometricInterpretation='MONOCHROME2', PixelData=grey.tobytes(),
+        PatientName='Test^A', PatientID='1', PatientBirthDate='', PatientSex='', StudyDate='20260101',
+        StudyTime='120000', StudyID='', AccessionNumber='', ReferringPhysicianName='')
     for k, v in (about | tags).items(): setattr(ds, k, v)
     return ds
 

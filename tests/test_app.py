@@ -4,43 +4,56 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from PIL import Image
 from datasets import make_dataset
-from mura_nb.phantom import KINDS
+from mura_nb.pathology import KINDS
 
+PAGE = Path(__file__).parents[1]/'mura_nb'/'page'
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
-FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
-START = 'import sys, mura_nb.app as A; A.AGE, A.SWEEP = 4, 1; A.serve(port=int(sys.argv[1]))'
+FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+         '--disable-component-update', '--disable-sync']
+START = 'import sys, mura_nb.app as A; A.MAX_AGE, A.SWEEP_EVERY = 4, 1; A.serve(port=int(sys.argv[1]))'
 
 
 def model_files(folder, root):
-    "Two networks that have learnt nothing but say abnormal, and one that cannot be shown; a dataset, predictions, codes"
+    "Two untrained networks that say abnormal, and one that cannot be shown; a dataset, predictions, codes"
     import torch
-    from mura_nb.baselines import Files, SingleLogit, as_predictions, save_predictions
+    from mura_nb.core import ModelFiles
+    from mura_nb.networks import SingleLogit
+    from mura_nb.predictions import as_predictions, save_predictions
     from mura_nb.core import save_model, settings
-    from mura_nb.data import ImageStore, mura_index
-    from mura_nb.retrieval import Encoder, encode
+    from mura_nb.images import ImageStore
+    from mura_nb.data import mura_index
+    from mura_nb.database import Encoder, encode
     s = settings(profile='smoke')
     data, out = folder/'data'/'phantom-smoke', folder/'results'/'smoke'
     paths = make_dataset(data, patients=60, size=(96, 80))
     (data/'truth').mkdir()
-    pd.DataFrame([(p, KINDS[i % 5], 'radius', 10, 20, 50, 70) for i, p in enumerate(p for p in paths if 'positive' in p)], columns='path kind bone x0 y0 x1 y1'.split()).to_csv(data/'truth'/'boxes.csv', index=False)
+    abnormal = [p for p in paths if 'positive' in p]
+    boxes = [(p, KINDS[i % 5], 'radius', 10, 20, 50, 70) for i, p in enumerate(abnormal)]
+    columns = ['path', 'kind', 'bone', 'x0', 'y0', 'x1', 'y1']
+    pd.DataFrame(boxes, columns=columns).to_csv(data/'truth'/'boxes.csv', index=False)
     df = mura_index(data)
     nets = {}
     for k, name in enumerate((s.baseline, 'lite0_smoke_b8', 'lite0_smoke_seed1')):
         torch.manual_seed(k)
         nets[name] = net = SingleLogit(s.recipe(name).backbone, 'none', 'single').eval()
-        net.head.weight.data.abs_(); net.head.bias.data.zero_()
+        net.head.weight.data.abs_()
+        net.head.bias.data.zero_()
         with torch.no_grad(): net.head.weight.data /= net(torch.rand(4, 3, 64, 64)).mean()
-        card = dict(architecture='single_logit', recipe=s.recipe(name).card(), threshold=.2 + .1*k, platt=dict(slope=1.5, intercept=.1, n=30))
+        platt = dict(slope=1.5, intercept=.1, n=30)
+        card = dict(architecture='single_logit', recipe=s.recipe(name).card(), threshold=.2 + .1*k, platt=platt)
         if k == 2: del card['threshold']
-        save_model(net, card, Files(name, out).model)
+        save_model(net, card, ModelFiles(name, out).model)
         save_predictions(as_predictions(df, np.random.default_rng(k).normal(size=len(df))), name, out)
     rows = df[df.split == 'train'].reset_index(drop=True)
-    encode(rows, ImageStore(data, rows.path, folder/'store'), Encoder(nets[s.baseline], s.recipe(s.baseline)), out/'database.hdf5')
+    encoder = Encoder(nets[s.baseline], s.recipe(s.baseline))
+    encode(rows, ImageStore(data, rows.path, folder/'store'), encoder, out/'database.hdf5')
     return s.baseline, out
 
 
 def free():
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
 
 
 class Server:
@@ -48,9 +61,12 @@ class Server:
     def __init__(self, folder, root):
         self.folder, self.scratch, self.port = folder, folder/'scratch', free()
         self.scratch.mkdir()
-        env = {k: v for k, v in os.environ.items() if not k.startswith('MURA_NB_')} | dict(MURA_NB_PROFILE='smoke', PYTHONPATH=str(root), TMPDIR=str(self.scratch), OMP_NUM_THREADS='2')
+        env = {k: v for k, v in os.environ.items() if not k.startswith('MURA_NB_')}
+        env |= dict(MURA_NB_PROFILE='smoke', PYTHONPATH=str(root), TMPDIR=str(self.scratch), OMP_NUM_THREADS='2')
         self.log = folder/'log'
-        self.process = subprocess.Popen([sys.executable, '-c', START, str(self.port)], cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=open(self.log, 'w'))
+        command = [sys.executable, '-c', START, str(self.port)]
+        with open(self.log, 'w') as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=log)
         self.url = f'http://localhost:{self.port}/'
         end = time.time() + 120
         while 'Ctrl-C ends it' not in self.log.read_text():
@@ -87,10 +103,11 @@ def made(tmp_path_factory, browser):
     from mura_nb.core import __file__ as core
     folder = tmp_path_factory.mktemp('app')
     root = Path(core).parents[1]
-    mine, yours = 'recipes = lite0_smoke resnet50_smoke densenet169_smoke\n', 'recipes = lite0_smoke lite0_smoke_b8 lite0_smoke_seed1\n'  # the page offers the report's models
+    mine = 'recipes = lite0_smoke resnet50_smoke densenet169_smoke\n'
+    yours = 'recipes = lite0_smoke lite0_smoke_b8 lite0_smoke_seed1\n'  # the page offers the report's models
     text = (root/'settings.ini').read_text()
     assert mine in text
-    (folder/'settings.ini').write_text(text.replace(mine, yours, 1))  # so that the page looks for data and results there
+    (folder/'settings.ini').write_text(text.replace(mine, yours, 1))  # the page looks for data and results there
     return folder, *model_files(folder, root)
 
 
@@ -106,10 +123,12 @@ def visit(browser, server):
     "Opens pages; at the end: nothing was asked of anyone else, nothing was refused, no error in the console"
     wrong, contexts = [], []
     def go(**kw):
-        c = browser.new_context(**kw); contexts.append(c)
+        c = browser.new_context(**kw)
+        contexts.append(c)
         page = c.new_page()
         page.set_default_timeout(30_000)
-        page.on('request', lambda r: None if r.url.startswith((server.url, 'data:', 'blob:')) else wrong.append(r.url))
+        ours = server.url, 'data:', 'blob:'
+        page.on('request', lambda r: None if r.url.startswith(ours) else wrong.append(r.url))
         page.on('console', lambda m: wrong.append(m.text) if m.type == 'error' else None)
         page.on('pageerror', lambda e: wrong.append(str(e)))
         page.on('dialog', lambda d: (wrong.append(f'dialog {d.message}'), d.dismiss()))
@@ -146,8 +165,12 @@ def dicom(file, grey):
     "Bright bone stored as small numbers (MONOCHROME1)"
     from pydicom.dataset import Dataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian
-    d = Dataset(); d.file_meta = FileMetaDataset(); d.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian; d.preamble = bytes(128)
-    d.update(dict(Modality='DX', PatientName='Doe^Jane', Rows=grey.shape[0], Columns=grey.shape[1], SamplesPerPixel=1, PhotometricInterpretation='MONOCHROME1', BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0, PixelData=(255-grey).tobytes()))
+    d = Dataset()
+    d.file_meta = FileMetaDataset()
+    d.file_meta.TransferSyntaxUID, d.preamble = ExplicitVRLittleEndian, bytes(128)
+    d.update(dict(Modality='DX', PatientName='Doe^Jane', Rows=grey.shape[0], Columns=grey.shape[1], SamplesPerPixel=1))
+    d.update(dict(PhotometricInterpretation='MONOCHROME1', BitsAllocated=8, BitsStored=8, HighBit=7))
+    d.update(dict(PixelRepresentation=0, PixelData=(255-grey).tobytes()))
     d.save_as(file)
 
 
@@ -157,7 +180,8 @@ def study(made, tmp_path_factory):
     folder = tmp_path_factory.mktemp('study')
     views = sorted((made[0]/'data'/'phantom-smoke'/'valid').rglob('*.png'))[:4]
     grey = [Image.open(v).convert('L') for v in views]
-    grey[0].save(folder/'one.png'); grey[1].convert('RGB').save(folder/'two.jpg', quality=95)
+    grey[0].save(folder/'one.png')
+    grey[1].convert('RGB').save(folder/'two.jpg', quality=95)
     Image.fromarray(np.asarray(grey[2]).astype(np.uint16)*257).save(folder/'three.tif')
     dicom(folder/'four.dcm', np.asarray(grey[3]))
     return [folder/n for n in NAMES]
@@ -180,27 +204,33 @@ def test_a_study_with_a_damaged_view(visit, study, truth):
     assert re.search(r'Called\s+abnormal', text)
     assert f'{100*calibrated(truth[0].study_prob):.0f}' in page.locator('#probability').inner_text()
     assert re.search(r'1 file left out.*other 4 views.*broken\.png: not a picture.*PNG, JPEG', text, re.S)
-    assert page.locator('.view').count() == 4 and page.locator('rect.found').count() == sum(r.box is not None for r in truth) == 4
+    boxes = sum(r.box is not None for r in truth)
+    assert page.locator('.view').count() == 4 and page.locator('rect.found').count() == boxes == 4
     assert page.locator('rect.true').count() == 0
-    assert page.locator('#similar details').count() == 4 and page.locator('#similar details[open] li').count() == 5
+    assert page.locator('#similar details').count() == 4
+    assert page.locator('#similar details[open] li').count() == 5
     assert page.locator('#similar details[open] .chip').all_inner_texts() != []
     assert page.locator('.heat').first.is_visible()
     page.get_by_label('heat map').uncheck()
     assert not page.locator('.heat').first.is_visible() and page.locator('rect.found').count() == 4
-    assert 'research only' in page.locator('body').inner_text().lower() and 'simulated radiographs' in page.locator('body').inner_text()
+    text = page.locator('body').inner_text()
+    assert 'research only' in text.lower() and 'simulated radiographs' in text
 
 
 def test_the_archive_is_what_localise_says(visit, study, truth, made):
     page = visit()
-    upload(page, *study); answered(page)
+    upload(page, *study)
+    answered(page)
     with page.expect_download() as d: page.get_by_role('button', name='Download the result').click()
     z = zipfile.ZipFile(d.value.path())
     told, boxes = json.loads(z.read('answer.json')), pd.read_csv(io.BytesIO(z.read('boxes.csv')))
     np.testing.assert_allclose([v['probability'] for v in told['views']], [r.prob for r in truth], atol=1e-5)
     np.testing.assert_allclose(boxes[['x0', 'y0', 'x1', 'y1']], [r.box for r in truth], atol=.1)
     assert boxes.file.tolist() == NAMES == [v['file'] for v in told['views']]
-    assert told['study']['called'] == 'abnormal' and told['model']['name'] == made[1] and 'not for clinical use' in told['statement']
-    assert [Image.open(io.BytesIO(z.read(f'overlay_{i:02d}.png'))).size for i in (1, 2, 3, 4)] == [r.image.shape[::-1] for r in truth]
+    assert told['study']['called'] == 'abnormal' and told['model']['name'] == made[1]
+    assert 'not for clinical use' in told['statement']
+    sizes = [Image.open(io.BytesIO(z.read(f'overlay_{i:02d}.png'))).size for i in (1, 2, 3, 4)]
+    assert sizes == [r.image.shape[::-1] for r in truth]
     assert len(pd.read_csv(io.BytesIO(z.read('similar.csv')))) == 20
     assert 'Doe' not in ''.join(z.read(n).decode() for n in z.namelist() if not n.endswith('.png'))
 
@@ -222,7 +252,8 @@ def test_only_what_cannot_be_read(visit):
     upload(page, ('text.png', b'hello'), ('empty.png', b''), ('tiny.png', png(size=(1, 1))))
     page.get_by_role('alert').wait_for()
     text = page.locator('#answer').inner_text()
-    assert re.search(r'3 files left out.*nothing to look at.*text\.png: not a picture.*empty\.png: the file is empty.*tiny\.png: 1 x 1', text, re.S)
+    reasons = r'text\.png: not a picture.*empty\.png: the file is empty.*tiny\.png: 1 x 1'
+    assert re.search(rf'3 files left out.*nothing to look at.*{reasons}', text, re.S)
     assert 'Traceback' not in page.content() and page.locator('#probability').count() == 0
     assert page.get_by_role('button', name='Download the result').is_disabled()
     upload(page, ('fine.png', png()))  # and the next study is answered
@@ -231,7 +262,8 @@ def test_only_what_cannot_be_read(visit):
 
 def test_names_are_text(visit):
     page = visit()
-    names = ['<img src=x onerror=alert(1)>.png', '{{constructor}} ${alert(2)}.png', 'Röntgen 手.png', 'a'*200 + '.png', 'same.png', 'same.png']
+    names = ['<img src=x onerror=alert(1)>.png', '{{constructor}} ${alert(2)}.png', 'Röntgen 手.png', 'a'*200 + '.png']
+    names += ['same.png', 'same.png']
     upload(page, *[(n, png(i)) for i, n in enumerate(names)])
     text = answered(page)
     assert page.locator('.view').count() == 6 and page.locator('#answer img:not([src^="data:"])').count() == 0
@@ -242,16 +274,19 @@ def test_too_many(visit):
     page = visit()
     upload(page, *[(f'view{i:02d}.png', png(i)) for i in range(14)])
     text = answered(page)
-    assert page.locator('.view').count() == 10 and re.search(r'4 files left out.*view10\.png: more than 10 views', text, re.S)
+    assert page.locator('.view').count() == 10
+    assert re.search(r'4 files left out.*view10\.png: more than 10 views', text, re.S)
 
 
 def test_a_phone_in_the_dark(visit, study):
     page = visit(viewport=dict(width=360, height=780), color_scheme='dark', has_touch=True, is_mobile=True)
-    upload(page, *study); answered(page)
+    upload(page, *study)
+    answered(page)
     assert page.evaluate('document.documentElement.scrollWidth') <= 360
-    page.wait_for_function("document.querySelector('#answer').getBoundingClientRect().top < innerHeight/2")  # brought into view
-    light = page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)")
-    assert max(light) < 90
+    top = "document.querySelector('#answer').getBoundingClientRect().top"
+    page.wait_for_function(f'{top} < innerHeight/2')  # brought into view
+    colour = page.evaluate("getComputedStyle(document.querySelector('.card')).backgroundColor")
+    assert max(map(int, re.findall(r'\d+', colour)[:3])) < 90
 
 
 def tab_to(page, where):
@@ -283,15 +318,18 @@ def test_two_visitors_and_another_model(visit, study, server):
     a.get_by_role('option', name='lite0_smoke_b8').click()
     a.locator('#answer', has_text='Model lite0_smoke_b8').wait_for()
     assert 'Model lite0_smoke,' in answered(b)
-    for name in ('lite0_smoke:', 'lite0_smoke_b8', 'lite0_smoke:'):  # who changes their mind at once gets what was chosen last
-        b.locator('#model input').click(); b.get_by_role('option', name=name).click()
+    for name in ('lite0_smoke:', 'lite0_smoke_b8', 'lite0_smoke:'):  # who changes their mind gets what was chosen last
+        b.locator('#model input').click()
+        b.get_by_role('option', name=name).click()
     a.get_by_role('button', name='Download the result').wait_for()
-    b.wait_for_function("document.querySelector('#answer').innerText.includes('Model lite0_smoke,') && !document.querySelector('.generating, .pending')")
+    last = "document.querySelector('#answer').innerText.includes('Model lite0_smoke,')"
+    b.wait_for_function(f"{last} && !document.querySelector('.generating, .pending')")
 
 
 def test_uploads_are_deleted_while_the_page_runs(visit, server, study):
     page = visit()
-    upload(page, *study); answered(page)
+    upload(page, *study)
+    answered(page)
     end = time.time() + 20
     while server.files() and time.time() < end: time.sleep(.2)
     assert server.files() == []
@@ -303,23 +341,27 @@ def test_uploads_are_deleted_while_the_page_runs(visit, server, study):
 def test_what_the_server_refuses(server, made):
     secret = made[0]/'results'/'smoke'/'predictions'/f'{made[1]}.csv'
     for path in ('/etc/hostname', secret, 'results/smoke/predictions/x.csv'):
-        for form in (f'/gradio_api/file={path}', f'/file={path}', f'/gradio_api/proxy={path}'): assert server.ask(form)[0] in (403, 404, 400), form
+        for form in (f'/gradio_api/file={path}', f'/file={path}', f'/gradio_api/proxy={path}'):
+            assert server.ask(form)[0] in (403, 404, 400), form
     assert server.ask('/', headers=dict(Host='evil.example'))[0] == 400
     assert server.ask('/gradio_api/upload', 'POST', {'Content-Length': str(10**10)})[0] == 413
     status, headers, _ = server.ask('/')
-    assert status == 200 and "default-src 'self'" in headers['content-security-policy'] and headers['cache-control'] == 'no-store'
+    assert status == 200 and "default-src 'self'" in headers['content-security-policy']
+    assert headers['cache-control'] == 'no-store'
     assert server.ask('/docs')[0] == 404 and server.ask('/openapi.json')[0] == 404
 
 
 def test_a_path_is_no_upload(server):
     "A visitor who names a file of the server instead of sending one"
-    data = dict(data=[[dict(path='/etc/hostname', meta={'_type': 'gradio.FileData'})], None], fn_index=0, session_hash='x')
+    file = dict(path='/etc/hostname', meta={'_type': 'gradio.FileData'})
+    data, kind = dict(data=[[file], None], fn_index=0, session_hash='x'), {'Content-Type': 'application/json'}
     for fn in range(3):
-        server.ask('/gradio_api/queue/join', 'POST', {'Content-Type': 'application/json'}, json.dumps(data | dict(fn_index=fn)))
+        server.ask('/gradio_api/queue/join', 'POST', kind, json.dumps(data | dict(fn_index=fn)))
     c = http.client.HTTPConnection('127.0.0.1', server.port, timeout=20)
     c.request('GET', '/gradio_api/queue/data?session_hash=x')
     said = c.getresponse().read(6000).decode()
-    assert 'process_completed' in said and '"success":false' in said.replace(' ', '') and Path('/etc/hostname').read_text().strip() not in said and 'Traceback' not in said
+    assert 'process_completed' in said and '"success":false' in said.replace(' ', '')
+    assert Path('/etc/hostname').read_text().strip() not in said and 'Traceback' not in said
     assert 'InvalidPathError' in server.log.read_text()
 
 
@@ -327,15 +369,70 @@ def test_one_picture_a_gigabyte_large(visit):
     import struct, zlib
     def chunk(kind, d): return struct.pack('>I', len(d)) + kind + d + struct.pack('>I', zlib.crc32(kind + d))
     page = visit()
-    upload(page, ('bomb.png', b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', struct.pack('>IIBBBBB', 32000, 32000, 8, 0, 0, 0, 0)) + chunk(b'IDAT', zlib.compress(bytes(10**6))) + chunk(b'IEND', b'')))
+    header = chunk(b'IHDR', struct.pack('>IIBBBBB', 32000, 32000, 8, 0, 0, 0, 0))
+    pixels = chunk(b'IDAT', zlib.compress(bytes(10**6)))
+    upload(page, ('bomb.png', b'\x89PNG\r\n\x1a\n' + header + pixels + chunk(b'IEND', b'')))
     page.get_by_role('alert').wait_for()
     assert 'bomb.png: far too many pixels' in page.locator('#answer').inner_text()
 
 
 def test_nothing_is_left_at_the_end(visit, server, study):
     page = visit()
-    upload(page, *study); answered(page)
+    upload(page, *study)
+    answered(page)
     page.context.close()
     server.stop()
     assert server.process.returncode == 0 and 'ended, nothing is kept' in server.log.read_text()
     assert list(server.scratch.iterdir()) == []
+
+
+BIOME = '@biomejs/biome@2.6.8'
+RULES = dict(lint=['--error-on-warnings', '--skip=complexity/noImportantStyles'],  # to override Gradio's own rules
+             format=['--indent-style=space', '--line-width=120'])
+
+
+def biome(*args):
+    "Runs Biome, a linter of style sheets and scripts that npm keeps in its cache"
+    npx = shutil.which('npx')
+    if npx is None: pytest.skip('no npx: install Node.js to check the style sheet and the script')
+    command = [npx, '--yes', '--prefer-offline', BIOME]
+    if subprocess.run([*command, '--version'], capture_output=True, timeout=300).returncode:
+        pytest.skip(f'npm cannot get {BIOME} here')
+    return subprocess.run([*command, *args], capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize('task', RULES)
+def test_style_sheet_and_script(task):
+    r = biome(task, *RULES[task], str(PAGE/'page.css'), str(PAGE/'page.js'))
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+FAULTS = {'page.css': '.a {\n  colr: red;\n}\n', 'page.js': 'const a = 1;\nif (a == 1) debugger;\n'}
+
+
+@pytest.mark.parametrize('name', FAULTS)
+def test_faults_are_found(tmp_path, name):
+    (tmp_path/name).write_text(FAULTS[name])
+    assert biome('lint', *RULES['lint'], str(tmp_path/name)).returncode != 0
+
+
+def test_templates_escape_what_they_print():
+    from mura_nb.answer_page import render
+    texts = {f.name: f.read_text() for f in PAGE.glob('*.html.j2')}
+    assert texts and not [n for n, text in texts.items() if re.search(r'\|\s*safe\b|autoescape', text)]
+    html = render('similar', views=[], problem='<script>{{x}}', study_type=None, recipe='')
+    assert '<script>' not in html and '{{' not in html
+
+
+@pytest.mark.parametrize('module', ['studies', 'answers', 'answer_page', 'app'])
+def test_markup_stands_in_templates(module):
+    "No HTML, style or script as text of Python"
+    text = (PAGE.parent/f'{module}.py').read_text()
+    assert re.findall(r'</?(?:div|p|span|b|img|svg|section|figure|button|ul|li|h\d|script|style)[ >]', text) == []
+
+
+def test_page_is_packaged():
+    import tomllib
+    tools = tomllib.loads((PAGE.parents[1]/'pyproject.toml').read_text())['tool']
+    packed = {f.name for pattern in tools['setuptools']['package-data']['mura_nb'] for f in PAGE.parent.glob(pattern)}
+    assert {f.name for f in PAGE.iterdir()} <= packed

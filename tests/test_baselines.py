@@ -1,16 +1,22 @@
 "Baselines: what a notebook should not carry (killed processes, broken files, caches), on a small made-up dataset"
-import os, signal
+import json, os, signal
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from mura_nb import baselines as B
-from mura_nb.core import STUDY_TYPES, Recipe, load_card, load_model, load_table, save_model, save_table
+from fastai.callback.core import Callback
+from fastai.torch_core import default_device
+from mura_nb import ablations as A, baselines as B, networks as N, predictions as P, training as T
+from mura_nb.core import ModelFiles, Recipe, STUDY_TYPES, fmt_num, load_card, load_table, save_model, save_table
 from mura_nb.data import image_store, mura_index, patient_split
+from mura_nb.pooling import pool_studies
+from mura_nb.evaluation import typical_study
 
 torch.set_num_threads(1)
-TINY = Recipe('tiny', 'timm:tf_efficientnet_lite0', 'none', 4, 1e-3, 3, 1, 'stretch', True, True, 10., 'single', 0, 40, 32)
+LITE = 'timm:tf_efficientnet_lite0'
+TINY = Recipe('tiny', LITE, 'none', 4, 1e-3, 3, 1, 'stretch', True, True, 10., 'single', 0, 40, 32)
 
 def made_up(root, n=28, seed=0):
     "Noise in MURA's layout; abnormal ones have a bright square"
@@ -33,34 +39,34 @@ def data(tmp_path_factory):
 
 def history(out): return load_table('history_tiny', out).drop(columns=['seconds','images_per_s'])
 
-class Kill(B.Callback):
+class Kill(Callback):
     "The process dies in the middle of an epoch"
     def __init__(self, epoch): self.die = epoch
     def after_batch(self):
-        if self.training and len(self.keep.history)==self.die-1: os.kill(os.getpid(), signal.SIGKILL)
+        if self.training and len(self.history)==self.die-1: os.kill(os.getpid(), signal.SIGKILL)
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 @pytest.mark.filterwarnings('ignore:.*fork.*')
 def test_killed_and_resumed(data, tmp_path):
-    whole,_ = B.fit(TINY, *data, tmp_path/'whole', workers=0)
+    whole,_ = B.fit(TINY, *data, tmp_path/'whole')
     for epoch in (2, 3):
         pid = os.fork()
         if not pid:
-            try: B.fit(TINY, *data, tmp_path/'cut', [Kill(epoch)], workers=0)
+            try: B.fit(TINY, *data, tmp_path/'cut', [Kill(epoch)])
             finally: os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])==-signal.SIGKILL
         assert len(history(tmp_path/'cut'))==epoch-1
-    again,card = B.fit(TINY, *data, tmp_path/'cut', workers=0)
+    again,_ = B.fit(TINY, *data, tmp_path/'cut')
     pd.testing.assert_frame_equal(history(tmp_path/'cut'), history(tmp_path/'whole'))
     for a,b in zip(whole.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
     assert sorted(p.name for p in (tmp_path/'cut/models').iterdir())==['tiny.json','tiny.safetensors']
 
 def test_best_epoch_is_kept(data, tmp_path):
     df,store,tune = data
-    model,card = B.fit(TINY, *data, tmp_path, workers=0)
+    model,card = B.fit(TINY, *data, tmp_path)
     h = history(tmp_path)
     assert card['metrics']['epoch']==h.epoch[h.tune_loss.idxmin()]
-    pred = B.predict(model, df[tune], store, TINY)
+    pred = P.predict(model, df[tune], store, TINY)
     loss = B.WeightedBCE(B.type_weights(df[(df.split=='train') & ~tune]))
     y,t = torch.tensor(pred.label.to_numpy(float)),torch.tensor([STUDY_TYPES.index(k) for k in pred.study_type])
     assert loss(torch.tensor(pred.logit.to_numpy()), y, t).item()==pytest.approx(h.tune_loss.min(), rel=1e-4)
@@ -68,111 +74,135 @@ def test_best_epoch_is_kept(data, tmp_path):
 def test_trains_again_only_when_something_changed(data, tmp_path):
     df,store,tune = data
     one = replace(TINY, epochs=1)
-    _,first = B.fit(one, *data, tmp_path, workers=0)
+    _,first = B.fit(one, *data, tmp_path)
     stop = [Kill(1)] # training would kill this process
     mixed = df.sample(frac=1, random_state=1)
-    assert B.fit(one, mixed, store, tune[mixed.index], tmp_path, stop, workers=0)[1]==first
+    assert B.fit(one, mixed, store, tune[mixed.index], tmp_path, stop)[1]==first
     labels = df.assign(label=df.label.where(df.index!=df.index[df.split=='train'][0], 1-df.label))
-    keys = {B.data_key(d, store) for d in (df, labels, df[1:])}
+    keys = {T.data_key(d, store) for d in (df, labels, df[1:])}
     assert len(keys)==3
-    _,other = B.fit(replace(one, lr=1e-4), *data, tmp_path, workers=0)
-    assert other['fingerprint']!=first['fingerprint']==B.fit(one, *data, tmp_path, workers=0)[1]['fingerprint']
+    _,other = B.fit(replace(one, lr=1e-4), *data, tmp_path)
+    assert other['fingerprint']!=first['fingerprint']==B.fit(one, *data, tmp_path)[1]['fingerprint']
 
 def test_changed_pixels_change_the_key(tmp_path):
     made_up(tmp_path/'data', 7)
     df = mura_index(tmp_path/'data')
-    before = B.data_key(df, image_store(df, folder=tmp_path/'s'))
-    assert B.data_key(df, image_store(df, folder=tmp_path/'s2'))==before
+    before = T.data_key(df, image_store(df, folder=tmp_path/'s'))
+    assert T.data_key(df, image_store(df, folder=tmp_path/'s2'))==before
     Image.new('L', (50, 60), 7).save(tmp_path/'data'/df.path[0])
-    assert B.data_key(df, image_store(df, folder=tmp_path/'s'))!=before
+    assert T.data_key(df, image_store(df, folder=tmp_path/'s'))!=before
 
 def test_checkpoint_of_other_data_is_removed(data, tmp_path):
-    files = B.Files('tiny', tmp_path)
-    net = torch.nn.Linear(2, 1); opt = B.adam(net.parameters(), lr=.1)
-    B.save_state(files.state, net, opt, dict(key='other', history=[], rule={}))
-    assert B.resume(B.Keep(TINY, files, 'mine'), net, opt)==0
+    files = ModelFiles('tiny', tmp_path)
+    net = torch.nn.Linear(2, 1)
+    T.save_state(files.state, net, T.adam(net.parameters(), lr=.1), dict(key='other', history=[]))
+    assert not T.Resume(files, 'mine').checkpoint()
     assert not files.state.exists()
+
+def test_checkpoint_of_an_earlier_version_goes_on(data, tmp_path):
+    "Its rule is written down; now it is read from the losses"
+    class Stop(Callback):
+        def after_batch(self):
+            if self.training and len(self.history)==2: raise KeyboardInterrupt
+    whole,_ = B.fit(TINY, *data, tmp_path/'whole')
+    with pytest.raises(KeyboardInterrupt): B.fit(TINY, *data, tmp_path/'cut', [Stop()])
+    files = ModelFiles('tiny', tmp_path/'cut')
+    with safe_open(files.state, 'pt') as f: about = json.loads(f.metadata()['about'])
+    rule = T.Plateau(TINY.patience)
+    for row in about['history']: rule.step(row['tune_loss'])
+    state = load_file(files.state)
+    save_file(state, files.state, dict(about=json.dumps(about | dict(rule=vars(rule)))))
+    again,_ = B.fit(TINY, *data, tmp_path/'cut')
+    pd.testing.assert_frame_equal(history(tmp_path/'cut'), history(tmp_path/'whole'))
+    for a,b in zip(whole.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
 
 def test_broken_model_file_trains_again(data, tmp_path):
     one = replace(TINY, epochs=1)
-    _,card = B.fit(one, *data, tmp_path, workers=0)
-    B.Files('tiny', tmp_path).model.write_bytes(b'cut off')
-    assert B.fit(one, *data, tmp_path, workers=0)[1]['fingerprint']==card['fingerprint']
+    _,card = B.fit(one, *data, tmp_path)
+    ModelFiles('tiny', tmp_path).model.write_bytes(b'cut off')
+    assert B.fit(one, *data, tmp_path)[1]['fingerprint']==card['fingerprint']
 
 def test_loss_that_is_not_a_number(data, tmp_path):
-    class Nan(B.Callback):
+    class Nan(Callback):
         order = 61
         def before_batch(self): self.learn.xb = (self.xb[0]*float('nan'),)
-    with pytest.raises(FloatingPointError, match='lower lr'): B.fit(TINY, *data, tmp_path, [Nan()], workers=0)
+    with pytest.raises(FloatingPointError, match='lower lr'): B.fit(TINY, *data, tmp_path, [Nan()])
 
 def test_run_recipe_writes_what_others_read(data, tmp_path):
     df,store,tune = data
     one = replace(TINY, epochs=1)
-    card = B.run_recipe(one, df, store, tune, tmp_path, workers=0)
-    pred = B.load_predictions('tiny', out=tmp_path)
+    card = B.run_recipe(one, df, store, tune, tmp_path)
+    pred = P.load_predictions('tiny', out=tmp_path)
     assert list(pred.columns)==['path','study','patient','study_type','label','logit','prob','split']
     assert set(pred.path[pred.split=='tune'])==set(df.path[tune])
     assert set(pred.path[pred.split=='valid'])==set(df.path[df.split=='valid'])
     np.testing.assert_allclose(pred.prob, 1/(1+np.exp(-pred.logit)), rtol=1e-6)
     assert 0<=card['threshold']<=1 and set(card['platt'])=={'slope','intercept','n'}
     assert load_card(tmp_path/'models/tiny')['threshold']==card['threshold']
-    assert not load_model(tmp_path/'models/tiny')[0].training
+    assert not N.load_model(tmp_path/'models/tiny')[0].training
     when = (tmp_path/'predictions/tiny.csv').stat().st_mtime_ns
-    assert B.run_recipe(one, df, store, tune, tmp_path, workers=0)['threshold']==card['threshold']
+    assert B.run_recipe(one, df, store, tune, tmp_path)['threshold']==card['threshold']
     assert (tmp_path/'predictions/tiny.csv').stat().st_mtime_ns==when
-    with pytest.raises(ValueError, match="no split 'test'"): B.load_predictions('tiny', 'test', tmp_path)
-    with pytest.raises(FileNotFoundError, match='chapter 04_baselines'): B.load_predictions('none', out=tmp_path)
+    with pytest.raises(ValueError, match="no split 'test'"): P.load_predictions('tiny', 'test', tmp_path)
+    with pytest.raises(FileNotFoundError, match='chapter 04_baselines'): P.load_predictions('none', out=tmp_path)
     (tmp_path/'predictions/short.csv').write_text('path,label\n')
-    with pytest.raises(ValueError, match='lacks study'): B.load_predictions('short', out=tmp_path)
+    with pytest.raises(ValueError, match='lacks study'): P.load_predictions('short', out=tmp_path)
 
 def test_labels_may_be_missing_in_prediction(data):
     df,store,_ = data
-    pred = B.predict(B.SingleLogit('timm:tf_efficientnet_lite0'), df[:3].assign(label=pd.array([pd.NA]*3, 'Int8')), store, TINY)
+    pred = P.predict(N.SingleLogit(LITE), df[:3].assign(label=pd.array([pd.NA]*3, 'Int8')), store, TINY)
     assert pred.label.isna().all() and pred.logit.notna().all()
 
 def test_weights_from_a_file(tmp_path):
-    a = B.SingleLogit('timm:tf_efficientnet_lite0')
+    a = N.SingleLogit(LITE)
     save_model(a, dict(architecture='single_logit'), tmp_path/'own')
-    b = B.create_body('timm:tf_efficientnet_lite0', str(tmp_path/'own.safetensors'))
+    b = N.create_body(LITE, str(tmp_path/'own.safetensors'))
     plain = {k:v.contiguous() for k,v in a.body.state_dict().items()}
     save_file({**plain, 'classifier.weight':torch.zeros(3, 1280)}, tmp_path/'plain.safetensors')
-    c = B.create_body('timm:tf_efficientnet_lite0', str(tmp_path/'plain.safetensors'))
+    c = N.create_body(LITE, str(tmp_path/'plain.safetensors'))
     for net in (b, c):
         for u,v in zip(a.body.state_dict().values(), net.state_dict().values()): assert torch.equal(u, v)
-    for name,state in dict(less={k:plain[k] for k in list(plain)[1:]}, more={**plain, 'extra.weight':torch.zeros(1)}, shape={**plain, 'bn1.weight':torch.zeros(3)}).items():
+    wrong = dict(less={k:plain[k] for k in list(plain)[1:]}, more={**plain, 'extra.weight':torch.zeros(1)},
+        shape={**plain, 'bn1.weight':torch.zeros(3)})
+    for name,state in wrong.items():
         save_file(state, tmp_path/f'{name}.safetensors')
-        with pytest.raises(ValueError, match=f'{name}.safetensors: not the weights of .* 1 tensors'): B.create_body('timm:tf_efficientnet_lite0', str(tmp_path/f'{name}.safetensors'))
+        with pytest.raises(ValueError, match=f'{name}.safetensors: not the weights of .* 1 tensors'):
+            N.create_body(LITE, str(tmp_path/f'{name}.safetensors'))
 
 def test_imagenet_file_put_by_hand_is_found(tmp_path, monkeypatch):
     "What the error message of a failed download asks for works"
     from torchvision.models import densenet169
     monkeypatch.setenv('TORCH_HOME', str(tmp_path))
     for k in ('https_proxy','HTTPS_PROXY'): monkeypatch.setenv(k, 'http://127.0.0.1:9')
-    with pytest.raises(B.WeightsUnavailable) as e: B.create_body('torchvision:densenet169', 'imagenet')
+    with pytest.raises(N.WeightsUnavailable) as e: N.create_body('torchvision:densenet169', 'imagenet')
     place = Path(str(e.value).split('put it at ')[1].split(';')[0])
     net = densenet169(weights=None)
     place.parent.mkdir(parents=True, exist_ok=True)
     torch.save(net.state_dict(), place)
-    body = B.create_body('torchvision:densenet169', 'imagenet')
+    body = N.create_body('torchvision:densenet169', 'imagenet')
     assert torch.equal(body.state_dict()['features.conv0.weight'], net.features.conv0.weight)
 
-@pytest.mark.parametrize('backbone', ['torchvision:mobilenet_v2', 'torchvision:efficientnet_b0', 'torchvision:convnext_tiny', 'torchvision:mnasnet0_5', 'torchvision:regnet_y_400mf',
-    'timm:resnet18', 'timm:mobilenetv3_small_100', 'timm:tf_efficientnet_lite2'])
+@pytest.mark.parametrize('backbone', ['torchvision:mobilenet_v2', 'torchvision:efficientnet_b0',
+    'torchvision:convnext_tiny', 'torchvision:mnasnet0_5', 'torchvision:regnet_y_400mf', 'timm:resnet18',
+    'timm:mobilenetv3_small_100', 'timm:tf_efficientnet_lite2'])
 def test_many_backbones_fit(backbone):
-    net = B.SingleLogit(backbone).eval()
-    with torch.no_grad(): maps,logit = net.features(torch.zeros(2, 3, 64, 64)),net(torch.zeros(2, 3, 64, 64))
+    net = N.SingleLogit(backbone).eval()
+    x = torch.zeros(2, 3, 64, 64)
+    with torch.no_grad(): maps,logit = net.features(x),net(x)
     assert maps.shape[1]==net.head.in_features and logit.shape==(2,)
 
 def test_unknown_names():
     for name in ('keras:resnet50', 'resnet50'):
-        with pytest.raises(ValueError, match='must be timm:NAME or torchvision:NAME'): B.create_body(name)
-    with pytest.raises(ValueError, match='no such classifier'): B.create_body('torchvision:fasterrcnn_resnet50_fpn')
-    with pytest.raises(ValueError, match='precision'): B.SingleLogit('timm:resnet18', precision='half')
+        with pytest.raises(ValueError, match='must be timm:NAME or torchvision:NAME'): N.create_body(name)
+    with pytest.raises(ValueError, match='no such classifier'): N.create_body('torchvision:fasterrcnn_resnet50_fpn')
+    with pytest.raises(ValueError, match='precision'): N.SingleLogit('timm:resnet18', precision='half')
 
 def test_bfloat16_is_close_and_single_outside_the_body():
-    net,x = B.SingleLogit('timm:resnet18').eval(),torch.randn(4, 3, 64, 64)
+    net,x = N.SingleLogit('timm:resnet18').eval(),torch.randn(4, 3, 64, 64)
     with torch.no_grad():
-        a = net(x); net.precision = 'bfloat16'; b = net(x)
+        a = net(x)
+        net.precision = 'bfloat16'
+        b = net(x)
         assert net.features(x).dtype==torch.bfloat16 and b.dtype==torch.float32
     assert 0<(a-b).abs().max()<.05
 
@@ -181,95 +211,97 @@ def test_plain_adam():
     torch.manual_seed(0)
     x,nets = torch.randn(8, 3),[torch.nn.Linear(3, 1) for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
-    for net,opt in zip(nets, (B.adam(nets[0].parameters(), lr=.01), torch.optim.Adam(nets[1].parameters(), lr=.01))):
-        for _ in range(5): net(x).square().mean().backward(); opt.step(); opt.zero_grad()
+    for net,make in zip(nets, (T.adam, torch.optim.Adam)):
+        opt = make(net.parameters(), lr=.01)
+        for _ in range(5):
+            net(x).square().mean().backward()
+            opt.step()
+            opt.zero_grad()
     assert torch.equal(nets[0].weight, nets[1].weight)
 
 def test_renormalise_is_identity_for_imagenet_statistics():
     x = torch.randn(2, 3, 4, 4)
-    assert torch.allclose(B.Renormalise(*B.input_stats('torchvision:resnet50'))(x), x)
+    assert torch.allclose(N.Renormalise(*N.input_stats('torchvision:resnet50'))(x), x)
 
 def test_loss_needs_labels():
-    with pytest.raises(ValueError, match='1 images have no label'): B.type_weights(pd.DataFrame(dict(study_type=['HAND']*2, label=pd.array([1, pd.NA], 'Int8'))))
-
-def test_roc_ends_in_both_corners_and_has_the_area():
-    from sklearn.metrics import roc_auc_score
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 2, 200).astype(float); p = (y + rng.normal(0, 1, 200)).round(1)
-    grid = np.linspace(0, 1, 20001)
-    curve = B._roc_at(y, p, np.ones(200), grid)
-    assert curve[-1]==1 and (np.diff(curve)>=-1e-12).all()
-    assert np.trapezoid(curve, grid)==pytest.approx(roc_auc_score(y, p), abs=1e-3)
+    df = pd.DataFrame(dict(study_type=['HAND']*2, label=pd.array([1, pd.NA], 'Int8')))
+    with pytest.raises(ValueError, match='1 images have no label'): B.type_weights(df)
 
 @pytest.fixture(scope='module')
 def trained(data, tmp_path_factory):
     "Two recipes that differ in their seed, one epoch each"
     df,store,tune = data
     out = tmp_path_factory.mktemp('trained')
-    for k in (0, 1): B.run_recipe(replace(TINY, name=f'seed{k}', seed=k, epochs=1), df, store, tune, out, workers=0)
+    for k in (0, 1): B.run_recipe(replace(TINY, name=f'seed{k}', seed=k, epochs=1), df, store, tune, out)
     return out
 
 def test_tuning_table_reads_the_tuning_split_alone(trained, data):
     df,_,tune = data
-    t = B.tuning_table(['seed0','seed1'], n_boot=50, out=trained)
+    t = A.tuning_table(['seed0','seed1'], n_boot=50, out=trained)
     assert t.recipe.tolist()==['seed0','seed1'] and t.seed.tolist()==[0, 1] and set(t.base)=={'seed0'}
     assert (t.n==df.study[tune].nunique()).all()
     assert (t.lo<=t.auc).all() and (t.auc<=t.hi).all()
     assert t['diff'][0]==0 and t['diff'][1]==pytest.approx(t.auc[1]-t.auc[0])
-    assert t.parameters[0]==sum(p.numel() for p in B.SingleLogit(TINY.backbone).parameters())
+    assert t.parameters[0]==sum(p.numel() for p in N.SingleLogit(TINY.backbone).parameters())
     h = load_table('history_seed1', trained)
-    assert (t.epochs[1], t.best[1])==(1, 1) and t.minutes[1]==pytest.approx(h.seconds[0]/60) and t.images_per_s[1]==h.images_per_s[0]
-    path = B.Files('seed1', trained).predictions
+    assert (t.epochs[1], t.best[1])==(1, 1)
+    assert t.minutes[1]==pytest.approx(h.seconds[0]/60) and t.images_per_s[1]==h.images_per_s[0]
+    path = ModelFiles('seed1', trained).predictions
     kept = path.read_bytes()
     try:
-        pred = B.load_predictions('seed1', out=trained)
-        B.save_predictions(pred.assign(prob=pred.prob.where(pred.split!='valid', .5)), 'seed1', trained)
-        pd.testing.assert_frame_equal(B.tuning_table(['seed0','seed1'], n_boot=50, out=trained), t)
+        pred = P.load_predictions('seed1', out=trained)
+        P.save_predictions(pred.assign(prob=pred.prob.where(pred.split!='valid', .5)), 'seed1', trained)
+        pd.testing.assert_frame_equal(A.tuning_table(['seed0','seed1'], n_boot=50, out=trained), t)
     finally: path.write_bytes(kept)
-    assert B.tuning_table(['seed0','seed1'], 'seed1', 50, trained)['diff'][0]==pytest.approx(-t['diff'][1])
-    with pytest.raises(ValueError, match="base 'x': must be one of seed0, seed1"): B.tuning_table(['seed0','seed1'], 'x', out=trained)
-    with pytest.raises(FileNotFoundError, match='no predictions of seed2'): B.tuning_table(['seed0','seed2'], out=trained)
+    assert A.tuning_table(['seed0','seed1'], 'seed1', 50, trained)['diff'][0]==pytest.approx(-t['diff'][1])
+    with pytest.raises(ValueError, match="base 'x': must be one of seed0, seed1"):
+        A.tuning_table(['seed0','seed1'], 'x', out=trained)
+    with pytest.raises(FileNotFoundError, match='no predictions of seed2'):
+        A.tuning_table(['seed0','seed2'], out=trained)
 
 def test_tables_beside_the_report(trained, tmp_path):
-    assert '`make ablations`' in B.beside('seeds', len, out=tmp_path).data and B.beside('seeds', len, quiet=True, out=tmp_path) is None
-    assert np.isnan(B.seed_sd(tmp_path))
-    save_table(B.tuning_table(['seed0','seed1'], n_boot=50, out=trained), 'seeds', tmp_path)
+    assert '`make ablations`' in A.ablation_view('seeds', len, out=tmp_path).data
+    assert A.ablation_view('seeds', len, quiet=True, out=tmp_path) is None
+    assert np.isnan(A.seed_sd(tmp_path))
+    save_table(A.tuning_table(['seed0','seed1'], n_boot=50, out=trained), 'seeds', tmp_path)
     t = load_table('seeds', tmp_path)
-    assert B.seed_sd(tmp_path)==pytest.approx(abs(t.auc[1]-t.auc[0])/2**.5)
-    text = B.beside('seeds', lambda t: B.tuning_view(t, ['seed','batch'], 'Seeds.'), out=tmp_path)._repr_markdown_()
+    assert A.seed_sd(tmp_path)==pytest.approx(abs(t.auc[1]-t.auc[0])/2**.5)
+    view = A.ablation_view('seeds', lambda t: A.tuning_view(t, ['seed','batch'], 'Seeds.'), out=tmp_path)
+    text = view._repr_markdown_()
     assert text.startswith('Seeds. ') and '| recipe | seed | batch | tuning AUC | less `seed0` |' in text
-    with pytest.raises(ZeroDivisionError): B.beside('seeds', lambda t: 1/0, out=tmp_path)
-    ax = B.auc_figure(t, 'batch', t.recipe, 'batch size', 'title', line=True).axes[0]
+    with pytest.raises(ZeroDivisionError): A.ablation_view('seeds', lambda t: 1/0, out=tmp_path)
+    ax = A.auc_figure(t, 'batch', t.recipe, 'batch size', 'title', line=True).axes[0]
     assert {a.get_text() for a in ax.texts}=={'seed0','seed1'}
 
 def test_paired_metrics():
     n = 40
-    a = pd.DataFrame(dict(study=[f's{i:02}' for i in range(n)], patient=[f'p{i//2:02}' for i in range(n)], study_type='HAND', label=np.arange(n)%2, prob=np.linspace(.1, .9, n)))
-    same = B.paired_metrics(a, a, n_boot=20)
+    names = dict(study=[f's{i:02}' for i in range(n)], patient=[f'p{i//2:02}' for i in range(n)])
+    a = pd.DataFrame(dict(**names, study_type='HAND', label=np.arange(n)%2, prob=np.linspace(.1, .9, n)))
+    same = A.paired_metrics(a, a, n_boot=20)
     assert (same['diff']==0).all() and (same.a==same.b).all()
-    better = B.paired_metrics(a, a.assign(prob=.2 + .6*a.label), ('auc','accuracy'), 20).set_index('metric')
+    better = A.paired_metrics(a, a.assign(prob=.2 + .6*a.label), ('auc','accuracy'), 20).set_index('metric')
     assert better.index.tolist()==['AUC','accuracy']
     assert better.b.tolist()==[1, 1] and better['diff'].tolist()==pytest.approx((1-better.a).tolist())
 
 def test_study_figure_shows_the_kept_probabilities(trained, data):
-    df,store,_ = data
-    pred = B.load_predictions('seed0', 'valid', trained)
-    study = B.typical_study(pred)
+    _,store,_ = data
+    pred = P.load_predictions('seed0', 'valid', trained)
+    study = typical_study(pred)
     one = pred[pred.study==study].reset_index(drop=True)
     assert one.label.eq(1).all() and len(one)==2
-    rest = B.pool_studies(pred[pred.label==1]).prob
+    rest = pool_studies(pred[pred.label==1]).prob
     assert abs((rest<one.prob.mean()-1e-9).sum() - (rest>one.prob.mean()+1e-9).sum())<=1
     fig = B.study_figure(one, store, TINY, (1280, 1, 1), dict(half=.5, own=.3))
     words = {t.get_text() for ax in fig.axes for t in ax.texts}
-    assert {B.fmt_num(p) for p in (*one.prob, one.prob.mean())}<=words and '1280 maps of 1 x 1' in words
+    assert {fmt_num(p) for p in (*one.prob, one.prob.mean())}<=words and '1280 maps of 1 x 1' in words
     assert sum(len(ax.images) for ax in fig.axes)==4
-    with pytest.raises(ValueError, match='no abnormal study with 3 to 4 views'): B.typical_study(pred, 3)
+    with pytest.raises(ValueError, match='no abnormal study with 3 to 4 views'): typical_study(pred, 3)
 
 def test_overfitting_starts_at_the_best_epoch():
     h = pd.DataFrame(dict(train_loss=[.5, .4], tune_loss=[.6, .5]))
-    assert B.overfitting(h)==dict(rise=0, fall=0, gap=pytest.approx(.1))
+    assert A.overfitting(h)==dict(rise=0, fall=0, gap=pytest.approx(.1))
 
 @pytest.mark.parametrize('precision', ['single','bfloat16'])
-def test_step_speed(precision): assert B.step_speed('timm:tf_efficientnet_lite0', precision, 2, 32, 1)>0
+def test_step_speed(precision): assert A.step_speed(LITE, precision, 2, 32, 1)>0
 
-def test_device_name(): assert 'bfloat16' in B.device_name() or B.default_device().type not in ('cpu','cuda')
+def test_device_name(): assert 'bfloat16' in A.device_name() or default_device().type not in ('cpu','cuda')

@@ -4,9 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings as hsettings, strategies as st
-from PIL import Image
+from PIL import Image, ImageFile
 from mura_nb.core import STUDY_TYPES, settings
-from mura_nb.data import *
+from mura_nb.images import UnreadableImages, read_picture, to_grey
+from mura_nb.geometry import Geometry, eval_geometry, train_geometry, warp
+from mura_nb.data import (DataError, Views, check_index, eval_dl, image_store, index_fingerprint, load_data,
+    mura_index, patient_split, train_dls)
 from datasets import make_dataset, study_paths, write_lists, write_picture
 
 def touch(root, paths):
@@ -28,8 +31,10 @@ def made(tmp_path):
 # ---- lists
 
 paths = study_paths(12, seed=5)
-styles = dict(official={}, v10=dict(prefix='MURA-v1.0/'), absolute=dict(prefix='/home/me/train/MURA-v1.1/'), bare=dict(prefix=''), header=dict(header=('Img_Path','Img_Path,Label')),
-    crlf=dict(eol='\r\n'), commas=dict(header=('path,','path,,'), tail=',', eol='\r\n'), mac=dict(eol='\r'), windows=dict(prefix='MURA-v1.1\\'))
+styles = dict(official={}, v10=dict(prefix='MURA-v1.0/'), absolute=dict(prefix='/home/me/train/MURA-v1.1/'),
+    bare=dict(prefix=''), header=dict(header=('Img_Path','Img_Path,Label')), crlf=dict(eol='\r\n'),
+    commas=dict(header=('path,','path,,'), tail=',', eol='\r\n'), mac=dict(eol='\r'),
+    windows=dict(prefix='MURA-v1.1\\'))
 
 @pytest.mark.parametrize('style', styles)
 def test_lists_in_every_published_form(tmp_path, style):
@@ -42,11 +47,14 @@ def test_lists_in_every_published_form(tmp_path, style):
     pd.testing.assert_frame_equal(df, mura_index(tmp_path/'walked'))
 
 def test_labels_in_the_list_of_images_and_an_index_column(tmp_path):
-    (tmp_path/'train_image_paths.csv').write_text('\ufeff,Img_Path,Label\n' + ''.join(f'{i},"MURA-v1.1/{p}",{i%2}.0\n\n' for i,p in enumerate(['train/XR_HAND/patient1/study1/image1.png', 'train/XR_HAND/patient2/study1/image1.png'])), encoding='utf-8')
+    lines = [f'{i},"MURA-v1.1/train/XR_HAND/patient{i+1}/study1/image1.png",{i%2}.0\n\n' for i in range(2)]
+    (tmp_path/'train_image_paths.csv').write_text('\ufeff,Img_Path,Label\n' + ''.join(lines), encoding='utf-8')
     assert dict(zip(*(mura_index(tmp_path)[c] for c in ('patient','label')))) == {'patient1':0, 'patient2':1}
 
 def test_version_1_0_with_one_list(tmp_path):
-    for s in ('train','valid'): (tmp_path/f'{s}.csv').write_text(''.join(f"MURA-v1.0/{p},{int('positive' in p)}\n" for p in paths if p.startswith(s)))
+    for s in ('train','valid'):
+        lines = [f"MURA-v1.0/{p},{int('positive' in p)}\n" for p in paths if p.startswith(s)]
+        (tmp_path/f'{s}.csv').write_text(''.join(lines))
     assert sorted(mura_index(tmp_path).path) == sorted(paths)
 
 def test_a_list_of_studies_alone_labels_walked_images(tmp_path):
@@ -70,14 +78,18 @@ def test_order_ignores_the_lists(tmp_path):
     pd.testing.assert_frame_equal(mura_index(tmp_path/'0'), mura_index(tmp_path/'1'))
 
 def test_order_says_nothing_of_the_label(tmp_path):
-    many = [f"train/XR_HAND/patient{i:05d}/study1_{'positive' if i<500 else 'negative'}/image1.png" for i in range(1000)]
+    many = [f"train/XR_HAND/patient{i:05d}/study1_{'positive' if i<500 else 'negative'}/image1.png"
+        for i in range(1000)]
     write_lists(tmp_path, many)
     label = mura_index(tmp_path).label.to_numpy(int)
     assert abs(label[:500].mean() - .5) < .07
 
-@pytest.mark.parametrize('line', ['MURA-v1.1/train/XR_KNEE/patient00001/study1_positive/image1.png', 'MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png', 'nonsense', 'MURA-v1.1/train/XR_HAND/patient00001/study1_positive/image1.png,2'])
+@pytest.mark.parametrize('line', ['MURA-v1.1/train/XR_KNEE/patient00001/study1_positive/image1.png',
+    'MURA-v1.1/train/XR_HAND/p1/study1_positive/image1.png', 'nonsense',
+    'MURA-v1.1/train/XR_HAND/patient00001/study1_positive/image1.png,2'])
 def test_a_line_without_sense_names_file_and_line(tmp_path, line):
-    (tmp_path/'train_image_paths.csv').write_text('MURA-v1.1/train/XR_HAND/patient00002/study1_positive/image1.png\n' + line + '\n')
+    good = 'MURA-v1.1/train/XR_HAND/patient00002/study1_positive/image1.png'
+    (tmp_path/'train_image_paths.csv').write_text(f'{good}\n{line}\n')
     with pytest.raises(ValueError, match='train_image_paths.csv:2'): mura_index(tmp_path)
 
 def test_wrong_folders(tmp_path):
@@ -108,7 +120,8 @@ def test_forty_thousand_files_in_five_seconds(tmp_path):
 
 def test_clean_data_has_no_problems(made):
     report = check_index(made)
-    assert not len(report.table) and list(report.errors.columns) == list(report.warnings.columns) == ['problem','path','detail']
+    assert not len(report.table)
+    assert list(report.errors.columns) == list(report.warnings.columns) == ['problem','path','detail']
     report.raise_errors()
     assert report.usable(made).equals(made) and report.usable(made).attrs == made.attrs
 
@@ -120,12 +133,14 @@ def test_extra_files(made):
     write_picture(root/folder/'image9.png', 99)
     assert mura_index(root).equals(made)
     report = check_index(made)
-    assert problems(report, 'warnings') == {('AppleDouble file', f'{folder}/._image1.png'), ('extra file', '.DS_Store'), ('image not listed', f'{folder}/image9.png')}
+    extra = {('AppleDouble file', f'{folder}/._image1.png'), ('image not listed', f'{folder}/image9.png')}
+    assert problems(report, 'warnings') == {('extra file', '.DS_Store'), *extra}
     assert not len(report.errors)
 
 def test_appledouble_in_a_list(made):
     root = Path(made.attrs['root'])
-    with open(root/'train_image_paths.csv', 'a') as f: f.write('MURA-v1.1/train/XR_HAND/patient00001/study1_positive/._image1.png\n')
+    with open(root/'train_image_paths.csv', 'a') as f:
+        f.write('MURA-v1.1/train/XR_HAND/patient00001/study1_positive/._image1.png\n')
     assert mura_index(root).equals(made)
 
 @pytest.mark.parametrize('keep', [0, 20, .3, .9, -12])
@@ -152,26 +167,29 @@ def test_list_against_folder(made):
     root,study = Path(made.attrs['root']),made[made.split=='train'].study.iloc[0]
     file = root/'train_labeled_studies.csv'
     good = f"{study}/,{int(study.endswith('positive'))}"
-    file.write_text(file.read_text().replace(good, f"{study}/,{int(not study.endswith('positive'))}"))
+    other = int(not study.endswith('positive'))
+    file.write_text(file.read_text().replace(good, f'{study}/,{other}'))
     df = mura_index(root)
-    assert (df.label[df.study==study] == int(not study.endswith('positive'))).all()
+    assert (df.label[df.study==study] == other).all()
     assert problems(check_index(df)) == {('list and folder disagree', study)}
 
 def test_study_listed_with_both_labels(made):
     root,study = Path(made.attrs['root']),made[made.split=='train'].study.iloc[0]
-    with open(root/'train_labeled_studies.csv', 'a') as f: f.write(f"MURA-v1.1/{study}/,{int(not study.endswith('positive'))}\n")
+    with open(root/'train_labeled_studies.csv', 'a') as f:
+        f.write(f"MURA-v1.1/{study}/,{int(not study.endswith('positive'))}\n")
     df = mura_index(root)
     assert df.label[df.study==study].isna().all() and df.label[df.study!=study].notna().all()
     report = check_index(df)
     assert problems(report) == {('study with both labels', study)} and report.usable(df).label.notna().all()
 
 def test_study_in_both_folders(made):
-    root,study = Path(made.attrs['root']),made[made.study.str.endswith('negative') & (made.split=='train')].study.iloc[0]
+    root,normal = Path(made.attrs['root']),made[made.study.str.endswith('negative') & (made.split=='train')]
+    study = normal.study.iloc[0]
     twin = study.replace('negative','positive')
     write_picture(root/twin/'image1.png', 77)
     with open(root/'train_image_paths.csv', 'a') as f: f.write(f'MURA-v1.1/{twin}/image1.png\n')
     with open(root/'train_labeled_studies.csv', 'a') as f: f.write(f'MURA-v1.1/{twin}/,1\n')
-    assert problems(check_index(mura_index(root))) == {('study with both labels', study), ('study with both labels', twin)}
+    assert problems(check_index(mura_index(root))) == {('study with both labels', s) for s in (study, twin)}
 
 def test_patient_in_two_splits(made):
     root,row = Path(made.attrs['root']),made[made.split=='train'].iloc[0]
@@ -202,7 +220,8 @@ def test_listed_twice_and_listed_in_the_wrong_list(made):
     with open(root/'train_image_paths.csv', 'a') as f: f.write(f'MURA-v1.1/{held}\n')
     assert mura_index(root).equals(made)
     report = check_index(made)
-    assert problems(report) == {('list and folder disagree', held)} and problems(report, 'warnings') == {('listed twice', held)}
+    assert problems(report) == {('list and folder disagree', held)}
+    assert problems(report, 'warnings') == {('listed twice', held)}
 
 def test_a_part_of_the_index_can_be_checked(made):
     assert not len(check_index(made[made.study_type=='HAND']).table)
@@ -233,9 +252,14 @@ def palette():
     p.putpalette([v for i in range(256) for v in (i, i, i)])
     return p
 
-@pytest.mark.parametrize('img', [Image.fromarray(grey), Image.fromarray(np.stack([grey]*3, -1)), Image.fromarray(np.dstack([grey]*3 + [np.full_like(grey, 255)])),
-    Image.fromarray(grey.astype(np.uint16)*257), palette(), Image.merge('LA', [Image.fromarray(grey), Image.new('L', (7, 9), 255)])], ids=['grey','rgb','rgba','16 bit','palette','grey alpha'])
-def test_every_mode_gives_the_same_grey(img): assert np.array_equal(to_grey(png(img)), grey)
+modes = {'grey':Image.fromarray(grey), 'rgb':Image.fromarray(np.stack([grey]*3, -1)),
+    'rgba':Image.fromarray(np.dstack([grey]*3 + [np.full_like(grey, 255)])),
+    '16 bit':Image.fromarray(grey.astype(np.uint16)*257), 'palette':palette(),
+    'grey alpha':Image.merge('LA', [Image.fromarray(grey), Image.new('L', (7, 9), 255)])}
+
+@pytest.mark.parametrize('img', modes.values(), ids=modes)
+def test_every_mode_gives_the_same_grey(img):
+    assert np.array_equal(to_grey(png(img)), grey)
 
 def test_one_bit_and_transparency():
     bits = grey>127
@@ -272,9 +296,9 @@ def test_store_holds_every_file_at_its_size(tmp_path):
 
 def decoded(monkeypatch):
     "Counts the files that are read"
-    import mura_nb.data as d
-    seen,real = [],d.scan_file
-    monkeypatch.setattr(d, 'scan_file', lambda f: (seen.append(str(f)), real(f))[1])
+    import mura_nb.images as images
+    seen,real = [],images.scan_file
+    monkeypatch.setattr(images, 'scan_file', lambda f: (seen.append(str(f)), real(f))[1])
     return seen
 
 def test_store_decodes_once_and_notices_changes(made, tmp_path, monkeypatch):
@@ -304,13 +328,13 @@ def test_store_shares_equal_content_and_forgets_old_pixels(made, tmp_path):
         assert store.data.stat().st_size <= 2*one and len(list((tmp_path/'s').glob('pixels-*'))) == 1
 
 def test_store_resumes(made, tmp_path, monkeypatch):
-    import mura_nb.data as d
+    import mura_nb.images as images
     time.sleep(.15)
-    real,n = d.scan_file,len(made)//2
+    real,n = images.scan_file,len(made)//2
     def stops(f):
         if str(f).endswith(made.path[n]): raise KeyboardInterrupt
         return real(f)
-    monkeypatch.setattr(d, 'scan_file', stops)
+    monkeypatch.setattr(images, 'scan_file', stops)
     with pytest.raises(KeyboardInterrupt): image_store(made, folder=tmp_path/'s', workers=1)
     monkeypatch.undo()
     seen = decoded(monkeypatch)
@@ -341,13 +365,15 @@ def test_store_names_all_unreadable_files(made, tmp_path):
 def test_two_processes_build_one_store(tmp_path):
     make_dataset(tmp_path/'d', 60, size=(200, 200))
     code = f'''if 1:
-        from mura_nb.data import *
+        from mura_nb.data import image_store, mura_index
         import hashlib
         df = mura_index({str(tmp_path/'d')!r})
         s = image_store(df, folder={str(tmp_path/'s')!r}, workers=1)
         print(len(s), hashlib.sha256(b''.join(s[p].tobytes() for p in df.path)).hexdigest())'''
-    env = {**os.environ, 'PYTHONPATH':os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')]), 'OMP_NUM_THREADS':'1'}
-    ps = [subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) for _ in range(2)]
+    packages = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get('PYTHONPATH', '')])
+    how = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, 'PYTHONPATH':packages, 'OMP_NUM_THREADS':'1'})
+    ps = [subprocess.Popen([sys.executable, '-c', code], **how) for _ in range(2)]
     out = [p.communicate(timeout=120) for p in ps]
     assert [p.returncode for p in ps] == [0, 0], out
     assert out[0][0] == out[1][0] != ''
@@ -391,7 +417,7 @@ side = st.integers(8, 600)
 @st.composite
 def geometries(draw):
     hw = draw(side), draw(side)
-    g,hw2 = Geometry.resize(hw, (256, 256)),(256, 256)
+    g = Geometry.resize(hw, (256, 256))
     if draw(st.booleans()): g = Geometry.letterbox(hw, (256, 256))
     if draw(st.booleans()): g = Geometry.rotate(draw(st.floats(-180, 180)), (128, 128)) @ g
     g = Geometry.crop(draw(st.integers(0, 32)), draw(st.integers(0, 32))) @ g
@@ -409,7 +435,8 @@ def test_geometry_composes(a, b, p):
     assert np.allclose((b @ a).points(p), b.points(a.points(p)), atol=1e-6)
     assert np.allclose((b @ a).inverse.matrix, (a.inverse @ b.inverse).matrix, atol=1e-6)
 
-@given(side, side, st.booleans(), st.integers(0, 32), st.integers(0, 32), st.lists(st.integers(0, 224), min_size=4, max_size=4, unique=True), st.booleans())
+@given(side, side, st.booleans(), st.integers(0, 32), st.integers(0, 32),
+    st.lists(st.integers(0, 224), min_size=4, max_size=4, unique=True), st.booleans())
 def test_boxes_round_trip_without_rotation(h, w, letterbox, x, y, b, mirror):
     g = Geometry.crop(x, y) @ (Geometry.letterbox if letterbox else Geometry.resize)((h, w), (256, 256))
     if mirror: g = Geometry.flip(224) @ g
@@ -426,7 +453,8 @@ def test_the_box_of_a_turned_box_holds_its_corners(hg, f):
     assert np.allclose([c[:,0].min(), c[:,1].min(), c[:,0].max(), c[:,1].max()], [x0, y0, x1, y1])
 
 @hsettings(max_examples=60, deadline=None)
-@given(st.integers(120, 512), st.integers(120, 512), st.sampled_from(['stretch','letterbox']), st.integers(0, 10**6), st.floats(.35, .65), st.floats(.35, .65))
+@given(st.integers(120, 512), st.integers(120, 512), st.sampled_from(['stretch','letterbox']), st.integers(0, 10**6),
+    st.floats(.35, .65), st.floats(.35, .65))
 def test_pixels_go_where_points_go(h, w, fit, seed, fx, fy):
     "A bright square comes out, to half a pixel, where the geometry puts its centre"
     recipe = replace(settings('smoke').recipe('lite0_smoke'), resize=256, crop=224, fit=fit, rotate=30)
@@ -456,7 +484,8 @@ def test_training_batches(made, tmp_path, recipe):
     store,tune = image_store(made, folder=tmp_path/'s'),patient_split(made, .3)
     dls = train_dls(made, tune, store, recipe, seed=1, device='cpu')
     x,y,t = dls.train.one_batch()
-    assert isinstance(x, TensorImage) and x.shape == (16, 3, 64, 64) and x.dtype == y.dtype == torch.float32 and t.dtype == torch.int64
+    assert isinstance(x, TensorImage) and x.shape == (16, 3, 64, 64)
+    assert x.dtype == y.dtype == torch.float32 and t.dtype == torch.int64
     assert dls.n_inp == 1 and dls.train.n_inp == 1
     assert sum(len(b[1]) for b in dls.valid) == tune.sum()
     assert dls.train.dataset.paths == made.path[~tune & (made.split=='train')].tolist()
@@ -484,10 +513,11 @@ def test_evaluation_keeps_order_and_missing_labels(made, tmp_path, recipe):
 
 def test_a_learner_trains_and_predicts_in_order(made, tmp_path, recipe):
     import torch
-    import fastai.callback.progress
+    import fastai.callback.progress  # noqa: F401, adds no_bar to Learner
     from fastai.learner import Learner
     store,tune = image_store(made, folder=tmp_path/'s'),patient_split(made, .3)
-    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 1), torch.nn.Flatten(0))
+    layers = torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(48, 1), torch.nn.Flatten(0)
+    net = torch.nn.Sequential(*layers)
     loss = lambda p,y,t: torch.nn.functional.binary_cross_entropy_with_logits(p, y)
     learn = Learner(train_dls(made, tune, store, recipe, seed=1, device='cpu'), net, loss_func=loss)
     with learn.no_bar(), learn.no_logging():
@@ -498,20 +528,24 @@ def test_a_learner_trains_and_predicts_in_order(made, tmp_path, recipe):
 
 def test_training_refuses_what_would_be_wrong(made, tmp_path, recipe):
     store,tune = image_store(made, folder=tmp_path/'s'),patient_split(made, .3)
+    train = made.split=='train'
+    unlabelled = made.assign(label=made.label.where(made.index!=made.index[~tune & train][0]))
     go = lambda df,tune: train_dls(df, tune, store, recipe, device='cpu')
     with pytest.raises(ValueError, match='not of train'): go(made, made.split=='valid')
-    with pytest.raises(ValueError, match='split by patient'): go(made, (made.split=='train') & (np.arange(len(made))%2==0))
-    with pytest.raises(ValueError, match='without label'): go(made.assign(label=made.label.where(made.index!=made.index[~tune & (made.split=='train')][0])), tune)
+    with pytest.raises(ValueError, match='split by patient'): go(made, train & (np.arange(len(made))%2==0))
+    with pytest.raises(ValueError, match='without label'): go(unlabelled, tune)
     with pytest.raises(ValueError, match='no tuning'): go(made, tune & False)
     with pytest.raises(ValueError, match='values for'): go(made, tune[1:])
-    with pytest.raises(ValueError, match='not in the store'): eval_dl(made, image_store(made[1:], folder=tmp_path/'s2'), recipe)
+    smaller = image_store(made[1:], folder=tmp_path/'s2')
+    with pytest.raises(ValueError, match='not in the store'): eval_dl(made, smaller, recipe)
 
 def test_augmentation_speed(tmp_path):
     "At least 150 images a second of one core's time, from 512 px files"
     names = [f'train/XR_HAND/patient0000{i}/study1_positive/image1.png' for i in range(8)]
     for i,n in enumerate(names): write_picture(tmp_path/'d'/n, i, (512, 420))
     df = mura_index(tmp_path/'d')
-    recipe = replace(settings('smoke').recipe('lite0_smoke'), resize=256, crop=224, rotate=30, random_crop=True, flip=True)
+    augmented = dict(resize=256, crop=224, rotate=30, random_crop=True, flip=True)
+    recipe = replace(settings('smoke').recipe('lite0_smoke'), **augmented)
     views = Views(df, image_store(df, folder=tmp_path/'s'), recipe, train=True)
     start = time.thread_time()
     for i in range(160): views[i%8]
@@ -519,11 +553,10 @@ def test_augmentation_speed(tmp_path):
 
 
 def test_one_picture_is_read_or_refused_by_name(tmp_path, monkeypatch):
-    from PIL import Image, ImageFile
-    from mura_nb.data import read_picture
     monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)  # as fastai leaves it
     a = np.random.default_rng(0).integers(0, 256, (60, 40), dtype=np.uint8)
-    Image.fromarray(a).save(tmp_path/'a.png'); Image.fromarray(a).save(tmp_path/'b.jpg')
+    Image.fromarray(a).save(tmp_path/'a.png')
+    Image.fromarray(a).save(tmp_path/'b.jpg')
     np.testing.assert_array_equal(read_picture(tmp_path/'a.png'), a)
     (tmp_path/'b.jpg').write_bytes((tmp_path/'b.jpg').read_bytes()[:900])
     with pytest.raises(ValueError, match='b.jpg: cannot be read'): read_picture(tmp_path/'b.jpg')

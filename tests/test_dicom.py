@@ -1,19 +1,23 @@
 "Radiographs as hospitals keep them: what is shown on a screen is what the networks see."
 import numpy as np, pytest
 from pydicom.data import get_testdata_file
-from mura_nb.data import looks_like_picture, picture_files, read_picture
+from mura_nb.images import looks_like_picture, picture_files, read_picture
+from mura_nb.layout import walk_files
 import dicoms
 
 
 def sample(name): return get_testdata_file(name, download=False)
 
 
-@pytest.mark.parametrize('packed,plain', [('RG1_J2KR.dcm', 'RG1_UNCR.dcm'), ('RG3_J2KR.dcm', 'RG3_UNCR.dcm'), ('MR_small_RLE.dcm', 'MR_small.dcm'),
-    ('MR_small_jp2klossless.dcm', 'MR_small.dcm'), ('MR_small_jpeg_ls_lossless.dcm', 'MR_small.dcm'), ('MR_small_bigendian.dcm', 'MR_small.dcm'), ('MR_small_implicit.dcm', 'MR_small.dcm')])
-def test_lossless_syntaxes_show_the_same(packed, plain): np.testing.assert_array_equal(read_picture(sample(packed)), read_picture(sample(plain)))
+@pytest.mark.parametrize('packed,plain', [
+    ('RG1_J2KR.dcm', 'RG1_UNCR.dcm'), ('RG3_J2KR.dcm', 'RG3_UNCR.dcm'), *((f'MR_small_{how}.dcm', 'MR_small.dcm')
+    for how in ('RLE', 'jp2klossless', 'jpeg_ls_lossless', 'bigendian', 'implicit'))])
+def test_lossless_syntaxes_show_the_same(packed, plain):
+    np.testing.assert_array_equal(read_picture(sample(packed)), read_picture(sample(plain)))
 
 
-@pytest.mark.parametrize('name', ['RG1_J2KI.dcm', 'JPGLosslessP14SV1_1s_1f_8b.dcm', 'JPEG-LL.dcm', 'JPEGLSNearLossless_16.dcm', 'SC_rgb_jpeg_dcmtk.dcm', 'SC_ybr_full_422_uncompressed.dcm',
+@pytest.mark.parametrize('name', ['RG1_J2KI.dcm', 'JPGLosslessP14SV1_1s_1f_8b.dcm', 'JPEG-LL.dcm',
+    'JPEGLSNearLossless_16.dcm', 'SC_rgb_jpeg_dcmtk.dcm', 'SC_ybr_full_422_uncompressed.dcm',
     'examples_palette.dcm', 'image_dfl.dcm', 'mlut_18.dcm', 'vlut_04.dcm', 'SC_rgb_rle_32bit.dcm', 'ExplVR_BigEnd.dcm'])
 def test_many_kinds_are_read(name):
     a = read_picture(sample(name))
@@ -28,13 +32,16 @@ def test_as_another_reader_shows_it():
         assert np.abs(theirs - read_picture(sample(name))).max() <= .51
 
 
-@pytest.mark.parametrize('name,words', [('emri_small.dcm', '10 frames'), ('reportsi.dcm', 'without pixels .modality SR'), ('MR_truncated.dcm', 'number of bytes'), ('rtstruct.dcm', 'not a picture'), ('badVR.dcm', '1A')])
+@pytest.mark.parametrize('name,words', [
+    ('emri_small.dcm', '10 frames'), ('reportsi.dcm', 'without pixels .modality SR'),
+    ('MR_truncated.dcm', 'number of bytes'), ('rtstruct.dcm', 'not a picture'), ('badVR.dcm', '1A')])
 def test_others_are_refused_by_name(name, words):
     with pytest.raises(ValueError, match=f'{name}: cannot be read: .*{words}'): read_picture(sample(name))
 
 
 def test_padding_is_not_black_or_white(tmp_path):
-    a = np.full((8, 8), 65535, np.uint16); a[2:6, 2:6] = np.arange(100, 116).reshape(4, 4)
+    a = np.full((8, 8), 65535, np.uint16)
+    a[2:6, 2:6] = np.arange(100, 116).reshape(4, 4)
     got = read_picture(dicoms.write(tmp_path/'a.dcm', a, PixelPaddingValue=65535))
     assert got[2, 2] == 0 and got[5, 5] == 255 and got[3, 3] == round(255*5/15)
 
@@ -60,7 +67,8 @@ RAMP = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)
 
 
 def shown(tmp_path, a=RAMP, **tags):
-    return read_picture(dicoms.write(tmp_path/'a.dcm', a, **(dict(BitsStored=12, HighBit=11) if a.dtype == np.uint16 else {}) | tags))
+    bits = dict(BitsStored=12, HighBit=11) if a.dtype == np.uint16 else {}
+    return read_picture(dicoms.write(tmp_path/'a.dcm', a, **bits | tags))
 
 
 def test_a_negative_slope_turns_the_picture(tmp_path):
@@ -70,14 +78,20 @@ def test_a_negative_slope_turns_the_picture(tmp_path):
     assert up[0, 0] == 0 and up[-1, -1] == 255 and np.abs(255. - down - up).max() <= 1
 
 
-@pytest.mark.parametrize('tags', [dict(WindowCenter=100, WindowWidth=0), dict(WindowCenter=100, WindowWidth=.5), dict(WindowCenter=[100, 50], WindowWidth=[-3, 100]), dict(WindowWidth=100), dict(WindowCenter=1, WindowWidth=9, VOILUTFunction='ODD')])
+@pytest.mark.parametrize('tags', [
+    dict(WindowCenter=100, WindowWidth=0), dict(WindowCenter=100, WindowWidth=.5),
+    dict(WindowCenter=[100, 50], WindowWidth=[-3, 100]), dict(WindowWidth=100),
+    dict(WindowCenter=1, WindowWidth=9, VOILUTFunction='ODD')])
 def test_a_window_that_means_nothing_is_left_aside(tmp_path, tags):
     np.testing.assert_array_equal(shown(tmp_path, **tags), shown(tmp_path))
 
 
 def test_padding_is_a_stored_value(tmp_path):
-    a = RAMP.copy(); a[0] = 4000; a[1:] = np.linspace(100, 200, 56).reshape(7, 8)
-    plain, scaled = (shown(tmp_path, a, PixelPaddingValue=4000, **t) for t in ({}, dict(RescaleSlope=1, RescaleIntercept=-1000)))
+    a = RAMP.copy()
+    a[0] = 4000
+    a[1:] = np.linspace(100, 200, 56).reshape(7, 8)
+    rescales = ({}, dict(RescaleSlope=1, RescaleIntercept=-1000))
+    plain, scaled = (shown(tmp_path, a, PixelPaddingValue=4000, **tags) for tags in rescales)
     np.testing.assert_array_equal(plain, scaled)
     assert plain[1, 0] == 0 and plain[-1, -1] == 255
 
@@ -106,8 +120,8 @@ def test_tiff_that_says_white_is_zero_and_tiff_of_many_pages(tmp_path):
 
 def test_folders_that_lead_round_and_files_that_never_end(tmp_path):
     import os
-    from mura_nb.data import walk_files
     dicoms.write(tmp_path/'IM1', RAMP, BitsStored=12, HighBit=11)
-    (tmp_path/'again').symlink_to(tmp_path); (tmp_path/'loop').symlink_to(tmp_path/'loop')
+    (tmp_path/'again').symlink_to(tmp_path)
+    (tmp_path/'loop').symlink_to(tmp_path/'loop')
     os.mkfifo(tmp_path/'pipe')
     assert walk_files(tmp_path) == ['IM1', 'loop', 'pipe'] and [f.name for f in picture_files(tmp_path)] == ['IM1']

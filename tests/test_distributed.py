@@ -3,9 +3,12 @@ import os, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
+from fastai.callback.core import Callback
 from mura_nb import baselines as B
-from mura_nb.core import load_card, load_table, settings
+from mura_nb.core import ModelFiles, load_card, load_table, settings
 from mura_nb.data import load_data, patient_split
+from mura_nb.distributed import share_batch
+from mura_nb.predictions import load_predictions
 from test_baselines import made_up
 
 torch.set_num_threads(1)
@@ -19,15 +22,17 @@ weights = none
 like = plain
 '''
 
-class Stop(B.Callback):
+class Stop(Callback):
     "Ctrl-C in the second epoch"
     def after_batch(self):
-        if len(self.keep.history): raise KeyboardInterrupt
+        if len(self.history): raise KeyboardInterrupt
 
 def launch(cwd, env, *args):
     "mura-nb train in two processes on the processor"
-    cmd = f'{sys.executable} -m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1 --mixed_precision no --dynamo_backend no -m mura_nb.programs train'
-    return subprocess.run([*cmd.split(), *args], cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=300)
+    cmd = '''-m accelerate.commands.launch --multi_gpu --main_process_port 0 --num_processes 2 --num_machines 1
+        --mixed_precision no --dynamo_backend no -m mura_nb.programs train'''.split()
+    return subprocess.run([sys.executable, *cmd, *args], cwd=cwd, env={**os.environ, **env}, capture_output=True,
+        text=True, timeout=300)
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
@@ -41,13 +46,15 @@ def place(tmp_path_factory):
 def losses(name, out): return load_table(f'history_{name}', out)[['train_loss','tune_loss']].to_numpy()
 
 def test_two_processes(place, monkeypatch):
-    env = dict(MURA_NB_PROFILE='smoke', MURA_NB_DATA=str(place/'made_up'), OMP_NUM_THREADS='1', ACCELERATE_USE_CPU='true')
+    env = dict(MURA_NB_PROFILE='smoke', MURA_NB_DATA=str(place/'made_up'), OMP_NUM_THREADS='1',
+        ACCELERATE_USE_CPU='true')
     for k,v in env.items(): monkeypatch.setenv(k, v)
     monkeypatch.chdir(place)
     s,one = settings(),place/'one'
     df,store,_ = load_data()
     tune = patient_split(df, s.tune_frac, s.seed)
-    with pytest.raises(KeyboardInterrupt): B.fit(s.recipe('resumed'), df, store, tune, cbs=[Stop()]) # two processes go on with it
+    with pytest.raises(KeyboardInterrupt): # two processes go on with it
+        B.fit(s.recipe('resumed'), df, store, tune, cbs=[Stop()])
     r = launch(place, env, '--processes', '2', 'plain', 'resumed', 'lite0_smoke')
     assert r.returncode==0, r.stderr[-4000:]
     assert r.stdout.splitlines()[0]=='processes: 2'
@@ -56,11 +63,12 @@ def test_two_processes(place, monkeypatch):
     # without batch norm there is no difference but rounding
     assert losses('plain', s.results)==pytest.approx(losses('plain', one), rel=1e-4)
     assert losses('resumed', s.results)==pytest.approx(losses('plain', one), rel=1e-4)
-    many,alone = (B.load_predictions('plain', out=o) for o in (s.results, one))
-    assert many.path.tolist()==alone.path.tolist() and many.logit.to_numpy()==pytest.approx(alone.logit.to_numpy(), abs=1e-3)
+    many,alone = (load_predictions('plain', out=o) for o in (s.results, one))
+    assert many.path.tolist()==alone.path.tolist()
+    assert many.logit.to_numpy()==pytest.approx(alone.logit.to_numpy(), abs=1e-3)
 
     # with it, each process normalises by its own images: no further away than seeds are from each other
-    lite,two = s.recipe('lite0_smoke'),load_card(B.Files('lite0_smoke').model)
+    lite,two = s.recipe('lite0_smoke'),load_card(ModelFiles('lite0_smoke').model)
     seeds = [B.run_recipe(replace(lite, name=f'seed{k}', seed=k), df, store, tune, one) for k in range(4)]
     for metric in (lambda c: c['metrics']['tune_loss'], lambda c: c['metrics']['valid']['auc']):
         v = [metric(c) for c in seeds]
@@ -68,17 +76,20 @@ def test_two_processes(place, monkeypatch):
 
     # one set of files, no checkpoint left, and a finished recipe is not trained again
     names = sorted(str(p.relative_to(s.results)) for p in s.results.rglob('*') if p.is_file())
-    assert names==sorted(f'{k}{n}{e}' for n in ('plain','resumed','lite0_smoke') for k,e in (('models/','.json'), ('models/','.safetensors'), ('predictions/','.csv'), ('tables/history_','.csv')))
+    kept = ('models/','.json'), ('models/','.safetensors'), ('predictions/','.csv'), ('tables/history_','.csv')
+    assert names==sorted(f'{k}{n}{e}' for n in ('plain','resumed','lite0_smoke') for k,e in kept)
     assert B.run_recipe(s.recipe('lite0_smoke'), df, store, tune)==two
 
 def test_fewer_processes_than_asked_for(root):
-    r = subprocess.run([sys.executable, '-m', 'mura_nb.programs', 'train', '--processes', '2', 'lite0_smoke'], cwd=root, env=dict(os.environ, MURA_NB_PROFILE='smoke'), capture_output=True, text=True)
+    cmd = [sys.executable, '-m', 'mura_nb.programs', 'train', '--processes', '2', 'lite0_smoke']
+    env = dict(os.environ, MURA_NB_PROFILE='smoke')
+    r = subprocess.run(cmd, cwd=root, env=env, capture_output=True, text=True)
     assert r.returncode==2 and '2 processes were asked for, 1 started' in r.stderr
 
 def test_batches_that_cannot_be_shared(place, monkeypatch):
     monkeypatch.chdir(place)
     recipe = settings('smoke').recipe('plain')
-    assert B.share(recipe, 10)==recipe
+    assert share_batch(recipe, 10)==recipe
     monkeypatch.setenv('WORLD_SIZE', '2')
-    assert B.share(recipe, 100).batch_size==recipe.batch_size//2
-    with pytest.raises(ValueError, match='cannot share'): B.share(recipe, 10)
+    assert share_batch(recipe, 100).batch_size==recipe.batch_size//2
+    with pytest.raises(ValueError, match='cannot share'): share_batch(recipe, 10)

@@ -4,11 +4,15 @@ import numpy as np, pandas as pd, pytest, torch
 from hypothesis import given, settings as hsettings, strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.measure import label
-from mura_nb import fusenet as F
+from mura_nb import maps
 from mura_nb.core import settings
-from mura_nb.data import Geometry, eval_geometry
+from mura_nb.geometry import eval_geometry, file_box
+from mura_nb.crops import BranchFeatures, branch_boxes, cut
+from mura_nb.fusenet import FuseNet
+from mura_nb.controls import control_boxes, run_control
 
-maps = hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9), elements=st.floats(-50, 50, width=32))
+heat_maps = hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9),
+    elements=st.floats(-50, 50, width=32))
 masks = hnp.arrays(bool, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=12))
 
 
@@ -19,17 +23,17 @@ def recipe():
 
 
 @hsettings(max_examples=100, deadline=None)
-@given(maps, st.sampled_from([0, .3, .7, .95]))
+@given(heat_maps, st.sampled_from([0, .3, .7, .95]))
 def test_any_map_has_a_box_inside_and_large_enough(a, t):
-    b = F.heat_boxes(torch.tensor(a), t).numpy()
+    b = maps.heat_boxes(torch.tensor(a), t).numpy()
     assert (b >= -1e-6).all() and (b <= 1+1e-6).all()
-    assert (b[:, 2:]-b[:, :2] >= F.SMALLEST-1e-5).all()
+    assert (b[:, 2:]-b[:, :2] >= maps.SMALLEST-1e-5).all()
 
 
 @hsettings(max_examples=100, deadline=None)
 @given(masks)
 def test_regions_of_a_batch_are_those_of_single_masks(m):
-    got = F.largest_region(torch.tensor(m)).numpy()
+    got = maps.largest_region(torch.tensor(m)).numpy()
     for one, g in zip(m, got):
         regions = label(one, connectivity=2)
         want = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:]) if one.any() else one
@@ -38,48 +42,53 @@ def test_regions_of_a_batch_are_those_of_single_masks(m):
 
 def test_boxes_are_those_of_the_plain_way():
     heat = torch.rand(40, 7, 7, generator=torch.Generator().manual_seed(3))
-    for h, b in zip(heat, F.heat_boxes(heat, .7)):
-        fine = torch.nn.functional.interpolate(F.normalise(h[None])[:, None], scale_factor=F.FINER, mode='bilinear')[0, 0].numpy()
+    for h, b in zip(heat, maps.heat_boxes(heat, .7)):
+        coarse = maps.normalise(h[None])[:, None]
+        fine = torch.nn.functional.interpolate(coarse, scale_factor=maps.FINER, mode='bilinear')[0, 0].numpy()
         fine = (fine-fine.min())/(fine.max()-fine.min())
         regions = label(fine > .7, connectivity=2)
         ys, xs = np.nonzero(regions == 1 + np.argmax(np.bincount(regions.ravel())[1:]))
         n = fine.shape[0]
-        want = F.at_least(torch.tensor([[xs.min()/n, ys.min()/n, (xs.max()+1)/n, (ys.max()+1)/n]]))[0]
+        want = maps.at_least(torch.tensor([[xs.min()/n, ys.min()/n, (xs.max()+1)/n, (ys.max()+1)/n]]))[0]
         np.testing.assert_allclose(b, want, atol=1e-5)
 
 
-@pytest.mark.parametrize('a', [np.zeros((2, 7, 7)), np.full((2, 7, 7), np.nan), np.full((2, 7, 7), -3.), np.full((2, 7, 7), np.inf), np.zeros((0, 7, 7))])
+@pytest.mark.parametrize('a', [
+    np.zeros((2, 7, 7)), np.full((2, 7, 7), np.nan), np.full((2, 7, 7), -3.),
+    np.full((2, 7, 7), np.inf), np.zeros((0, 7, 7))])
 def test_maps_that_say_nothing_give_the_whole_view(a):
-    assert (F.heat_boxes(torch.tensor(a, dtype=torch.float32), .7).numpy() == [0, 0, 1, 1]).all()
+    assert (maps.heat_boxes(torch.tensor(a, dtype=torch.float32), .7).numpy() == [0, 0, 1, 1]).all()
 
 
 def test_a_component_at_each_border():
     for i, j in ((0, 0), (0, 6), (6, 0), (6, 6), (3, 0)):
-        a = torch.zeros(1, 7, 7); a[0, i, j] = 1
-        x0, y0, x1, y1 = F.heat_boxes(a)[0].tolist()
+        a = torch.zeros(1, 7, 7)
+        a[0, i, j] = 1
+        x0, y0, x1, y1 = maps.heat_boxes(a)[0].tolist()
         assert x0 <= (j+.5)/7 <= x1 and y0 <= (i+.5)/7 <= y1 and min(x0, y0) >= 0 and max(x1, y1) <= 1+1e-6
 
 
 @pytest.mark.parametrize('t', [-.1, 1, 7])
 def test_threshold_out_of_range(t):
-    with pytest.raises(ValueError, match=f'threshold {t}'): F.heat_boxes(torch.zeros(1, 7, 7), t)
+    with pytest.raises(ValueError, match=f'threshold {t}'): maps.heat_boxes(torch.zeros(1, 7, 7), t)
 
 
 @pytest.mark.parametrize('hw', [(300, 200), (200, 300), (512, 512), (97, 411)])
 @pytest.mark.parametrize('fit', ['stretch', 'letterbox'])
 def test_box_of_the_view_and_of_the_file_are_one_place(hw, fit, recipe):
     r, box = replace(recipe, fit=fit), (.2, .35, .6, .9)
-    back = eval_geometry(hw, r).boxes(F.file_box(box, hw, r))/r.crop
+    back = eval_geometry(hw, r).boxes(file_box(box, hw, r))/r.crop
     np.testing.assert_allclose(back, box, atol=1e-6)
 
 
 def test_a_bright_spot_is_in_the_middle_of_its_crop(recipe):
-    img = np.zeros((400, 300), np.uint8); img[190:210, 140:160] = 255
+    img = np.zeros((400, 300), np.uint8)
+    img[190:210, 140:160] = 255
     x0, y0, x1, y1 = eval_geometry(img.shape, recipe).boxes(np.array([100., 150, 200, 250]))/recipe.crop
     for pixels in ('input', 'file'):
         for mirrored in (False, True):
             box = (1-x1, y0, 1-x0, y1) if mirrored else (x0, y0, x1, y1)
-            c = F.cut(img, box, replace(recipe, pixels=pixels), mirrored).astype(float)
+            c = cut(img, box, replace(recipe, pixels=pixels), mirrored).astype(float)
             ys, xs = np.indices(c.shape)
             np.testing.assert_allclose([(c*xs).sum()/c.sum(), (c*ys).sum()/c.sum()], (c.shape[0]-1)/2, atol=1.5)
 
@@ -87,12 +96,14 @@ def test_a_bright_spot_is_in_the_middle_of_its_crop(recipe):
 def test_crops_of_the_file_are_sharper(recipe):
     rng = np.random.default_rng(0)
     img = np.kron(rng.integers(0, 255, (128, 128)), np.ones((4, 4))).astype(np.uint8)
-    detail = {p: np.abs(np.diff(F.cut(img, (.4, .4, .6, .6), replace(recipe, pixels=p)).astype(float), axis=1)).mean() for p in ('input', 'file')}
+    crops = {p: cut(img, (.4, .4, .6, .6), replace(recipe, pixels=p)).astype(float) for p in ('input', 'file')}
+    detail = {p: np.abs(np.diff(c, axis=1)).mean() for p, c in crops.items()}
     assert detail['file'] > 1.5*detail['input']
 
 
 def test_hits_by_hand():
-    h = F.box_hits([[0, 0, 1, 1], [0, 0, .5, .5], [0, 0, .5, .5]], [[.4, .4, .6, .6], [.7, .7, .9, .9], [1.2, 1.2, 1.4, 1.4]])
+    true = [[.4, .4, .6, .6], [.7, .7, .9, .9], [1.2, 1.2, 1.4, 1.4]]
+    h = maps.box_hits([[0, 0, 1, 1], [0, 0, .5, .5], [0, 0, .5, .5]], true)
     assert h.hit.tolist() == [True, False, False]
     np.testing.assert_allclose(h.chance, [1, .16, 0], atol=1e-6)
 
@@ -100,38 +111,40 @@ def test_hits_by_hand():
 def test_moved_boxes_keep_their_size_and_differ_from_where_they_were():
     b = np.tile([.1, .1, .3, .5], (2, 200, 1))
     for to in ('random', 'centre'):
-        m = F.moved(b, to)
+        m = control_boxes(b, to)
         np.testing.assert_allclose(m[..., 2:]-m[..., :2], b[..., 2:]-b[..., :2])
         assert (m >= 0).all() and (m <= 1+1e-9).all()
-    np.testing.assert_array_equal(F.moved(b, 'random'), F.moved(b, 'random'))
-    assert not np.array_equal(F.moved(b, 'random')[0], F.moved(b, 'random')[1])
+    np.testing.assert_array_equal(control_boxes(b, 'random'), control_boxes(b, 'random'))
+    assert not np.array_equal(control_boxes(b, 'random')[0], control_boxes(b, 'random')[1])
 
 
 def test_training_leaves_frozen_branches_alone(recipe):
-    net = F.FuseNet(replace(recipe, resize=72, crop=64)).train()
+    net = FuseNet(replace(recipe, resize=72, crop=64)).train()
     frozen = {k: v.clone() for k, v in net.state_dict().items() if not k.startswith('fuse')}
     opt = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], .1)
-    assert sum(p.numel() for g in opt.param_groups for p in g['params']) == sum(p.numel() for p in net.fuse.parameters())
+    trained = [p for g in opt.param_groups for p in g['params']]
+    assert sum(p.numel() for p in trained) == sum(p.numel() for p in net.fuse.parameters())
     x = torch.rand(4, 3, 64, 64)
-    net.fuse(torch.cat([net.whole.codes(x), net.part.codes(x)], 1)).sum().backward(); opt.step()
+    net.fuse(torch.cat([net.whole.codes(x), net.part.codes(x)], 1)).sum().backward()
+    opt.step()
     for k, v in frozen.items(): assert torch.equal(v, net.state_dict()[k]), k
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (3, 900), (64, 64)])
 def test_pictures_of_any_size(shape, recipe):
-    net = F.FuseNet(replace(recipe, resize=72, crop=64)).eval()
+    net = FuseNet(replace(recipe, resize=72, crop=64)).eval()
     seen = net([np.full(shape, 90, np.uint8)])
     assert np.isfinite(seen.prob).all() and (seen.boxes >= -1e-3).all()
 
 
 def test_an_unknown_control_is_named():
-    with pytest.raises(ValueError, match="control 'left': must be one of heat"): F.run_control(None, 'left')
+    with pytest.raises(ValueError, match="control 'left': must be one of heat"): run_control(None, 'left')
 
 
 def test_a_threshold_of_zero_is_not_taken_as_unset(recipe):
-    seen = F.Seen(['a'], None, torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(1)).numpy())
+    seen = BranchFeatures(['a'], None, torch.rand(2, 1, 7, 7, generator=torch.Generator().manual_seed(1)).numpy())
     df = pd.DataFrame(dict(path=['a']))
-    low, own, unset = (F.seen_boxes(seen, df, replace(recipe, threshold=t)) for t in (0., F.THRESHOLD, None))
+    low, own, unset = (branch_boxes(seen, df, replace(recipe, threshold=t)) for t in (0., maps.THRESHOLD, None))
     np.testing.assert_array_equal(own, unset)
     area = lambda b: (b[..., 2:]-b[..., :2]).prod(-1)
     assert (area(low) > area(own)).all()

@@ -1,12 +1,15 @@
-"Importing is quick: PyTorch and fastai only where something is trained."
-import importlib.util, subprocess, sys
+"Importing is quick: PyTorch and fastai only where something is trained. The order of the rooms is in test_rooms.py."
+import subprocess, sys
 import pytest
 
-LIGHT = ['core', 'phantom', 'data', 'evaluation', 'ensemble', 'retrieval', 'engines', 'programs', 'app', 'findings', 'models']
+LIGHT = ['core', 'skeleton', 'pathology', 'camera', 'phantom', 'images', 'geometry', 'data', 'metrics', 'calibration',
+         'evaluation', 'ensemble', 'database', 'retrieval', 'engines', 'programs', 'app', 'findings', 'models']
+QUICK = ['phantom', 'evaluation', 'retrieval']
+HEAVY = 'torch', 'fastai', 'timm', 'torchvision', 'matplotlib', 'sklearn'
 
 
 def there(root, m):
-    if not (root/'mura_nb'/f'{m}.py').exists(): pytest.skip(f'no chapter {m} yet')
+    if not (root/'mura_nb'/f'{m}.py').exists(): pytest.skip(f'no room {m} yet')
 
 
 def python(root, code):
@@ -18,21 +21,11 @@ def python(root, code):
 @pytest.mark.parametrize('module', LIGHT)
 def test_nothing_heavy(root, module):
     there(root, module)
-    heavy = python(root, f'import sys, mura_nb.{module}\nprint(*[m for m in ("torch", "fastai", "timm", "torchvision", "matplotlib", "sklearn") if m in sys.modules])')
-    assert heavy == ''
+    assert python(root, f'import sys, mura_nb.{module}\nprint(*[m for m in {HEAVY} if m in sys.modules])') == ''
 
 
-def test_imports_go_down_the_list_only(root):
-    "core imports nothing of ours, phantom only core, data no phantom, and so on"
-    import re
-    order = [f.stem.split('_', 1)[1] for f in sorted((root/'nbs').glob('[0-9]*_*.ipynb'))]
-    for f in sorted((root/'mura_nb').glob('*.py')):
-        if f.stem not in order: continue
-        used = set(re.findall(r'^\s*from (?:mura_nb)?\.(\w+) import|^\s*import mura_nb\.(\w+)', f.read_text(), re.M))
-        used = {a or b for a, b in used} & set(order)
-        if f.stem == 'core': used -= {'baselines', 'fusenet'}
-        if f.stem == 'programs': used -= {'app'}  # one of its commands opens the page
-        used -= {f.stem}
-        assert all(order.index(u) < order.index(f.stem) for u in used), f'{f.name} imports {used}'
-        if f.stem == 'phantom': assert used <= {'core'}
-        if f.stem == 'data': assert 'phantom' not in used
+@pytest.mark.parametrize('module', QUICK)
+def test_under_a_second_and_a_half(root, module):
+    "Of the processor's time: a program that runs beside the tests hardly stretches it"
+    code = f'import time\nbegan = time.process_time()\nimport mura_nb.{module}\nprint(time.process_time() - began)'
+    assert min(float(python(root, code)) for _ in range(2)) < 1.5

@@ -1,15 +1,15 @@
 "A card for each published model, with the numbers of the report's tables; cards travel with the weights."
-import json, re
+import json, re, tomllib
 import nbformat, pytest
 from mura_nb.core import settings
-from mura_nb.findings import found
-from mura_nb.models import count_parameters, gather, published
+from mura_nb.models import count_parameters, gather, published, table_estimate
 
 
 @pytest.fixture
 def cards(root):
-    nb = nbformat.read(root/'nbs'/'13_models.ipynb', 4)
-    text = [o.data['text/markdown'] for c in nb.cells for o in c.get('outputs', []) if 'data' in o and 'text/markdown' in o.data]
+    nb = nbformat.read(root/'nbs'/'14_models.ipynb', 4)
+    outputs = [o for c in nb.cells for o in c.get('outputs', []) if 'data' in o]
+    text = [o.data['text/markdown'] for o in outputs if 'text/markdown' in o.data]
     return {re.match(r'### Model card (\S+)', t)[1]: t for t in text if t.startswith('### Model card')}
 
 
@@ -18,7 +18,9 @@ def test_every_published_model_has_one(cards): assert list(cards) == list(publis
 
 def test_every_card_says_what_it_must(cards):
     for name, text in cards.items():
-        assert all(w in text for w in ('not for clinical use', 'simulated radiographs', 'Intended use', 'Training data', 'Evaluation data', 'Caveats', 'Ethical considerations', 'sha256', '95 % intervals', 'MURA')), name
+        wanted = ('not for clinical use', 'simulated radiographs', 'Intended use', 'Training data', 'Evaluation data',
+                  'Caveats', 'Ethical considerations', 'sha256', '95 % intervals', 'MURA')
+        assert all(w in text for w in wanted), name
         assert re.search(r'phantom-demo|each as its own card says', text) and text.count('```python') == 1
 
 
@@ -27,7 +29,8 @@ def test_numbers_are_the_tables(cards, root):
     for name, text in cards.items():
         table, model = ('table1', f'{name}: local') if name == s.local else ('table2', name)
         for m in ('auc', 'accuracy', 'kappa', 'sensitivity', 'specificity', 'brier', 'ece'):
-            assert str(found(table, out=root/'results'/'demo', model=model, metric=m, group='ALL')) in text, (name, m)
+            e = table_estimate(table, out=root/'results'/'demo', model=model, metric=m, group='ALL')
+            assert str(e) in text, (name, m)
 
 
 def test_checksums_are_those_of_the_weights_here(cards, root):
@@ -46,3 +49,9 @@ def test_loading_lines_are_python(cards):
 def test_another_name_is_an_error_that_helps():
     with pytest.raises(ValueError, match='there is lite0_b16'): gather('resnet51', settings('demo'))
     with pytest.raises(FileNotFoundError): gather('lite0_b16', settings('demo'), '/nowhere')
+
+
+def test_template_is_packaged(root):
+    packed = tomllib.loads((root/'pyproject.toml').read_text())['tool']['setuptools']['package-data']['mura_nb']
+    names = {f.name for pattern in packed for f in (root/'mura_nb').glob(pattern)}
+    assert 'model_card.md.j2' in names

@@ -1,15 +1,33 @@
 "The wheel, built and imported where nothing else of the project is. Slow: make test-all."
+
 import hashlib, json, os, shutil, subprocess, sys, zipfile
-from pathlib import Path
 import pytest
 
 pytestmark = pytest.mark.outer
 UV = shutil.which('uv')
-PUBLIC = ['core', 'phantom', 'data', 'evaluation', 'baselines', 'fusenet', 'ensemble', 'gradcam', 'retrieval', 'hardware', 'engines', 'programs', 'app', 'findings', 'models']
+PUBLIC = [
+    'core',
+    'phantom',
+    'data',
+    'evaluation',
+    'baselines',
+    'fusenet',
+    'ensemble',
+    'gradcam',
+    'retrieval',
+    'hardware',
+    'engines',
+    'programs',
+    'app',
+    'findings',
+    'models',
+]
 
 
 def sh(*cmd, **kw):
-    env = {k: v for k, v in os.environ.items() if k not in ('PYTHONDONTWRITEBYTECODE', 'PYTHONPATH')}  # as people import it: compiled once
+    env = {
+        k: v for k, v in os.environ.items() if k not in ('PYTHONDONTWRITEBYTECODE', 'PYTHONPATH')
+    }  # as people import it: compiled once
     r = subprocess.run([str(c) for c in cmd], capture_output=True, text=True, env=env, **kw)
     assert r.returncode == 0, r.stdout + r.stderr
     return r.stdout
@@ -18,11 +36,14 @@ def sh(*cmd, **kw):
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
     "Built from a copy of the tracked tree, so that no earlier build leaks in"
-    from check import ROOT, copied
+    from check import copied
+
     out = tmp_path_factory.mktemp('dist')
     with copied() as d:
-        if UV: sh(UV, 'build', '--quiet', '--wheel', '--python', sys.executable, '--out-dir', out, d)
-        else: sh(sys.executable, '-m', 'build', '--wheel', '--outdir', out, d)
+        if UV:
+            sh(UV, 'build', '--quiet', '--wheel', '--python', sys.executable, '--out-dir', out, d)
+        else:
+            sh(sys.executable, '-m', 'build', '--wheel', '--outdir', out, d)
     return next(out.glob('*.whl'))
 
 
@@ -30,13 +51,24 @@ def wheel(tmp_path_factory):
 def clean(wheel):
     "Python of an environment that holds the wheel and what it asks for; kept as long as the lock file stays the same"
     from check import ROOT
-    lock = ROOT/'requirements.lock'
-    key = hashlib.sha256(lock.read_bytes() + (ROOT/'pyproject.toml').read_bytes() + sys.version.encode()).hexdigest()[:12]
-    env, ready = ROOT/'.cache'/f'wheel-{key}', ROOT/'.cache'/f'wheel-{key}'/'ready'
-    python = env/'bin'/'python'
-    def install(*args): return sh(UV, 'pip', 'install', '--quiet', '--compile-bytecode', '--python', python, *args) if UV else sh(python, '-m', 'pip', 'install', '--quiet', *args)
+
+    lock = ROOT / 'requirements.lock'
+    key = hashlib.sha256(lock.read_bytes() + (ROOT / 'pyproject.toml').read_bytes() + sys.version.encode()).hexdigest()[
+        :12
+    ]
+    env, ready = ROOT / '.cache' / f'wheel-{key}', ROOT / '.cache' / f'wheel-{key}' / 'ready'
+    python = env / 'bin' / 'python'
+
+    def install(*args):
+        return (
+            sh(UV, 'pip', 'install', '--quiet', '--compile-bytecode', '--python', python, *args)
+            if UV
+            else sh(python, '-m', 'pip', 'install', '--quiet', *args)
+        )
+
     if not ready.exists():
-        for old in (ROOT/'.cache').glob('wheel-*'): shutil.rmtree(old)
+        for old in (ROOT / '.cache').glob('wheel-*'):
+            shutil.rmtree(old)
         sh(UV, 'venv', '--quiet', '--python', sys.executable, env) if UV else sh(sys.executable, '-m', 'venv', env)
         install('--constraint', lock, wheel)
         ready.touch()
@@ -51,8 +83,14 @@ def test_contents(wheel):
 
 
 def test_every_public_module(root, clean, tmp_path):
-    there = [m for m in PUBLIC if (root/'mura_nb'/f'{m}.py').exists()]
-    out = sh(clean, '-c', f'import importlib, json\nprint(json.dumps([importlib.import_module("mura_nb." + m).__file__ for m in {there!r}]))', cwd=tmp_path)
+    there = [m for m in PUBLIC if (root / 'mura_nb' / f'{m}.py').exists()]
+    out = sh(
+        clean,
+        '-c',
+        f'import importlib, json\nmodules = [importlib.import_module("mura_nb." + m) for m in {there!r}]\n'
+        'print(json.dumps([m.__file__ for m in modules]))',
+        cwd=tmp_path,
+    )
     files = json.loads(out.splitlines()[-1])
     assert len(files) == len(there) >= 4 and all('site-packages' in f for f in files)
 
@@ -64,14 +102,15 @@ def test_settings_from_the_wheel(clean, tmp_path):
 
 @pytest.mark.parametrize('module', ['phantom', 'evaluation', 'retrieval'])
 def test_import_seconds(root, clean, tmp_path, module):
-    if not (root/'mura_nb'/f'{module}.py').exists(): pytest.skip(f'no chapter {module} yet')
+    if not (root / 'mura_nb' / f'{module}.py').exists():
+        pytest.skip(f'no chapter {module} yet')
     code = f'import time; t = time.perf_counter(); import mura_nb.{module}; print(time.perf_counter() - t)'
     assert min(float(sh(clean, '-c', code, cwd=tmp_path)) for _ in range(3)) <= 1.5
 
 
 def test_program_from_the_wheel(clean, tmp_path):
     "The command is there; what an extra brings is named where it is missing"
-    program = clean.parent/'mura-nb'
+    program = clean.parent / 'mura-nb'
     assert sh(program, '--version', cwd=tmp_path).startswith('mura-nb ')
     env = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
     for args, words in ((['app', '--no-browser'], 'mura_nb[app]'), (['predict', 'gone.png'], 'no such')):

@@ -1,58 +1,78 @@
-"What the notebook of the phantom should not carry: files, workers, interruption, errors."
-import hashlib, json
-import numpy as np, pandas as pd, pytest
+"What the notebooks of the simulator should not carry: files, workers, interruption, errors."
+import hashlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from mura_nb import phantom
+from mura_nb.core import STUDY_TYPES
+from mura_nb.skeleton import DRAWN_BONES, draw_patient, parts_of
+from mura_nb.pathology import KINDS, SIZES, draw_abnormality
+from mura_nb.leaks import plan_auc
 from PIL import Image
-from mura_nb import phantom as P
 
 SMALL = dict(studies=28, seed=7, size=96, valid_frac=.5)
 
-def files(root): return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(root.rglob('*')) if p.is_file()}
+
+def files(root):
+    return {p.relative_to(root).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+            for p in sorted(root.rglob('*')) if p.is_file()}
 
 
 @pytest.fixture(scope='module')
-def small(tmp_path_factory): return P.make_phantom(tmp_path_factory.mktemp('a')/'d', **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('a')/'d'
+    return phantom.make_phantom(folder, **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
 
 
 def test_same_bytes_whatever_the_workers(small, tmp_path):
-    other = P.make_phantom(tmp_path/'d', **SMALL, workers=2, pairs=True, hardware_in_normal=.5)
+    other = phantom.make_phantom(tmp_path/'d', **SMALL, workers=2, pairs=True, hardware_in_normal=.5)
     assert files(other) == files(small)
 
 
 def test_another_seed_is_another_dataset(small, tmp_path):
-    other = P.make_phantom(tmp_path/'d', **SMALL | dict(seed=8), workers=1)
-    shared = set(files(other).values()) & {h for f, h in files(small).items() if f.endswith('.png') and 'masks' not in f}
-    assert not shared
+    other = phantom.make_phantom(tmp_path/'d', **SMALL | dict(seed=8), workers=1)
+    pictures = {h for f, h in files(small).items() if f.endswith('.png') and 'masks' not in f}
+    assert not set(files(other).values()) & pictures
 
 
 def test_layout_is_mura_v11(small):
+    pattern = r'MURA-v1\.1/(train|valid)/XR_[A-Z]+/patient\d{5}/study\d_(positive|negative)/image\d+\.png'
     for split in ('train', 'valid'):
-        images = pd.read_csv(small/f'{split}_image_paths.csv', header=None)[0]; studies = pd.read_csv(small/f'{split}_labeled_studies.csv', header=None)
+        images = pd.read_csv(small/f'{split}_image_paths.csv', header=None)[0]
+        studies = pd.read_csv(small/f'{split}_labeled_studies.csv', header=None)
         on_disk = {f'MURA-v1.1/{p.relative_to(small).as_posix()}' for p in (small/split).rglob('*.png')}
-        assert set(images) == on_disk and images.str.fullmatch(r'MURA-v1\.1/(train|valid)/XR_[A-Z]+/patient\d{5}/study\d_(positive|negative)/image\d+\.png').all()
-        assert set(images.str.rpartition('/')[0] + '/') == set(studies[0]) and ((studies[0].str.contains('positive')) == (studies[1] == 1)).all()
-    people = [set(p.name for p in (small/s).glob('*/*')) for s in ('train', 'valid')]
+        assert set(images) == on_disk and images.str.fullmatch(pattern).all()
+        assert set(images.str.rpartition('/')[0] + '/') == set(studies[0])
+        assert ((studies[0].str.contains('positive')) == (studies[1] == 1)).all()
+    people = [{p.name for p in (small/s).glob('*/*')} for s in ('train', 'valid')]
     assert not people[0] & people[1]
-    assert {p.name for p in small.iterdir()} == {'train', 'valid', 'truth', *(f'{s}_{w}.csv' for s in ('train', 'valid') for w in ('image_paths', 'labeled_studies'))}
+    lists = {f'{s}_{w}.csv' for s in ('train', 'valid') for w in ('image_paths', 'labeled_studies')}
+    assert {p.name for p in small.iterdir()} == {'train', 'valid', 'truth', *lists}
 
 
 def test_truth_matches_the_files(small):
     boxes, images = pd.read_csv(small/'truth'/'boxes.csv'), pd.read_csv(small/'truth'/'images.csv')
-    assert set(images.path) == {p.relative_to(small).as_posix() for s in ('train', 'valid') for p in (small/s).rglob('*.png')}
+    on_disk = {p.relative_to(small).as_posix() for s in ('train', 'valid') for p in (small/s).rglob('*.png')}
+    assert set(images.path) == on_disk
     assert set(images.side) == {'L', 'R'} and (images.mm_per_px > 0).all()
     seen = boxes.dropna(subset='x0')
     assert len(seen) > .9*len(boxes)
     for r in seen.itertuples():
-        w, h = Image.open(small/r.path).size; mask = np.asarray(Image.open(small/r.mask))
-        assert mask.shape == (h, w) and max(w, h) == SMALL['size'] and 0 <= r.x0 < r.x1 <= w and 0 <= r.y0 < r.y1 <= h
-        ys, xs = np.where(mask); assert (xs.min(), ys.min(), xs.max()+1, ys.max()+1) == (r.x0, r.y0, r.x1, r.y1)
+        (w, h), mask = Image.open(small/r.path).size, np.asarray(Image.open(small/r.mask))
+        assert mask.shape == (h, w) and max(w, h) == SMALL['size']
+        assert 0 <= r.x0 < r.x1 <= w and 0 <= r.y0 < r.y1 <= h
+        ys, xs = np.where(mask)
+        assert (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) == (r.x0, r.y0, r.x1, r.y1)
         assert Image.open(small/r.pair).size == (w, h)
 
 
-def test_hardware_in_normal_studies_only_where_asked(small, tmp_path):
+def test_hardware_in_normal_studies_only_where_asked(small):
     boxes = pd.read_csv(small/'truth'/'boxes.csv')
     normal = boxes[boxes.path.str.contains('negative')]
     assert len(normal) and set(normal.kind) == {'hardware'}
-    plain = P.plan_studies(200, 1); assert (plain.kind == '').eq(plain.label == 0).all()
+    plain = phantom.plan_studies(200, 1)
+    assert (plain.kind == '').eq(plain.label == 0).all()
 
 
 def test_every_positive_study_differs_from_its_twin(small):
@@ -60,77 +80,94 @@ def test_every_positive_study_differs_from_its_twin(small):
     changed = {}
     for r in boxes.itertuples():
         a, b = (np.asarray(Image.open(small/p).convert('L'), int) for p in (r.path, r.pair))
-        changed[r.path.rpartition('/')[0]] = changed.get(r.path.rpartition('/')[0], 0) + (np.abs(a - b) > 8).sum()
+        study = r.path.rpartition('/')[0]
+        changed[study] = changed.get(study, 0) + (np.abs(a - b) > 8).sum()
     assert min(changed.values()) > 0
 
 
 def test_goes_on_after_an_interruption(small, tmp_path, monkeypatch):
-    write, n = P._write_study, []
+    write, calls = phantom.write_study, []
+
     def stop(*a):
-        n.append(1)
-        if len(n) > 5: raise KeyboardInterrupt
+        calls.append(1)
+        if len(calls) > 5: raise KeyboardInterrupt
         return write(*a)
-    monkeypatch.setattr(P, '_write_study', stop)
-    with pytest.raises(KeyboardInterrupt): P.make_phantom(tmp_path/'d', **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
+
+    how = SMALL | dict(workers=1, pairs=True, hardware_in_normal=.5)
+    monkeypatch.setattr(phantom, 'write_study', stop)
+    with pytest.raises(KeyboardInterrupt): phantom.make_phantom(tmp_path/'d', **how)
     assert not (tmp_path/'d').exists()
-    monkeypatch.setattr(P, '_write_study', lambda *a: n.append(2) or write(*a))
-    done = P.make_phantom(tmp_path/'d', **SMALL, workers=1, pairs=True, hardware_in_normal=.5)
+    assert len(list((tmp_path/'.d.partial'/'rows').glob('*.json'))) == 5
+    monkeypatch.setattr(phantom, 'write_study', write)
+    done = phantom.make_phantom(tmp_path/'d', **how)
     assert files(done) == files(small) and [p.name for p in tmp_path.iterdir()] == ['d']
 
 
 def test_made_once_and_never_over_something_else(small, tmp_path):
-    before = (small/'truth'/'card.json').stat().st_mtime_ns
-    assert P.make_phantom(small, **SMALL, pairs=True, hardware_in_normal=.5) == small and (small/'truth'/'card.json').stat().st_mtime_ns == before
-    with pytest.raises(FileExistsError, match='another simulated dataset'): P.make_phantom(small, **SMALL | dict(seed=9))
+    card, how = small/'truth'/'card.json', SMALL | dict(pairs=True, hardware_in_normal=.5)
+    before = card.stat().st_mtime_ns
+    assert phantom.make_phantom(small, **how) == small and card.stat().st_mtime_ns == before
+    with pytest.raises(FileExistsError, match='another simulated dataset'):
+        phantom.make_phantom(small, **SMALL | dict(seed=9))
     (tmp_path/'mine').mkdir()
-    with pytest.raises(FileExistsError, match='no simulated dataset'): P.make_phantom(tmp_path/'mine', **SMALL)
+    with pytest.raises(FileExistsError, match='no simulated dataset'): phantom.make_phantom(tmp_path/'mine', **SMALL)
 
 
-@pytest.mark.parametrize('bad, words', [(dict(studies=5), 'at least 28'), (dict(valid_frac=1.5), 'valid_frac'), (dict(size=20), '64 to 2048'), (dict(hardware_in_normal=-1), 'hardware_in_normal')])
+BAD = [(dict(studies=5), 'at least 28'), (dict(valid_frac=1.5), 'valid_frac'), (dict(size=20), '64 to 2048'),
+       (dict(hardware_in_normal=-1), 'hardware_in_normal')]
+
+
+@pytest.mark.parametrize('bad, words', BAD)
 def test_bad_arguments_say_what_is_allowed(bad, words, tmp_path):
-    with pytest.raises(ValueError, match=words): P.make_phantom(tmp_path/'d', **SMALL | bad)
+    with pytest.raises(ValueError, match=words): phantom.make_phantom(tmp_path/'d', **SMALL | bad)
     assert not list(tmp_path.iterdir())
 
 
 def test_unknown_kind_and_type():
-    with pytest.raises(ValueError, match='fracture'): P.draw_abnormality(np.random.default_rng(0), 'cyst', 'HAND', {})
+    with pytest.raises(ValueError, match='fracture'): draw_abnormality(np.random.default_rng(0), 'cyst', 'HAND', {})
 
 
 @pytest.mark.parametrize('seed', range(3))
 def test_the_plan_follows_mura_and_says_little(seed):
-    plan = P.plan_studies(20_000, seed)
-    assert P.plan_auc(plan) <= .62
-    share = plan[plan.split == 'train'].label.mean(); assert abs(share - 5177/13457) < .005
-    assert plan.kind.value_counts()[list(P.KINDS)].agg(np.ptp) <= 2
-    assert abs(plan[plan.split == 'train'].groupby('study_type').views.mean()['HAND'] - P.MURA_STUDIES['HAND'][2]) < .1
+    plan = phantom.plan_studies(20_000, seed)
+    assert plan_auc(plan) <= .62
+    train = plan[plan.split == 'train']
+    assert abs(train.label.mean() - 5177/13457) < .005
+    assert plan.kind.value_counts()[list(KINDS)].agg(np.ptp) <= 2
+    assert abs(train.groupby('study_type').views.mean()['HAND'] - phantom.MURA_STUDIES['HAND'][2]) < .1
 
 
 def test_metal_lies_along_the_bone_in_every_view():
     "Abnormalities are three-dimensional: the box of a shaft's hardware stays on its bone whatever the projection."
-    shots, ab = P.example_study('FOREARM', 'hardware', seed=4, views=2, size=256)
+    shots, _ = phantom.example_study('FOREARM', 'hardware', seed=4, views=2, size=256)
     assert all(s.box for s in shots)
     assert all(s.image[s.mask].mean() > s.image[s.image > 20].mean() for s in shots)
 
 
-@pytest.mark.parametrize('kind', P.KINDS)
+@pytest.mark.parametrize('kind', KINDS)
 def test_every_kind_in_every_type_has_a_box(kind):
-    for k, t in enumerate(P.STUDY_TYPES):
-        shots, ab = P.example_study(t, kind, seed=50 + k, views=2, size=128)
+    for k, t in enumerate(STUDY_TYPES):
+        shots, ab = phantom.example_study(t, kind, seed=50 + k, views=2, size=128)
         assert any(s.box for s in shots), (t, kind, ab.bone)
+
+
+NAMES = { # kind and size of an abnormality -> the size in SIZES
+    ('hardware', 'width'): 'plate width', ('hardware', 'screw'): 'screw diameter',
+    ('hardware', 'nail'): 'nail diameter', ('hardware', 'wire'): 'wire diameter',
+    ('lesion', 'radius'): 'radius over bone radius', ('joint', 'loss'): 'loss of joint space',
+    ('dislocation', 'shift'): 'shift', ('fracture', 'angulation'): 'angulation'}
 
 
 def test_sizes_stay_inside_the_documented_ranges():
     rng, found = np.random.default_rng(0), []
-    names = {('hardware', 'width'): 'plate width', ('hardware', 'screw'): 'screw diameter', ('hardware', 'nail'): 'nail diameter', ('hardware', 'wire'): 'wire diameter',
-             ('lesion', 'radius'): 'radius over bone radius', ('joint', 'loss'): 'loss of joint space', ('dislocation', 'shift'): 'shift', ('fracture', 'angulation'): 'angulation'}
-    limits = P.SIZES.set_index(['kind', 'size'])[['low', 'high']]
-    parts = P.parts_of(P.draw_patient(rng), P._DRAWN['HAND'] + ['humerus', 'scapula', 'clavicle'])
+    limits = SIZES.set_index(['kind', 'size'])[['low', 'high']]
+    parts = parts_of(draw_patient(rng), [*DRAWN_BONES['HAND'], 'humerus', 'scapula', 'clavicle'])
     for t in ('FINGER', 'FOREARM', 'HUMERUS', 'SHOULDER'):
-        for kind in P.KINDS:
+        for kind in KINDS:
             for _ in range(8 if kind == 'hardware' else 2):
-                ab = P.draw_abnormality(rng, kind, t, parts)
-                for k, x in ab.sizes.items():
-                    if (kind, k) not in names: continue
-                    lo, hi = limits.loc[(kind, names[kind, k])]; found.append((kind, k))
+                for k, x in draw_abnormality(rng, kind, t, parts).sizes.items():
+                    if (kind, k) not in NAMES: continue
+                    lo, hi = limits.loc[(kind, NAMES[kind, k])]
+                    found.append((kind, k))
                     assert lo - 1e-9 <= x <= hi + 1e-9, (kind, k, x)
-    assert set(found) == set(names)
+    assert set(found) == set(NAMES)

@@ -1,83 +1,128 @@
 "Running chapters: flags, stored outputs, progress on standard error, failure, interruption."
-import json, os, re, signal, subprocess, sys, time
+
+import os, re, signal, subprocess, sys, time
 import nbformat, pytest
 from nbformat.v4 import new_code_cell as code, new_notebook, new_output
 import runner
 
 
-def stored(source, text='stored'): return code(source, outputs=[new_output('stream', text=text)])
+def stored(source, text='stored'):
+    return code(source, outputs=[new_output('stream', text=text)])
 
 
 @pytest.fixture(scope='module')
 def done(tmp_path_factory):
     "One notebook run once, seen by the tests below"
-    nb = new_notebook(cells=[code('import sys, os\nfor i in range(2): print("step", i, file=sys.stderr)\nprint("seen")\n"value"'), code('#| slow\nprint("trained")'),
-        stored('#| ablation\nprint("new")'), stored('#| cuda\n1/0'), stored('#| eval: false\n1/0'), code('print("a"); print("b"); display("c")'), code('print(os.environ["WHERE"], os.getcwd())')])
+    nb = new_notebook(
+        cells=[
+            code('import sys, os\nfor i in range(2): print("step", i, file=sys.stderr)\nprint("seen")\n"value"'),
+            code('#| slow\nprint("trained")'),
+            stored('#| ablation\nprint("new")'),
+            stored('#| cuda\n1/0'),
+            stored('#| eval: false\n1/0'),
+            code('print("a"); print("b"); display("c")'),
+            code('print(os.environ["WHERE"], os.getcwd())'),
+        ]
+    )
     said, cwd = [], tmp_path_factory.mktemp('cwd')
     runner.run_notebook(nb, cwd, ['slow'], True, dict(WHERE='here'), on_stderr=said.append)
     return [''.join(o.get('text') or o['data']['text/plain'] for o in c.outputs) for c in nb.cells], ''.join(said), cwd
 
 
-def test_flags_and_stored_outputs(done): assert done[0][1:5] == ['trained\n', 'stored', 'stored', 'stored']
-def test_stderr_is_forwarded_and_not_stored(done): assert 'step 1' in done[1] and done[0][0] == "seen\n'value'"
-def test_streams_are_joined(done): assert done[0][5] == "a\nb\n'c'"
-def test_folder_and_environment(done): assert done[0][6] == f'here {done[2].resolve()}\n'
+def test_flags_and_stored_outputs(done):
+    assert done[0][1:5] == ['trained\n', 'stored', 'stored', 'stored']
+
+
+def test_stderr_is_forwarded_and_not_stored(done):
+    assert 'step 1' in done[1] and done[0][0] == "seen\n'value'"
+
+
+def test_streams_are_joined(done):
+    assert done[0][5] == "a\nb\n'c'"
+
+
+def test_folder_and_environment(done):
+    assert done[0][6] == f'here {done[2].resolve()}\n'
 
 
 def test_failure_names_the_cell(tmp_path):
-    nb = new_notebook(cells=[code('x = 1'), stored('#| ablation\n1'), code('raise ValueError("no such bone")'), code('print("never")')])
-    with pytest.raises(runner.CellError, match='no such bone') as e: runner.run_notebook(nb, tmp_path, keep=False)
+    nb = new_notebook(
+        cells=[
+            code('x = 1'),
+            stored('#| ablation\n1'),
+            code('raise ValueError("no such bone")'),
+            code('print("never")'),
+        ]
+    )
+    with pytest.raises(runner.CellError, match='no such bone') as e:
+        runner.run_notebook(nb, tmp_path, keep=False)
     assert e.value.cell == 2 and nb.cells[1].outputs == [] and nb.cells[3].outputs == []
 
 
 def test_findings_of_the_demo_are_left_out_with_their_sentences(tmp_path):
     "They are true of the demo alone: elsewhere not even what was stored is shown"
     for keep in (True, False):
-        nb = runner.run_notebook(new_notebook(cells=[stored('#| demo\n1/0'), stored('#| slow\n1/0')]), tmp_path, keep=keep)
+        nb = runner.run_notebook(
+            new_notebook(cells=[stored('#| demo\n1/0'), stored('#| slow\n1/0')]), tmp_path, keep=keep
+        )
         assert [len(c.outputs) for c in nb.cells] == [0, keep]
     nb = runner.run_notebook(new_notebook(cells=[stored('#| demo\nprint("new")')]), tmp_path, ['demo'])
     assert nb.cells[0].outputs[0].text == 'new\n' and nb.cells[0].execution_count is None
 
 
 def test_dead_kernel_is_an_error_not_a_wait(tmp_path):
-    with pytest.raises(runner.CellError, match='kernel died'): runner.run_notebook(new_notebook(cells=[code('import os; os._exit(9)')]), tmp_path)
+    with pytest.raises(runner.CellError, match='kernel died'):
+        runner.run_notebook(new_notebook(cells=[code('import os; os._exit(9)')]), tmp_path)
 
 
 def test_ctrl_c_lets_the_cell_clean_up_and_leaves_no_process(tmp_path):
-    cell = f'import os, time\nopen("pid", "w").write(str(os.getpid()))\ntry: time.sleep(60)\nfinally: open("tidy", "w").close()'
-    script = f'import sys; sys.path.insert(0, {str(runner.ROOT/"tools")!r})\nimport runner\nfrom nbformat.v4 import *\nrunner.run_notebook(new_notebook(cells=[new_code_cell({cell!r})]), {str(tmp_path)!r})'
-    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job, and so what it starts, ignores it
+    cell = 'import os, time\nopen("pid", "w").write(str(os.getpid()))\ntry: time.sleep(60)\nfinally: open("tidy", "w").close()'
+    script = f'import sys; sys.path.insert(0, {str(runner.ROOT / "tools")!r})\nimport runner\nfrom nbformat.v4 import *\nrunner.run_notebook(new_notebook(cells=[new_code_cell({cell!r})]), {str(tmp_path)!r})'
+    heard = lambda: signal.signal(
+        signal.SIGINT, signal.SIG_DFL
+    )  # a shell's background job, and so what it starts, ignores it
     p = subprocess.Popen([sys.executable, '-c', script], stderr=subprocess.DEVNULL, preexec_fn=heard)
     end = time.time() + 60
-    while not (tmp_path/'pid').exists() and time.time() < end: time.sleep(.2)
-    time.sleep(.5)
+    while not (tmp_path / 'pid').exists() and time.time() < end:
+        time.sleep(0.2)
+    time.sleep(0.5)
     p.send_signal(signal.SIGINT)
     assert p.wait(30) != 0
-    assert (tmp_path/'tidy').exists()
-    with pytest.raises(ProcessLookupError): os.kill(int((tmp_path/'pid').read_text()), 0)
+    assert (tmp_path / 'tidy').exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / 'pid').read_text()), 0)
 
 
 def test_order(tmp_path):
-    for n in 'index', '10_programs', '00a_skeleton', '02_data', '00_core', '_draft': (tmp_path/f'{n}.ipynb').touch()
+    for n in 'index', '10_programs', '00a_skeleton', '02_data', '00_core', '_draft':
+        (tmp_path / f'{n}.ipynb').touch()
     assert [f.stem for f in runner.chapters(tmp_path)] == ['00_core', '00a_skeleton', '02_data', '10_programs', 'index']
 
 
 def test_committed_notebooks_carry_no_stderr_and_no_errors(root):
     for f in runner.chapters():
         for c in nbformat.read(f, 4).cells:
-            for o in c.get('outputs', []): assert o.output_type != 'error' and o.get('name') != 'stderr', f'{f.name}: {c.id}'
+            for o in c.get('outputs', []):
+                assert o.output_type != 'error' and o.get('name') != 'stderr', f'{f.name}: {c.id}'
 
 
 def test_expected_failures_are_looked_at(root):
     "expect_fail is a context manager: called like a function it would check nothing"
-    for f in sorted((root/'nbs').glob('*.ipynb')):
+    for f in sorted((root / 'nbs').glob('*.ipynb')):
         for c in nbformat.read(f, 4).cells:
-            if c.cell_type == 'code': assert all(re.match(r'\s*with ', l) for l in c.source.splitlines() if 'expect_fail(' in l), f'{f.name}, {c.id}'
+            if c.cell_type == 'code':
+                assert all(re.match(r'\s*with ', l) for l in c.source.splitlines() if 'expect_fail(' in l), (
+                    f'{f.name}, {c.id}'
+                )
 
 
 def test_no_folder_of_a_machine_in_kept_outputs(root):
-    for f in sorted((root/'nbs').glob('*.ipynb')):
+    for f in sorted((root / 'nbs').glob('*.ipynb')):
         for c in nbformat.read(f, 4).cells:
             for o in c.get('outputs', []):
-                text = o.get('text', '') + ''.join(str(v) for k, v in o.get('data', {}).items() if not k.startswith('image/'))
-                assert str(root) not in text and not re.search(r'(?<![\w.])/(tmp|home|root|work|Users)/', text), f'{f.name}, {c.id}'
+                text = o.get('text', '') + ''.join(
+                    str(v) for k, v in o.get('data', {}).items() if not k.startswith('image/')
+                )
+                assert str(root) not in text and not re.search(r'(?<![\w.])/(tmp|home|root|work|Users)/', text), (
+                    f'{f.name}, {c.id}'
+                )

@@ -1,26 +1,41 @@
 """The site in a real browser, from the disk and without a network: widths, themes, menu, search by keyboard, pictures.
 
 Skipped where there is no Chromium, except in CI, where that is a failure."""
+
 import os, shutil
 from contextlib import contextmanager
 import pytest
 
 CI = bool(os.environ.get('CI') or os.environ.get('MURA_NB_CI'))
 CHROMIUM = next((p for n in ('chromium', 'chromium-browser', 'google-chrome') if (p := shutil.which(n))), None)
-if CHROMIUM is None and not CI: pytest.skip('no Chromium here', allow_module_level=True)
+if CHROMIUM is None and not CI:
+    pytest.skip('no Chromium here', allow_module_level=True)
 DESKTOP, PHONE = dict(width=1280, height=900), dict(width=390, height=844)
 
 
 @pytest.fixture
-def site(committed_site): return committed_site
+def site(committed_site):
+    return committed_site
 
 
 @pytest.fixture(scope='module')
 def browser():
     assert CHROMIUM, 'CI needs Chromium: apt-get install chromium'
     from playwright.sync_api import sync_playwright
+
     with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'])
+        b = p.chromium.launch(
+            executable_path=CHROMIUM,
+            args=[
+                '--no-sandbox',
+                '--disable-gpu',
+                '--disable-quic',
+                '--no-first-run',
+                '--disable-background-networking',
+                '--disable-component-update',
+                '--disable-sync',
+            ],
+        )
         yield b
         b.close()
 
@@ -39,7 +54,8 @@ def opened(browser, site, name, viewport=DESKTOP, scheme='light'):
     assert wrong == []
 
 
-def colour(page): return page.evaluate("getComputedStyle(document.body).backgroundColor")
+def colour(page):
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
 @pytest.mark.parametrize('viewport', (DESKTOP, PHONE), ids=('desktop', 'phone'))
@@ -48,7 +64,8 @@ def test_no_page_is_wider_than_the_screen(browser, site, viewport):
     for f in sorted(site.rglob('*.html')):
         with opened(browser, site, f.relative_to(site).as_posix(), viewport) as page:
             width = page.evaluate('document.documentElement.scrollWidth')
-            if width > viewport['width']: wide[f.name] = width
+            if width > viewport['width']:
+                wide[f.name] = width
     assert wide == {}
 
 
@@ -57,11 +74,14 @@ def test_pictures_are_drawn(browser, site):
         with opened(browser, site, name) as page:
             page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
             page.wait_for_function("[...document.images].every(i => i.complete)")
-            assert page.evaluate("document.images.length && [...document.images].every(i => i.naturalWidth > 1 && i.alt)")
+            assert page.evaluate(
+                "document.images.length && [...document.images].every(i => i.naturalWidth > 1 && i.alt)"
+            )
 
 
 def test_theme_follows_the_system_and_the_button(browser, site):
-    with opened(browser, site, 'index.html') as page: light = colour(page)
+    with opened(browser, site, 'index.html') as page:
+        light = colour(page)
     with opened(browser, site, 'index.html', scheme='dark') as page:
         dark = colour(page)
         page.get_by_role('button', name='Dark or light').click()
@@ -128,9 +148,13 @@ def test_what_is_wide_scrolls_in_its_own_box(browser, site):
     "Tables, formulas and code on a phone; code lines wrap"
     with opened(browser, site, 'baselines.html', PHONE) as page:
         for name in ('table', 'math[display=block]', 'pre'):
-            assert page.evaluate(f"[...document.querySelectorAll('main {name}')].every(e => e.getBoundingClientRect().right <= innerWidth + 1)"), name
+            assert page.evaluate(
+                f"[...document.querySelectorAll('main {name}')].every(e => e.getBoundingClientRect().right <= innerWidth + 1)"
+            ), name
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        assert page.evaluate("[...document.querySelectorAll('main pre.sourceCode')].every(e => e.scrollWidth <= e.clientWidth + 1)")
+        assert page.evaluate(
+            "[...document.querySelectorAll('main pre.sourceCode')].every(e => e.scrollWidth <= e.clientWidth + 1)"
+        )
 
 
 CONTRAST = """() => {
@@ -161,7 +185,8 @@ def test_printed(browser, site, tmp_path, monkeypatch):
     "The report as one PDF, from the pages"
     import nbformat
     import pdf
+
     monkeypatch.setattr(pdf, 'notebooks', lambda: {s: nbformat.v4.new_notebook() for s in ('index', '00_core')})
-    pdf.paper(browser.new_page(), site, tmp_path/'report.pdf')
-    data = (tmp_path/'report.pdf').read_bytes()
-    assert data.startswith(b'%PDF') and len(data) > 50_000 and not (site/'report.html').exists()
+    pdf.paper(browser.new_page(), site, tmp_path / 'report.pdf')
+    data = (tmp_path / 'report.pdf').read_bytes()
+    assert data.startswith(b'%PDF') and len(data) > 50_000 and not (site / 'report.html').exists()

@@ -1,0 +1,73 @@
+"""The findings of every chapter hold on the committed tables of profile demo.
+
+A finding stands in a cell flagged `#| demo`. It uses imports, tables and constants, nothing that another cell computed.
+"""
+import ast, importlib
+import house, pytest
+from mura_nb import core
+
+NOTEBOOKS = sorted((house.ROOT/'nbs').glob('*.ipynb'))
+
+
+def imports(cell):
+    "The imports of a cell, without what else is in it"
+    lines = [ast.unparse(n) for n in cell.tree.body if isinstance(n, (ast.Import, ast.ImportFrom))]
+    return '\n'.join(lines)
+
+
+def problems(room, monkeypatch):
+    "What is wrong with the findings of a notebook: (cell, words)"
+    demo = [c for c in room.code if 'demo' in c.flags]
+    if not demo: return []
+    shown, plain, out = [], core.Finding.__init__, []
+    def noted(self, text, holds):
+        plain(self, text, holds)
+        shown.append(self)
+    monkeypatch.setattr(core.Finding, '__init__', noted)
+    names = dict(vars(importlib.import_module(f'{house.PACKAGE}.{room.module}'))) if room.module else {}
+    for c in room.code:
+        if not c.export: exec(imports(c), names)
+    for c in demo:
+        shown.clear()
+        try: exec(compile(c.tree, f'{room.name} cell {c.number}', 'exec'), dict(names))
+        except Exception as e: out.append((c.number, f'{type(e).__name__}: {e}'))
+        else:
+            if not shown: out.append((c.number, 'no finding'))
+            out += [(c.number, f'does not hold: {f.text}') for f in shown if not f.holds]
+    return out
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_findings_hold(path, root, monkeypatch):
+    monkeypatch.chdir(root)
+    assert problems(house.read_room(path), monkeypatch) == []
+
+
+HEAD = 'from mura_nb.core import finding, load_table\nx = 1'
+PLANTED = {
+    'a sentence that is not true': ("finding('All is well.', holds=False)", 'does not hold: All is well.'),
+    'the second of two': ("finding('Well.', holds=True)\nfinding('Not so well.', holds=1 > 2)", 'hold: Not so well.'),
+    'no sentence': ('if False: finding("", holds=True)', 'no finding'),
+    'a table that is not there': ("load_table('no_such')\nfinding('So.', holds=True)", 'FileNotFoundError'),
+    'what another cell computed': ("finding('So.', holds=x == 1)", "NameError: name 'x' is not defined"),
+}
+
+
+def small(code):
+    "A notebook of a cell with imports and a demo cell"
+    cells = [house.Cell(0, 'code', HEAD), house.Cell(1, 'code', '#| demo\n' + code)]
+    return house.Room(house.Path('01_a.ipynb'), cells)
+
+
+@pytest.mark.parametrize('fault', PLANTED)
+def test_fault_is_reported(root, monkeypatch, fault):
+    code, report = PLANTED[fault]
+    monkeypatch.chdir(root)
+    found = problems(small(code), monkeypatch)
+    assert [n for n, _ in found] == [1] and report in found[0][1]
+
+
+def test_true_sentence_from_a_committed_table(root, monkeypatch):
+    monkeypatch.chdir(root)
+    code = "t = load_table('baselines')\nfinding(f'{len(t)} rows.', holds=len(t) > 0)"
+    assert problems(small(code), monkeypatch) == []
