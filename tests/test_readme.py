@@ -65,7 +65,8 @@ def test_hidden_cells_and_links(tmp_path):
     nb = new_notebook(
         cells=[
             md(
-                '# x\n\n[data](02_data.ipynb) ![f](../results/demo/figures/f.png){#fig-f} as Guan et al. [@guan2018agcnn] do.'
+                '# x\n\n[data](02_data.ipynb) ![f](../results/demo/figures/f.png){#fig-f} as '
+                'Guan et al. [@guan2018agcnn] do.'
             ),
             code('#| hide\nsecret'),
             code(

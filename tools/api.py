@@ -16,7 +16,7 @@ def documented(mod):
     for name, obj in ((n, getattr(mod, n)) for n in mod.__all__):
         if getattr(obj, '__module__', None) != mod.__name__ or not hasattr(obj, '__name__'): continue
         yield name, obj
-        methods = vars(obj).items() if inspect.isclass(obj) else ()
+        methods = dict(vars(obj)).items() if inspect.isclass(obj) else ()
         yield from ((f'{name}.{n}', m) for n, m in methods if inspect.isfunction(m) and not n.startswith('_'))
 
 def modules(notebooks):

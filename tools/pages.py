@@ -66,7 +66,8 @@ def silent(cell):
 
 def option(cell, key):
     "A Quarto option of a code cell, its quotes taken off"
-    return str(yaml.safe_load(directives(cell).get(key, '')) or '')
+    value = directives(cell).get(key, '')
+    return yaml.safe_load(value) if value.startswith(('"', "'")) else value
 
 def defined(cell):
     "Functions, classes and their methods that an exported cell defines, named as nbdev's index names them"
@@ -136,8 +137,8 @@ def options(cell):
     return {k: v for k, v in found.items() if v != ''}
 
 def prepared(nb, known, site, pictures=False):
-    """A copy of a notebook as both renderers take it: without title, hidden cells and standard error; the best of each output;
-    names linked as far as `known`; linked files of the checkout (also `pictures`) copied to `site`"""
+    """A copy of a notebook as both renderers take it: without title, hidden cells and standard error; the best of each
+    output; names linked as far as `known`; linked files of the checkout (also `pictures`) copied to `site`"""
     nb, names = copy.deepcopy(nb), Names(known)
     nb.cells = [c for c in nb.cells if not hidden(c)]
     nb.cells[0].source = re.sub(r'\A# .*\n*(>.*\n*)?', '', nb.cells[0].source)

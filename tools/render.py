@@ -90,8 +90,8 @@ class Site:
         i = self.stems.index(stem)
         around = [self.entry(self.stems[j]) if 0 <= j < len(self.stems) else None for j in (i-1, i+1)]
         notebook = dict(notebook=f'notebooks/{stem}.ipynb', **opened(stem)) if stem in self.found else {}
-        return dict(chapters=chapters, prev=around[0], next=around[1], note=escape(self.note), root='../'*stem.count('/'),
-            description=self.entry(stem)['about'], landing=stem == 'index', **notebook)
+        return dict(chapters=chapters, prev=around[0], next=around[1], note=escape(self.note), landing=stem == 'index',
+            root='../'*stem.count('/'), description=self.entry(stem)['about'], **notebook)
 
     def render(self, stem):
         "Write one page; pandoc's warnings"
