@@ -40,7 +40,7 @@ notebooks: choice  ## maintainers: write the outputs of the demo into nbs/, and 
 	@if [ -n "$$MURA_NB_DATA" ]; then echo "make notebooks: refused, DATA is set. Committed notebooks hold simulated radiographs only; MURA's may not be redistributed." >&2; exit 2; fi
 	@if [ "$$MURA_NB_PROFILE" != demo ]; then echo "make notebooks: refused, PROFILE=$$MURA_NB_PROFILE. Committed notebooks hold the outputs of profile demo." >&2; exit 2; fi
 	@$(MAKE) --no-print-directory $(STAMP)
-	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/python tools/pages.py && $(BIN)/python tools/readme.py
+	@$(BIN)/nbdev-export && $(BIN)/python tools/report.py --save $(if $(ABLATION),--ablation) && $(BIN)/nbdev-clean && $(BIN)/python tools/pages.py
 
 site: $(STAMP)  ## the site from the outputs in nbs/: with Quarto to _docs/ where it is installed, else with pandoc to _site/
 	@$(BIN)/python tools/publish.py

@@ -1,5 +1,4 @@
-"""What Quarto reads, checked without it: files that parse, options that Quarto 1.7 knows, labels, captions,
-references and citations.
+"""What Quarto reads, checked without it: files that parse, options that Quarto 1.7 knows, labels, captions, citations.
 
 Then nbdev's own step before Quarto runs, as make site runs it, and its result is looked through."""
 
@@ -178,7 +177,7 @@ def test_configuration():
         and html['code-overflow'] == 'wrap'
     )
     assert (
-        main['project'] == {'type': 'website', 'output-dir': '_docs', 'resources': ['sources/*', 'pictures/*']}
+        main['project'] == {'type': 'website', 'output-dir': '_docs', 'resources': ['sources/*']}
         and main['tbl-colwidths'] is False
     )
     assert '$web-font-path: false' in (NBS / 'fonts.scss').read_text() and all(
@@ -319,8 +318,7 @@ def test_workflow():
 
 @pytest.fixture(scope='module')
 def published(tmp_path_factory):
-    """make site in a copy of the tree, with a program called quarto that writes the names of what it gets: the copy
-    and what was said"""
+    "make site in a copy of the tree, with a quarto that writes the names of what it gets: the copy and what was said"
     from check import copied
 
     fake = tmp_path_factory.mktemp('bin') / 'quarto'
@@ -413,8 +411,7 @@ def test_pandoc_understands_what_quarto_gets(processed):
 
 
 def test_inline_filter():
-    """Intervals stay on one line, in text and tables, code as it is; under Quarto a picture's caption is its
-    alternative text"""
+    "Intervals stay on one line, in text and tables, and code is as it is"
     import pypandoc
 
     out = pypandoc.convert_text(
@@ -430,7 +427,8 @@ def test_what_quarto_leaves_is_mended(tmp_path):
     "No style sheet asks for fonts from elsewhere; the search index is short"
     (tmp_path / 'libs').mkdir()
     (tmp_path / 'libs' / 'bootstrap.min.css').write_text(
-        '@import "https://fonts.googleapis.com/css2?family=Lato:wght@400;700&display=swap";@import url(//x.org/y.css);body{color:red}'
+        '@import "https://fonts.googleapis.com/css2?family=Lato:wght@400;700&display=swap";'
+        '@import url(//x.org/y.css);body{color:red}'
     )
     (tmp_path / 'search.json').write_text(json.dumps([dict(href='a.html', title='a', text='w ' * 5000)]))
     publish.mend(tmp_path)

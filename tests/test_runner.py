@@ -76,8 +76,11 @@ def test_dead_kernel_is_an_error_not_a_wait(tmp_path):
 
 
 def test_ctrl_c_lets_the_cell_clean_up_and_leaves_no_process(tmp_path):
-    cell = 'import os, time\nopen("pid", "w").write(str(os.getpid()))\ntry: time.sleep(60)\nfinally: open("tidy", "w").close()'
-    script = f'import sys; sys.path.insert(0, {str(runner.ROOT / "tools")!r})\nimport runner\nfrom nbformat.v4 import *\nrunner.run_notebook(new_notebook(cells=[new_code_cell({cell!r})]), {str(tmp_path)!r})'
+    cell = 'import os, time\nopen("pid", "w").write(str(os.getpid()))\n'
+    cell += 'try: time.sleep(60)\nfinally: open("tidy", "w").close()'
+    script = f'import sys; sys.path.insert(0, {str(runner.ROOT / "tools")!r})\nimport runner\n'
+    script += 'from nbformat.v4 import *\n'
+    script += f'runner.run_notebook(new_notebook(cells=[new_code_cell({cell!r})]), {str(tmp_path)!r})'
     heard = lambda: signal.signal(
         signal.SIGINT, signal.SIG_DFL
     )  # a shell's background job, and so what it starts, ignores it

@@ -27,7 +27,8 @@ def notebooks():
     one = new_notebook(
         cells=[
             md(
-                '# core\n\n> What all share.\n\nThe loss is $-w_{T,1}\\,y\\log p$.\n\n$$\\frac{a}{b}$$\n\nSee [next](01_phantom.ipynb#bones), '
+                '# core\n\n> What all share.\n\nThe loss is $-w_{T,1}\\,y\\log p$.\n\n$$\\frac{a}{b}$$\n\n'
+                'See [next](01_phantom.ipynb#bones), '
                 '`study_type` and [here `study_type`](01_phantom.ipynb); the AUC is .5 [.4, .6].'
             ),
             code('#| hide\nsecret = 1'),
@@ -52,11 +53,13 @@ def notebooks():
     two = new_notebook(
         cells=[
             md(
-                '# phantom\n> Simulated.\n\n## Bones\n\nAs @fig-b and Grad-CAM [@selvaraju2017gradcam] show; `@fig-b` and `[@x]` are code. `study_type` again.'
+                '# phantom\n> Simulated.\n\n## Bones\n\nAs @fig-b and Grad-CAM [@selvaraju2017gradcam] show; '
+                '`@fig-b` and `[@x]` are code. `study_type` again.'
                 '\n\n::: {.callout-note}\nMind it.\n:::'
             ),
             code(
-                '#| label: fig-a\n#| fig-cap: "One, on simulated radiographs."\n#| fig-alt: "a dot"\n#| echo: false\nshow()',
+                '#| label: fig-a\n#| fig-cap: "One, on simulated radiographs."\n#| fig-alt: "a dot"\n'
+                '#| echo: false\nshow()',
                 outputs=[new_output('display_data', data={'image/png': PNG, 'text/plain': 'Figure'})],
             ),
             code('#| label: fig-b\n#| fig-cap: "Two."\nnothing()'),
@@ -162,7 +165,8 @@ def test_linked_files_go_along(site, root):
 
 def test_what_is_wrong_would_be_found(site):
     (site / 'x.html').write_text(
-        '<a href="gone.html">x</a><a href="core.html#nowhere">y</a><img src="pictures/gone.png"><p id="a">[@nobody] @fig-none</p><p id="a"></p>'
+        '<a href="gone.html">x</a><a href="core.html#nowhere">y</a><img src="pictures/gone.png">'
+        '<p id="a">[@nobody] @fig-none</p><p id="a"></p>'
     )
     assert sorted(link for _, link in dead_links(site)) == ['core.html#nowhere', 'gone.html', 'pictures/gone.png']
     assert list(twice(site)) == [('x.html', 'a')] and sorted(t for _, t in left(site)) == ['@fig-none', '[@nobody]']

@@ -149,7 +149,8 @@ def test_what_is_wide_scrolls_in_its_own_box(browser, site):
     with opened(browser, site, 'baselines.html', PHONE) as page:
         for name in ('table', 'math[display=block]', 'pre'):
             assert page.evaluate(
-                f"[...document.querySelectorAll('main {name}')].every(e => e.getBoundingClientRect().right <= innerWidth + 1)"
+                f"[...document.querySelectorAll('main {name}')]"
+                ".every(e => e.getBoundingClientRect().right <= innerWidth + 1)"
             ), name
         page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert page.evaluate(
@@ -158,10 +159,16 @@ def test_what_is_wide_scrolls_in_its_own_box(browser, site):
 
 
 CONTRAST = """() => {
-  const light = c => { const [r, g, b] = c.map(v => (v /= 255) <= .04045 ? v/12.92 : ((v + .055)/1.055)**2.4); return .2126*r + .7152*g + .0722*b }
+  const channel = v => v/255 <= .04045 ? v/255/12.92 : ((v/255 + .055)/1.055)**2.4
+  const light = ([r, g, b]) => .2126*channel(r) + .7152*channel(g) + .0722*channel(b)
   const parts = s => s.match(/[\\d.]+/g).map(Number)
-  const below = e => { for (; e; e = e.parentElement) { const c = parts(getComputedStyle(e).backgroundColor); if (c.length == 3 || c[3]) return c.slice(0, 3) } return [255, 255, 255] }
-  return [...document.querySelectorAll('main p, main code, main pre span, main a, summary, nav a, figcaption, .note, footer a')].filter(e => e.offsetParent && e.textContent.trim()).map(e => {
+  const below = e => {
+    const c = e ? parts(getComputedStyle(e).backgroundColor) : [255, 255, 255]
+    return c.length == 3 || c[3] ? c.slice(0, 3) : below(e.parentElement)
+  }
+  const read = 'main p, main code, main pre span, main a, summary, nav a, figcaption, .note, footer a'
+  const shown = [...document.querySelectorAll(read)].filter(e => e.offsetParent && e.textContent.trim())
+  return shown.map(e => {
     const [a, b] = [parts(getComputedStyle(e).color).slice(0, 3), below(e)].map(light)
     return [e.tagName + '.' + e.className, (Math.max(a, b) + .05)/(Math.min(a, b) + .05)] }).filter(([, c]) => c < 4.5)
 }"""

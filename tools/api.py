@@ -1,11 +1,9 @@
-"The API pages, made when the site is rendered: nbdev's show_doc of every public function, class and method, a page a module."
+"The API pages, made when the site is rendered: nbdev's show_doc of all that is public, a page a module."
 import inspect
 from importlib import import_module
-
 from fastcore.docments import MarkdownRenderer
 from nbdev.showdoc import show_doc
 from nbformat.v4 import new_markdown_cell, new_notebook
-
 from pages import ROOT, module, page, title
 
 class Entry(MarkdownRenderer):
@@ -18,7 +16,7 @@ def documented(mod):
     for name, obj in ((n, getattr(mod, n)) for n in mod.__all__):
         if getattr(obj, '__module__', None) != mod.__name__ or not hasattr(obj, '__name__'): continue
         yield name, obj
-        methods = vars(obj).items() if inspect.isclass(obj) else ()
+        methods = dict(vars(obj)).items() if inspect.isclass(obj) else ()
         yield from ((f'{name}.{n}', m) for n, m in methods if inspect.isfunction(m) and not n.startswith('_'))
 
 def modules(notebooks):
@@ -27,10 +25,11 @@ def modules(notebooks):
     return {f'api/{m}': s for m, s in written.items() if m and (ROOT/'mura_nb'/f'{m}.py').exists()}
 
 def api_page(name, nb, stem, known):
-    "The API page `name` of the module that chapter `stem` writes, as a notebook; `known` are the links that lead to code"
+    "The API page `name` of the module that chapter `stem` writes, as a notebook; `known`: links that lead to code"
     mod, (head, about) = import_module(f'mura_nb.{name[4:]}'), title(nb, stem)
     texts = [f'# {mod.__name__}\n> {about}\n\nExplained and tested in [{head}](../{stem}.ipynb).']
     for n, obj in documented(mod):
         code = f'{page(stem)}#{n.lower()}'
-        texts.append(show_doc(obj, Entry, n, 3 if '.' in n else 2).shown(f'[code](../{code})\n\n' if code in known else ''))
+        link = f'[code](../{code})\n\n' if code in known else ''
+        texts.append(show_doc(obj, Entry, n, 3 if '.' in n else 2).shown(link))
     return new_notebook(cells=[new_markdown_cell(t) for t in texts])

@@ -1,20 +1,10 @@
-"""What a page of the site shows and in which order, for both ways to make it: Quarto (publish.py) and pandoc (render.py).
+"""What a page of the site shows and in which order, both with Quarto (publish.py) and with pandoc (render.py).
 
-Run as a program it writes nbs/sidebar.yml, the list of pages that Quarto reads."""
-import ast
-import copy
-import os
-import re
-import sys
-from pathlib import Path
-
-import nbformat
-import yaml
-
-sys.path.insert(0, str(Path(__file__).parent))
+Run as a program it writes nbs/sidebar.yml, the list of pages that Quarto reads, and README.md from nbs/index.ipynb."""
+import ast, copy, os, re, shutil
+import nbformat, yaml
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup, patch_name
-
 from runner import ROOT, directives
 
 NBS = ROOT/'nbs'
@@ -63,7 +53,8 @@ def module(nb):
     "The module that a notebook writes, or None"
     return next((d['default_exp'] for c in nb.cells if 'default_exp' in (d := directives(c))), None)
 
-def source_of(cell): return '\n'.join(line for line in cell.source.splitlines() if not line.startswith('#|')).strip()
+def source_of(cell):
+    return '\n'.join(line for line in cell.source.splitlines() if not line.startswith('#|')).strip()
 
 def hidden(cell):
     found = directives(cell) if cell.cell_type == 'code' else {}
@@ -75,14 +66,16 @@ def silent(cell):
 
 def option(cell, key):
     "A Quarto option of a code cell, its quotes taken off"
-    return str(yaml.safe_load(directives(cell).get(key, '')) or '')
+    value = directives(cell).get(key, '')
+    return yaml.safe_load(value) if value.startswith(('"', "'")) else value
 
 def defined(cell):
     "Functions, classes and their methods that an exported cell defines, named as nbdev's index names them"
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     for t in ast.parse(source_of(cell)).body if EXPORTS & directives(cell).keys() else ():
         if isinstance(t, functions): yield from [name] if isinstance(name := patch_name(t), str) else name
-        if isinstance(t, ast.ClassDef): yield from [t.name, *(f'{t.name}.{m.name}' for m in t.body if isinstance(m, functions))]
+        if isinstance(t, ast.ClassDef): yield t.name
+        if isinstance(t, ast.ClassDef): yield from (f'{t.name}.{m.name}' for m in t.body if isinstance(m, functions))
 
 def anchors(cell):
     "The ends of nbdev's links to what an exported cell defines"
@@ -103,18 +96,20 @@ def repository():
     github = f"{env['GITHUB_SERVER_URL']}/{env['GITHUB_REPOSITORY']}" if 'GITHUB_REPOSITORY' in env else ''
     return (get_config(ROOT).git_url or github).rstrip('/')
 
-def outside(text, to):
-    "Links of Markdown that lead out of nbs/ to a file of the checkout; `to(file)` gives the new target"
+def outside(text, site, pictures):
+    "Links of Markdown that lead out of nbs/ to a file of the checkout: to the repository, or to a copy in `site`"
     def new(m):
         f = (NBS/m[1]).resolve()
-        shared = ROOT in f.parents and f.is_file() and not any(p.startswith('.') for p in f.relative_to(ROOT).parts)
-        if not shared: return m[0]
-        if f.suffix not in PICTURES and repository(): return f']({repository()}/blob/main/{f.relative_to(ROOT).as_posix()}'
-        return f']({to(f)}'
+        name, shown = f.relative_to(ROOT).as_posix() if ROOT in f.parents else '.', f.suffix in PICTURES
+        if name.startswith('.') or not f.is_file() or shown and not pictures: return m[0]
+        if repository() and not shown: return f']({repository()}/blob/main/{name}'
+        (site/'sources').mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(f, site/'sources'/(kept := f.name if shown else f'{f.name}.txt'))
+        return f'](sources/{kept}'
     return re.sub(r'\]\((\.\./[^)\s#]+)', new, text)
 
 class Names(NbdevLookup):
-    "nbdev's links from names to where they are defined: none within a link, a heading or a table, one a page for each name"
+    "nbdev's links from names to where they are defined: none within a link, a heading or a table, one a page a name"
     def __init__(self, known):
         super().__init__(incl_libs='mura_nb')
         self.known, self.seen = known, set()
@@ -135,31 +130,57 @@ def ends(found):
     shown = ((page(s), c) for s, nb in found.items() for c in nb.cells if c.cell_type == 'code' and not hidden(c))
     return {f'{name}#{a}' for name, c in shown for a in anchors(c)}
 
-def prepared(nb, known, to):
-    """A copy of a notebook as both renderers take it: its title taken off, hidden cells and standard error left out, of each output
-    the best, names linked (as far as `known`), links to files of the checkout as `to(file)` says"""
+def options(cell):
+    "The options that a code cell is shown with, as Quarto names them"
+    found = {k: option(cell, k) for k in ('label', 'fig-cap', 'fig-alt')}
+    found |= dict(echo=False) if silent(cell) else {'code-fold': True, 'code-summary': fold(cell)} if fold(cell) else {}
+    return {k: v for k, v in found.items() if v != ''}
+
+def prepared(nb, known, site, pictures=False):
+    """A copy of a notebook as both renderers take it: without title, hidden cells and standard error; the best of each
+    output; names linked as far as `known`; linked files of the checkout (also `pictures`) copied to `site`"""
     nb, names = copy.deepcopy(nb), Names(known)
     nb.cells = [c for c in nb.cells if not hidden(c)]
     nb.cells[0].source = re.sub(r'\A# .*\n*(>.*\n*)?', '', nb.cells[0].source)
-    def text(md): return outside(names.linkify(md) or '', to)
+    def text(md): return outside(names.linkify(md) or '', site, pictures)
     for c in nb.cells:
         if c.cell_type == 'markdown': c.source = text(c.source)
         else: c.outputs = [o for o in c.outputs if o.get('name') != 'stderr' and 'hide_output' not in directives(c)]
-        for o in c.get('outputs', ()):
-            if 'data' not in o: continue
-            best = next(k for k in BEST if k in o.data)
-            value = ''.join(o.data[best])
-            o.data = nbformat.from_dict({best: text(value) if best == 'text/markdown' else value})
+        for data in (o.data for o in c.get('outputs', ()) if 'data' in o):
+            best = next(k for k in BEST if k in data)
+            value = ''.join(data[best])
+            data.clear()
+            data[best] = text(value) if best == 'text/markdown' else value
     return nb
 
 def sidebar(nbs=NBS):
     "The text of sidebar.yml: chapters, their rooms folded below them, and the API pages"
     found = notebooks(nbs)
     def entry(s): return dict(text=label(found[s], s), href=f'{s}.ipynb')
-    def section(s, rooms): return dict(section=label(found[s], s), href=f'{s}.ipynb', contents=[entry(r) for r in rooms])
-    contents = [section(s, rooms) if rooms else entry(s) for s, rooms in tree(found)]
+    def section(s): return dict(section=label(found[s], s), href=f'{s}.ipynb')
+    chapters = tree(found)
+    contents = [section(s) | dict(contents=[*map(entry, rooms)]) if rooms else entry(s) for s, rooms in chapters]
     reference = [dict(text=m, href=f'api/{m}.ipynb') for nb in found.values() if (m := module(nb))]
     listed = dict(website=dict(sidebar=dict(contents=[*contents, dict(section='Reference', contents=reference)])))
-    return '# written by tools/pages.py\n' + yaml.safe_dump(listed, sort_keys=False, allow_unicode=True, width=200)
+    return f'# written by tools/pages.py\n{yaml.safe_dump(listed, sort_keys=False, allow_unicode=True, width=200)}'
 
-if __name__ == '__main__': (NBS/'sidebar.yml').write_text(sidebar(), encoding='utf-8')
+NOTE = '<!-- written by tools/pages.py from nbs/index.ipynb; edit that -->'
+
+def parts(cell):
+    "Source and outputs of a cell as Markdown; a README holds no pictures of cells"
+    if hidden(cell): return
+    if cell.cell_type == 'markdown': yield cell.source.strip()
+    elif not silent(cell): yield f'```python\n{source_of(cell)}\n```'
+    for data in (o.data for o in cell.get('outputs', []) if 'data' in o and 'image/png' not in o.data):
+        text = data.get('text/markdown') or f"```text\n{data['text/plain'].strip()}\n```"
+        yield text.strip()
+
+def readme(notebook=NBS/'index.ipynb'):
+    "The README's text: links start at the root, not in nbs/; GitHub knows neither citations nor labels of figures"
+    text = '\n\n'.join([NOTE, *(p for c in nbformat.read(notebook, 4).cells for p in parts(c))])
+    text = re.sub(r' ?\[-?@[^\]]*\]|(?<=\))\{#fig-[^}]*\}', '', text).replace('](../', '](')
+    return re.sub(r'\]\(([\w-]+\.ipynb)', r'](nbs/\1', text) + '\n'
+
+if __name__ == '__main__':
+    (NBS/'sidebar.yml').write_text(sidebar(), encoding='utf-8')
+    (ROOT/'README.md').write_text(readme(), encoding='utf-8')

@@ -1,46 +1,23 @@
 """make site: the report's pages from the outputs that nbs/ holds, nothing is run again.
 
-With the program quarto it renders what nbdev hands it, to _docs/; without it pandoc does, to _site/. The last line says which."""
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
+With the program quarto it renders what nbdev hands it, to _docs/; else pandoc, to _site/. The last line says which."""
+import json, os, re, shutil, subprocess, sys
 from functools import cache
 from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-import nbformat
-import yaml
+import nbformat, yaml
 from fastcore.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
 from nbdev.serve import proc_nbs
-
 from api import api_page, modules
-from pages import NBS, PICTURES, anchors, ends, fold, notebooks, option, page, prepared, silent, source_of, title
+from pages import NBS, anchors, ends, notebooks, options, page, prepared, source_of, title
 from render import keep_notebooks, opened, render_site
 from runner import ROOT
 
 PROC = ROOT/'_proc'
-FOREIGN = r'@import\s*(?:url\()?(["\']?)(?:https?:)?//[^"\')]*\1\)?[^;"\']*;'  # what a style sheet fetches from elsewhere
+FOREIGN = r'@import\s*(?:url\()?(["\']?)(?:https?:)?//[^"\')]*\1\)?[^;"\']*;'  # fetched by style sheets
 
 known = cache(lambda: frozenset(ends(notebooks())))  # where names may lead to
-
-def beside(file):
-    "A file of the checkout that a page shows or links to goes with the site"
-    name = f'pictures/{file.name}' if file.suffix in PICTURES else f'sources/{file.name}.txt'
-    (PROC/name).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(file, PROC/name)
-    return name
-
-def options(cell):
-    "The options of a code cell for Quarto, each on its line; texts quoted, so that whatever stands in a caption is YAML"
-    found = {k: option(cell, k) for k in ('label', 'fig-cap', 'fig-alt')}
-    words = fold(cell)
-    found |= {'echo': False} if silent(cell) else {'code-fold': True, 'code-summary': words} if words else {}
-    return [f'#| {k}: {v if k == "label" else json.dumps(v, ensure_ascii=False)}' for k, v in found.items() if v != '']
 
 def head(stem, name, about):
     "Title, subtitle, name and downloads of a page"
@@ -55,11 +32,12 @@ class report_pages(Processor):
         path = Path(self.nb.path_).resolve()
         stem, nb = path.relative_to(NBS).with_suffix('').as_posix(), nbformat.read(path, 4)
         cells = [head(stem, *title(nb, stem))]
-        for c in prepared(nb, () if '/' in stem else known(), beside).cells:
+        for c in prepared(nb, () if '/' in stem else known(), PROC, True).cells:
             if c.cell_type == 'markdown': cells.append(mk_cell(c.source, 'markdown'))
-            elif c.cell_type == 'code':
+            else:
+                said = [f'#| {k}: {json.dumps(v, ensure_ascii=False)}' for k, v in options(c).items()]  # JSON is YAML
                 cells.append(mk_cell('\n\n'.join(f'<div id="{a}"></div>' for a in anchors(c)), 'markdown'))
-                cells.append(mk_cell('\n'.join([*options(c), source_of(c)]), 'code', outputs=c.outputs))
+                cells.append(mk_cell('\n'.join([*said, source_of(c)]), 'code', outputs=c.outputs))
         self.nb.cells = [c for c in cells if c.source.strip()]
 
 def mend(site):
@@ -72,13 +50,13 @@ def mend(site):
         f.write_text(json.dumps(found, ensure_ascii=False), encoding='utf-8')
 
 def sitemap(site):
-    "Addresses for search engines where the site has one ([tool.nbdev] doc_host, or SITE_URL in its workflow), else none"
+    "Addresses for search engines where the site has one ([tool.nbdev] doc_host, or SITE_URL of the workflow)"
     cfg = get_config(ROOT)
     home = (os.environ.get('SITE_URL') or (cfg.doc_host and cfg.doc_host + cfg.doc_baseurl)).rstrip('/')
     for name in ('sitemap.xml', 'robots.txt'): (site/name).unlink(missing_ok=True)
     if not home: return
-    pages = [f'{home}/{f.relative_to(site).as_posix()}' for f in sorted(site.rglob('*.html')) if 'site_libs' not in f.parts]
-    xml = ''.join(f'<url><loc>{p}</loc></url>\n' for p in pages)
+    pages = [f.relative_to(site).as_posix() for f in sorted(site.rglob('*.html')) if 'site_libs' not in f.parts]
+    xml = ''.join(f'<url><loc>{home}/{p}</loc></url>\n' for p in pages)
     (site/'sitemap.xml').write_text(f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{xml}</urlset>\n')
     (site/'robots.txt').write_text(f'Sitemap: {home}/sitemap.xml\n')
 
@@ -86,7 +64,8 @@ def handed():
     "nbdev's steps before Quarto; the API pages are made for it in nbs/api/, which git ignores"
     found = notebooks()
     (NBS/'api').mkdir(exist_ok=True)
-    for name, stem in modules(found).items(): nbformat.write(api_page(name, found[stem], stem, known()), NBS/f'{name}.ipynb')
+    for name, stem in modules(found).items():
+        nbformat.write(api_page(name, found[stem], stem, known()), NBS/f'{name}.ipynb')
     os.chdir(ROOT)
     proc_nbs(force=True, n_workers=0)
     return found

@@ -1,31 +1,24 @@
-"""Renders executed notebooks with pandoc (of the package pypandoc-binary) as a site that needs no network: formulas as MathML,
-citations and letters of figures, a search over an index of its own, no script from elsewhere."""
-import json
-import os
-import re
-import shutil
-import subprocess
-import tempfile
+"""Renders executed notebooks with pandoc (of the package pypandoc-binary) as a site that needs no network: formulas as
+MathML, citations and letters of figures, a search over an index of its own, no script from elsewhere."""
+import json, os, re, shutil, subprocess, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
-
-import nbformat
-import pypandoc
-
+import nbformat, pypandoc
 from api import api_page, modules
-from pages import NBS, PICTURES, anchors, ends, fold, label, number, option, page, prepared, repository, silent, source_of, title, tree
+from pages import NBS, anchors, ends, label, number, options, page, prepared, repository, silent, source_of, title, tree
 
 HERE = Path(__file__).parent/'page'
 # a notebook's Markdown is read as pandoc, and so Quarto, reads a Markdown file
-READER = ('ipynb-gfm_auto_identifiers-autolink_bare_uris-lists_without_preceding_blankline+blank_before_blockquote+blank_before_header'
-    '+bracketed_spans+citations+definition_lists+escaped_line_breaks+example_lists+fancy_lists+fenced_code_attributes+fenced_divs'
-    '+footnotes+header_attributes+implicit_figures+implicit_header_references+inline_code_attributes+inline_notes+line_blocks'
-    '+link_attributes+native_divs+native_spans+raw_attribute+smart+startnum+subscript+superscript+table_captions')
-OPTIONS = {'reader': READER, 'writer': 'html5', 'standalone': True, 'template': str(HERE/'page.html'), 'wrap': 'none', 'columns': 10**6,
-    'filters': [str(HERE/'cells.lua'), str(NBS/'inline.lua'), {'type': 'citeproc'}], 'bibliography': str(NBS/'references.bib'),
-    'csl': str(NBS/'numbered.csl'), 'table-of-contents': True, 'toc-depth': 3, 'html-math-method': {'method': 'mathml'},
-    'extract-media': 'pictures', 'resource-path': [str(NBS)]}
+READER = ('ipynb-gfm_auto_identifiers-autolink_bare_uris-lists_without_preceding_blankline+blank_before_blockquote'
+    '+blank_before_header+bracketed_spans+citations+definition_lists+escaped_line_breaks+example_lists+fancy_lists'
+    '+fenced_code_attributes+fenced_divs+footnotes+header_attributes+implicit_figures+implicit_header_references'
+    '+inline_code_attributes+inline_notes+line_blocks+link_attributes+native_divs+native_spans+raw_attribute+smart+startnum'
+    '+subscript+superscript+table_captions')
+OPTIONS = {'reader': READER, 'writer': 'html5', 'standalone': True, 'template': str(HERE/'page.html'), 'wrap': 'none',
+    'columns': 10**6, 'filters': [str(HERE/'cells.lua'), str(NBS/'inline.lua'), {'type': 'citeproc'}],
+    'bibliography': str(NBS/'references.bib'), 'csl': str(NBS/'numbered.csl'), 'table-of-contents': True,
+    'toc-depth': 3, 'html-math-method': {'method': 'mathml'}, 'extract-media': 'pictures', 'resource-path': [str(NBS)]}
 
 def real(caption):
     "A caption without the words that say that radiographs are simulated"
@@ -37,9 +30,8 @@ def marked(nb, simulated):
     for i, cell in enumerate(nb.cells):
         cell.metadata, cell.id = nbformat.NotebookNode(), f'cell-{i}'
         if cell.cell_type != 'code': continue
-        found = dict(fold=fold(cell), anchors=' '.join(anchors(cell)), alt=option(cell, 'fig-alt'), label=option(cell, 'label'),
-            caption=option(cell, 'fig-cap') if simulated else real(option(cell, 'fig-cap')))
-        cell.metadata.update({k: v for k, v in found.items() if v})
+        cell.metadata.update(options(cell), anchors=' '.join(anchors(cell)))
+        if not simulated and 'fig-cap' in cell.metadata: cell.metadata['fig-cap'] = real(cell.metadata['fig-cap'])
         cell.source, cell.execution_count = '' if silent(cell) else source_of(cell), 1
         for out in cell.outputs:
             if out.output_type == 'execute_result': out.execution_count = 1
@@ -59,19 +51,23 @@ def to_html(nb, site, name, variables, metadata):
 
 def opened(stem):
     "Where a notebook opens in Colab and Binder: on the branch that the site's workflow writes"
-    host, _, path = repository().partition('https://github.com/')
+    _, _, path = repository().partition('https://github.com/')
     if not path: return {}
     return dict(colab=f'https://colab.research.google.com/github/{path}/blob/notebooks/{stem}.ipynb',
         binder=f'https://mybinder.org/v2/gh/{path}/notebooks?labpath={stem}.ipynb')
 
 def keep_notebooks(found, site):
-    "The notebooks to take along: without outputs; where the repository has an address, the first cell installs the package"
+    "The notebooks to take along: without outputs; with a repository's address the first cell installs the package"
     (site/'notebooks').mkdir(exist_ok=True)
+    package = f'mura_nb[engines,app,maps] @ git+{repository()}'
+    install = nbformat.v4.new_code_cell(f'%pip install --quiet "{package}"', id='install')
     for stem, nb in found.items():
-        cells = [nbformat.from_dict(dict(c, metadata={}) | (dict(outputs=[], execution_count=None) if 'outputs' in c else {})) for c in nb.cells]
-        install = f'%pip install --quiet "mura_nb[engines,app,maps] @ git+{repository()}"'
-        if repository(): cells.insert(0, nbformat.v4.new_code_cell(install, id='install'))
-        nbformat.write(nbformat.from_dict(dict(nb, cells=cells)), site/'notebooks'/f'{stem}.ipynb')
+        nb = nbformat.from_dict(nb)
+        for c in nb.cells:
+            c.metadata = {}
+            if c.cell_type == 'code': c.outputs, c.execution_count = [], None
+        nb.cells = [install]*bool(repository()) + nb.cells
+        nbformat.write(nb, site/'notebooks'/f'{stem}.ipynb')
 
 class Site:
     "The pages of a site on their way to folder `new`; `note` says on every page what the numbers rest on"
@@ -90,38 +86,33 @@ class Site:
         "What the template draws around a page"
         lists = [(self.entry(s, stem), rooms, stem in (s, *rooms)) for s, rooms in tree(self.found)]
         if self.api: lists.append((dict(name='Reference'), self.api, stem in self.api))
-        chapters = [home | dict(rooms=[self.entry(r, stem) for r in rooms], open=inside) for home, rooms, inside in lists]
+        chapters = [e | dict(rooms=[self.entry(r, stem) for r in rooms], open=inside) for e, rooms, inside in lists]
         i = self.stems.index(stem)
         around = [self.entry(self.stems[j]) if 0 <= j < len(self.stems) else None for j in (i-1, i+1)]
         notebook = dict(notebook=f'notebooks/{stem}.ipynb', **opened(stem)) if stem in self.found else {}
-        return dict(chapters=chapters, prev=around[0], next=around[1], root='../'*stem.count('/'), note=escape(self.note),
-            description=self.entry(stem)['about'], landing=stem == 'index', **notebook)
-
-    def beside(self, file):
-        "A file of the checkout that a page shows or links to"
-        if file.suffix in PICTURES: return os.path.relpath(file, NBS)
-        shutil.copyfile(file, self.new/'sources'/f'{file.name}.txt')
-        return f'sources/{file.name}.txt'
+        return dict(chapters=chapters, prev=around[0], next=around[1], note=escape(self.note), landing=stem == 'index',
+            root='../'*stem.count('/'), description=self.entry(stem)['about'], **notebook)
 
     def render(self, stem):
         "Write one page; pandoc's warnings"
         nb = self.found.get(stem) or api_page(stem, self.found[self.api[stem]], self.api[stem], self.known)
         words = dict(zip(('title', 'subtitle'), title(nb, stem)))
         known = self.known if stem in self.found else ()
-        return to_html(marked(prepared(nb, known, self.beside), self.simulated), self.new, page(stem), self.chrome(stem), words)
+        nb = marked(prepared(nb, known, self.new), self.simulated)
+        return to_html(nb, self.new, page(stem), self.chrome(stem), words)
 
     def search_index(self):
         "One script with the words that the filter has written for each page: [address, page, heading, words]"
         entries = []
         for stem in self.stems:
             words, name = self.new/f'{page(stem)}.json', label(self.found.get(stem), stem)
-            entries += [[page(stem) + anchor, name, *text] for anchor, *text in json.loads(words.read_text()) if any(text)]
+            entries += [[page(stem) + end, name, *text] for end, *text in json.loads(words.read_text()) if any(text)]
             words.unlink()
         text = json.dumps(entries, ensure_ascii=False, separators=(',', ':'))
         (self.new/'search.js').write_text(f'window.SEARCH = {text}\n', encoding='utf-8')
 
 def render_site(notebooks, site, note, simulated=True):
-    "Render {name: notebook} to folder `site`, replaced as a whole. Captions say that radiographs are simulated, unless they are not."
+    "Render {name: notebook} to folder `site`, replaced as a whole; captions say that radiographs are simulated"
     new = Path(tempfile.mkdtemp(dir=site.parent, prefix='.site-'))
     for folder in ('api', 'pictures', 'sources'): (new/folder).mkdir()
     for name in ('style.css', 'site.js'): shutil.copyfile(HERE/name, new/name)

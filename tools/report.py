@@ -2,20 +2,11 @@
 
 The notebooks in nbs/ are not touched: copies run in _build/<profile>/, since pictures of MURA may not be committed.
 --save (make notebooks) writes the outputs of the simulated demo back into nbs/."""
-import argparse
-import re
-import signal
-import sys
-import threading
-import time
-from pathlib import Path
-
+import argparse, re, signal, sys, threading, time
 import nbformat
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from mura_nb.core import settings
 from render import render_site
 from runner import ROOT, CellError, chapters, run_notebook
@@ -32,23 +23,26 @@ class Watch:
 
     def chapter(self, words): self.words, self.start, self.cell, self.bar = words, time.time(), 'starting', ''
     def on_cell(self, i, n, cell): self.cell, self.bar = f'cell {i+1}/{n}', ''
-    def on_stderr(self, text): self.bar = ([line.strip() for line in re.split(r'[\r\n]', text) if BAR.search(line)] or [self.bar])[-1]
+
+    def on_stderr(self, text):
+        for line in re.split(r'[\r\n]', text): self.bar = line.strip() if BAR.search(line) else self.bar
+
     def line(self): return f'{self.words}  {self.cell}  {clock(time.time()-self.start)}'
     def __rich__(self): return Text(self.line() + f'\n  {self.bar}'*bool(self.bar), no_wrap=True, overflow='ellipsis')
 
     def beat(self):
         "A line now and then, for a log"
-        while not self.stopped.wait(HEARTBEAT): console.print(f'  {self.line()}  {self.bar}', soft_wrap=True, markup=False, highlight=False)
+        while not self.stopped.wait(HEARTBEAT): console.print(Text(f'  {self.line()}  {self.bar}'), soft_wrap=True)
 
 def failed(nb, name, e):
     "Say where it failed, and how"
     cell = nb.cells[e.cell]
-    first = next((line for line in cell.source.splitlines() if line.strip() and not line.startswith('#|')), '')
+    first = next((line for line in cell.source.splitlines() if line[:2] not in ('', '#|')), '')
     console.print(f'[red]failed[/]  {name}, cell {e.cell} ({cell.get("id", "")}):', Text(first), highlight=False)
     console.print(Text.from_ansi(str(e)))
 
 def run_chapters(s, flags, watch):
-    "Run all chapters, each saved in _build as soon as it is done; the executed notebooks by name, None where one failed"
+    "Run all chapters, each saved in _build as soon as it is done; the notebooks by name, None where one failed"
     build, files, done = ROOT/'_build'/s.profile, chapters(), {}
     build.mkdir(parents=True, exist_ok=True)
     own = s.simulated and s.profile == 'demo'  # stored outputs and typed findings belong to the demo
@@ -56,7 +50,8 @@ def run_chapters(s, flags, watch):
         nb = nbformat.read(f, 4)
         watch.chapter(f'chapter {i+1}/{len(files)} {f.stem}')
         if not console.is_terminal: console.print(watch.words, highlight=False)
-        try: run_notebook(nb, f.parent, flags + ['demo']*own, own, dict(PYTHONPATH=str(ROOT)), watch.on_cell, watch.on_stderr)
+        env = dict(PYTHONPATH=str(ROOT))
+        try: run_notebook(nb, f.parent, flags + ['demo']*own, own, env, watch.on_cell, watch.on_stderr)
         except CellError as e: return failed(nb, f.name, e)
         nbformat.write(nb, build/f.name)
         console.print(f'[green]done[/]    {watch.words}  {clock(time.time()-watch.start)}', highlight=False)
@@ -67,7 +62,8 @@ def save(notebooks):
     "Put the outputs into nbs/, unless a notebook has changed meanwhile"
     for f in chapters():
         old, new = nbformat.read(f, 4), notebooks[f.stem]
-        if [c.source for c in old.cells] != [c.source for c in new.cells]: sys.exit(f'{f.name} was changed while it ran; nothing more saved')
+        same = [c.source for c in old.cells] == [c.source for c in new.cells]
+        if not same: sys.exit(f'{f.name} was changed while it ran; nothing more saved')
         for a, b in zip(old.cells, new.cells):
             if a.cell_type == 'code': a.outputs = b.outputs
         nbformat.write(old, f)
@@ -80,14 +76,15 @@ def main():
     a = p.parse_args()
     try: s = settings()
     except (ValueError, OSError) as e: sys.exit(str(e))
-    if a.save and not (s.simulated and s.profile == 'demo'): sys.exit('refused: committed notebooks hold simulated radiographs of profile demo only')
+    if a.save and not (s.simulated and s.profile == 'demo'):
+        sys.exit('refused: committed notebooks hold simulated radiographs of profile demo only')
     data, watch = 'simulated radiographs' if s.simulated else str(s.data), Watch()
     console.print(f'profile [bold]{s.profile}[/], {data}; results in {s.results.relative_to(ROOT)}', highlight=False)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     watch.chapter('')
     if not console.is_terminal: threading.Thread(target=watch.beat, daemon=True).start()
     try:
-        with Live(get_renderable=lambda: watch, console=console, refresh_per_second=4, transient=True, auto_refresh=console.is_terminal):
+        with Live(watch, console=console, refresh_per_second=4, transient=True, auto_refresh=console.is_terminal):
             notebooks = run_chapters(s, ['slow'] + ['ablation']*a.ablation + ['cuda']*a.cuda, watch)
     except KeyboardInterrupt:
         console.print('stopped; the same command goes on from here')
@@ -96,6 +93,7 @@ def main():
     if notebooks is None: return 1
     if a.save: save(notebooks)
     index = render_site(notebooks, ROOT/'_site', f'Profile {s.profile}, {data}.', s.simulated)
-    console.print(f'rendered with pandoc in {clock(time.time()-watch.begin)}: {index.relative_to(ROOT)}', highlight=False)
+    took = clock(time.time()-watch.begin)
+    console.print(f'rendered with pandoc in {took}: {index.relative_to(ROOT)}', highlight=False)
 
 if __name__ == '__main__': sys.exit(main())

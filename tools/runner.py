@@ -1,20 +1,14 @@
 "Runs one notebook with nbclient: cells in order, flagged ones left out, standard error forwarded and not stored."
-import os
-import re
-import signal
-import sys
-import tempfile
+import os, re, signal, tempfile
 from contextlib import contextmanager
 from pathlib import Path
-
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {'notest', 'slow', 'ablation', 'cuda', 'demo'}
 
-class CellError(Exception):
-    "A cell that failed: `cell` is its index"
+class CellError(Exception): "A cell that failed: `cell` is its index"
 
 def chapters(folder=ROOT/'nbs'):
     "The numbered notebooks in order, then the index, which reads their results"
@@ -41,8 +35,7 @@ class Client(NotebookClient):
 
 @contextmanager
 def interruptible(client):
-    """Ctrl-C goes to the running cell, which can then remove its unfinished files, and ends the run when the cell has ended;
-    a second Ctrl-C does not wait for the cell."""
+    "Ctrl-C goes to the running cell, which cleans up, and ends the run after it; a second one ends it at once"
     def heard(*_):
         if client.stopping: raise KeyboardInterrupt
         client.stopping = True
@@ -53,6 +46,7 @@ def interruptible(client):
 
 def run_cell(client, i, log):
     "Run cell `i`; CellError where it fails or the kernel dies, KeyboardInterrupt where it was stopped"
+    if client.stopping: raise KeyboardInterrupt
     cell = client.nb.cells[i]
     try: client.execute_cell(cell, i)
     except (CellExecutionError, DeadKernelError) as e:
@@ -62,24 +56,21 @@ def run_cell(client, i, log):
         error = CellError(dead if isinstance(e, DeadKernelError) else e.traceback)
         error.cell = i
         raise error from None
-    if client.stopping: raise KeyboardInterrupt
     cell.execution_count = None
     for out in cell.outputs: out.update({'execution_count': None} if out.output_type == 'execute_result' else {})
 
 def run_notebook(nb, cwd, run=(), keep=True, env=None, on_cell=lambda i, n, cell: None, on_stderr=lambda text: None):
-    """Run the code cells of `nb` in place. Cells with a flag that is not in `run` are left out; their stored outputs are kept
-    if `keep`, except those of `demo`, whose sentences are true of the demo alone."""
+    """Run the code cells of `nb` in place. Cells with a flag that is not in `run` are left out; `keep` keeps their
+    stored outputs, but not those of `demo`, whose sentences are true of the demo alone."""
     todo = [i for i, cell in enumerate(nb.cells) if cell.cell_type == 'code' and cell.source.strip()]
     client = Client(nb, kernel_name='python3', timeout=None, coalesce_streams=True)
     client.on_stderr, client.stopping = on_stderr, False
     env = dict(os.environ, PYDEVD_DISABLE_FILE_VALIDATION='1') | (env or {})
-    with tempfile.TemporaryFile('w+') as log, client.setup_kernel(cwd=str(cwd), env=env, stdout=log, stderr=log), \
-            interruptible(client):
+    with (tempfile.TemporaryFile('w+') as log,
+            client.setup_kernel(cwd=str(cwd), env=env, stdout=log, stderr=log), interruptible(client)):
         for j, i in enumerate(todo):
             cell = nb.cells[i]
             on_cell(j, len(todo), cell)
             if not skipped(cell, run): run_cell(client, i, log)
             elif not keep or 'demo' in directives(cell): cell.outputs = []
     return nb
-
-if __name__ == '__main__': sys.exit('run tools/report.py (make report)')

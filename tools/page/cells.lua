@@ -1,4 +1,4 @@
--- A notebook as pandoc reads it becomes a page: cells, figures with letters, pictures, links between pages, words for the search.
+-- A notebook as pandoc reads it becomes a page: cells, figures with letters, links between pages, words for the search.
 local letters, figures, cited = {}, 0, false
 local stringify = pandoc.utils.stringify
 
@@ -11,20 +11,20 @@ local function code_of(cell, text)
   for name in (cell.attributes.anchors or ''):gmatch('%S+') do marks:insert(pandoc.Span({}, {id=name, class='at'})) end
   if #marks > 0 then blocks:insert(pandoc.Plain(marks)) end
   blocks:insert(pandoc.CodeBlock(text, {class='python'}))
-  if not cell.attributes.fold then return blocks end
-  local words = pandoc.write(pandoc.Pandoc(pandoc.Plain(cell.attributes.fold)), 'html')
+  if not cell.attributes['code-summary'] then return blocks end
+  local words = pandoc.write(pandoc.Pandoc(pandoc.Plain(cell.attributes['code-summary'])), 'html')
   return pandoc.List({html('<details><summary>' .. words .. '</summary>')}) .. blocks .. {html('</details>')}
 end
 
 local function figure(cell, outputs)
-  local caption = (cell.attributes.caption or '') .. (#outputs == 0 and ' (Not made in this run.)' or '')
+  local caption = (cell.attributes['fig-cap'] or '') .. (#outputs == 0 and ' (Not made in this run.)' or '')
   return {pandoc.Figure(outputs, {long=markdown(caption)}, {id=cell.attributes.label})}
 end
 
 local function cell(div)
   if div.classes:includes('markdown') then return div.content end
   if not div.classes:includes('code') then return end
-  local alt = pandoc.Str(div.attributes.alt or 'figure, described in the text beside it')
+  local alt = pandoc.Str(div.attributes['fig-alt'] or 'figure, described in the text beside it')
   local code = table.remove(div.content, 1).text
   local outputs = div.content:walk({Image = function(el) el.caption = {alt} return el end})
   if div.attributes.label then outputs = figure(div, outputs) end
