@@ -1,13 +1,14 @@
 "Two processes train as one: the same losses, one set of results"
-import os, subprocess, sys
+import os, pickle, subprocess, sys
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pytest, torch
 from fastai.callback.core import Callback
+from fastai.data.core import TfmdDL
 from mura_nb import baselines as B
 from mura_nb.core import ModelFiles, load_card, load_table, settings
 from mura_nb.data import load_data, patient_split
-from mura_nb.distributed import share_batch
+from mura_nb.distributed import ShardDL, share_batch
 from mura_nb.predictions import load_predictions
 from test_baselines import made_up
 
@@ -44,6 +45,10 @@ def place(tmp_path_factory):
     return d
 
 def losses(name, out): return load_table(f'history_{name}', out)[['train_loss','tune_loss']].to_numpy()
+
+def test_a_shard_reaches_its_workers(): # which are sent it where processes are not forked
+    shard = ShardDL(TfmdDL(list(range(11)), bs=2, num_workers=0), rank=1, world_size=2)
+    assert [b.tolist() for b in pickle.loads(pickle.dumps(shard))]==[[1, 3], [5, 7], [9]]
 
 def test_two_processes(place, monkeypatch):
     env = dict(MURA_NB_PROFILE='smoke', MURA_NB_DATA=str(place/'made_up'), OMP_NUM_THREADS='1',
