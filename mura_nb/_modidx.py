@@ -335,6 +335,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.core.progress': ('core.html#progress', 'mura_nb/core.py'),
                               'mura_nb.core.read_recipe': ('core.html#read_recipe', 'mura_nb/core.py'),
                               'mura_nb.core.save_figure': ('core.html#save_figure', 'mura_nb/core.py'),
+                              'mura_nb.core.save_headline': ('core.html#save_headline', 'mura_nb/core.py'),
                               'mura_nb.core.save_model': ('core.html#save_model', 'mura_nb/core.py'),
                               'mura_nb.core.save_table': ('core.html#save_table', 'mura_nb/core.py'),
                               'mura_nb.core.seed_everything': ('core.html#seed_everything', 'mura_nb/core.py'),

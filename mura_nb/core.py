@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['STUDY_TYPES', 'study_type', 'SettingError', 'knob', 'Recipe', 'Settings', 'settings_file', 'read_recipe', 'settings',
-           'seed_everything', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table', 'figure_png',
-           'save_figure', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table', 'settings_table', 'Finding', 'finding',
-           'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model', 'load_card', 'load_weights', 'ModelFiles']
+           'seed_everything', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table', 'save_headline',
+           'figure_png', 'save_figure', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table', 'settings_table',
+           'Finding', 'finding', 'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model', 'load_card',
+           'load_weights', 'ModelFiles']
 
 # %% ../nbs/00_core.ipynb #b815092a
 import configparser, hashlib, io, itertools, json, os, random, re, sys, tempfile, time
@@ -367,6 +368,23 @@ def load_table(
     path = _place('tables', name, '.csv', results)
     if path.is_file(): return pd.read_csv(path)
     raise FileNotFoundError(f'{path}: not there yet; an earlier chapter writes it (make report runs them in order)')
+
+# %% ../nbs/00_core.ipynb #e777adda
+def save_headline(
+    claim:str, # its fixed name: 'baseline_auc'
+    value:float, # what was measured
+    lo:float=None, # lower end of its 95 % interval; None where it has none
+    hi:float=None, # upper end
+    n:int=None, # studies, images or whatever was counted
+    what:str='', # of what, in words
+    results:Path=None # folder; default that of the profile
+    )->Path: # the file
+    "Keep one number in `tables/headline.csv`, a row a claim; a row of that name is replaced"
+    try: rows = load_table('headline', results).set_index('claim').to_dict('index')
+    except FileNotFoundError: rows = {}
+    rows[claim] = dict(value=value, lo=lo, hi=hi, n=n, what=what)
+    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('claim').sort_index()
+    return save_table(table.astype(dict(lo=float, hi=float, n='Int64')), 'headline', results)
 
 # %% ../nbs/00_core.ipynb #80cf69b9
 def figure_png(
