@@ -457,5 +457,5 @@ def twin_boxes(
         kinds = np.random.default_rng([seed, 3, *split.encode()]).permutation(kinds)
         if split in splits: jobs += [(row, str(kind), seed, size) for row, kind in zip(part.itertuples(), kinds)]
     found = Parallel(workers or cpu_count(), return_as='generator')(delayed(study_boxes)(*job) for job in jobs)
-    rows = [row for boxes in progress(found, total=len(jobs), desc='boxes of unrendered twins') for row in boxes]
+    rows = [row for boxes in progress(found, total=len(jobs), desc='boxes of normal views') for row in boxes]
     return pd.DataFrame(rows, columns='path kind bone x0 y0 x1 y1'.split())
