@@ -167,7 +167,7 @@ def augmentation_figure(
     widths = [1.3] + [1]*(draws+1)
     fig,axes = plt.subplots(1, draws+2, figsize=(12, 2.5), width_ratios=widths, layout='tight')
     axes[0].imshow(img, cmap='gray', vmin=0, vmax=255)
-    axes[0].set_title('file, with what each saw', fontsize=8)
+    axes[0].set_title('file, with the border of each view', fontsize=8)
     for i,(ax,(name,g)) in enumerate(zip(axes[1:], views.items())):
         axes[0].plot(*(g.inverse.points(border) - .5).T, color=f'C{i}', lw=1.2)
         ax.imshow(warp(img, g, (crop, crop)), cmap='gray', vmin=0, vmax=255)
