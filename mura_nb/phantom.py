@@ -347,9 +347,8 @@ def _write_lists(plan, root):
 def _write_truth(studies, root):
     "`boxes.csv`, `images.csv` and `sizes.csv`, from the files of all studies."
     rows = [json.loads((root/'rows'/f'{i:06d}.json').read_text()) for i in range(studies)]
-    sizes = []
-    for folder, kind, bone, drawn in (row['sizes'] for row in rows if row['sizes']):
-        sizes += [(folder, kind, bone, name, value) for name, value in drawn.items()]
+    drawn = [row['sizes'] for row in rows if row['sizes']]
+    sizes = [(*study, name, value) for *study, values in drawn for name, value in values.items()]
     tables = dict(boxes=([box for row in rows for box in row['boxes']], 'path kind bone x0 y0 x1 y1 mask pair'),
                   images=([image for row in rows for image in row['images']], 'path projection side mm_per_px'),
                   sizes=(sizes, 'study kind bone size value'))
