@@ -22,9 +22,9 @@ RULES = {'youden': lambda m: m['sensitivity'] + m['specificity'] - 1,
 
 def operating_point(
     tune: pd.DataFrame, # studies of the tuning split
-    rule: str = 'youden', # youden (sensitivity + specificity - 1), kappa or accuracy: what is largest at the threshold
+    rule: str = 'youden', # youden (sensitivity + specificity - 1), kappa or accuracy: the threshold makes it largest
 ) -> float: # threshold, halfway between two neighbouring probabilities; the one nearest to .5 where several are as good
-    "The threshold that a rule finds best on the tuning split (Youden 1950); ValueError without both classes"
+    "The threshold that is best on the tuning split by a rule (Youden 1950); ValueError without both classes"
     if rule not in RULES: raise ValueError(f'unknown rule {rule!r}; allowed: {", ".join(RULES)}')
     d = check_studies(tune)
     y, p = d.label.to_numpy(), d.prob.to_numpy()
@@ -63,7 +63,7 @@ class Platt:
     slope: float # of the log odds; negative where higher meant less abnormal
     intercept: float # in log odds
     n: int # tuning studies
-    smoothed: bool # fitted to Platt's drawn-in targets, as the classes did not overlap
+    smoothed: bool # fitted to Platt's smoothed targets, as the classes did not overlap
 
     def __call__(self,
         studies: pd.DataFrame, # with a column prob, 0..1
@@ -75,7 +75,7 @@ class Platt:
         sign = '+' if self.intercept >= 0 else '−'
         line = f'log odds × {self.slope:.3f} {sign} {abs(self.intercept):.3f}'
         text = f'Platt scaling fitted on {self.n:,} studies: {line}.'
-        if self.smoothed: text += " The classes do not overlap, so Platt's drawn-in targets were used."
+        if self.smoothed: text += " The classes do not overlap, so Platt's smoothed targets were used."
         if self.slope < 0: text += ' The slope is negative: on these studies the model was worse than chance.'
         return text
 

@@ -21,7 +21,7 @@ from .core import progress, write_atomic
 
 # %% ../nbs/01a_images.ipynb #7ec0e2f8
 def _grey_of_16_bits(img):
-    "8-bit grey of a 16-bit picture, heeding TIFF's WhiteIsZero (tag 262), which Pillow heeds in 8 bits only"
+    "8-bit grey of a 16-bit picture, with TIFF's WhiteIsZero (tag 262), which Pillow applies in 8 bits only"
     values = np.asarray(img).astype(np.int64)
     if values.min()<0 or values.max()>65535:
         raise ValueError(f'mode {img.mode} with values {values.min()} to {values.max()}; 16 bit hold 0 to 65535')
@@ -64,9 +64,9 @@ def has_window(
 def grey_range(
     ds, # pydicom Dataset
     values:np.ndarray, # (h, w) its rescaled values
-    inside:np.ndarray=None # (n,) those of them that are no padding; default all
-    )->tuple: # (h, w) values to be shown, and the two of them (black, white) that become 0 and 255
-    "What is black and what is white: by the file's table, its first window, or its values (PS3.3, C.11.2)"
+    inside:np.ndarray=None # (n,) the values that are not padding; default all
+    )->tuple: # (h, w) values to be shown, and the values (black, white) that become 0 and 255
+    "Which values are black and white: by the file's table, its first window, or its values (PS3.3, C.11.2)"
     from pydicom.pixels import apply_voi, apply_windowing # here: pydicom takes half a second to import
     if ds.get('VOILUTSequence'): return apply_voi(values, ds),(0, 2**int(ds.VOILUTSequence[0].LUTDescriptor[2])-1)
     if has_window(ds): return apply_windowing(values.astype(float), ds),apply_windowing(np.array([-1e9, 1e9]), ds)
@@ -102,7 +102,7 @@ def _grey_between(values, black, white, inverted):
 def dicom_grey(
     ds # pydicom Dataset of one frame
     )->np.ndarray: # (h, w) uint8, 0 black
-    "The greys that a DICOM file says it is shown with (PS3.3, C.11); ValueError where it holds no single picture"
+    "The greys in which a DICOM file asks to be shown (PS3.3, C.11); ValueError unless it holds one picture"
     from pydicom.pixels import apply_color_lut, apply_modality_lut # here: pydicom takes half a second to import
     _require_one_frame(ds)
     for tag,usual in (('PixelRepresentation', 0), ('SamplesPerPixel', 1)):
@@ -131,7 +131,7 @@ def _decode_image(data):
 def decode_picture(
     data:bytes # of a PNG, JPEG, TIFF, DICOM or other file
     )->np.ndarray: # (h, w) uint8, 0 black
-    "Grey picture of a file's bytes; raises what the decoder raises, ValueError where it is no picture"
+    "Grey picture of a file's bytes; raises what the decoder raises, ValueError if they are no picture"
     if not is_dicom(data): return _decode_image(data)
     import pydicom # here: pydicom takes half a second to import
     with warnings.catch_warnings():
@@ -170,7 +170,7 @@ _readers = dict(n=0, before=False)
 
 @contextmanager
 def refuse_truncated_files():
-    "Pillow refuses truncated files inside this block, whatever others have told it; threads may enter it together"
+    "Pillow refuses truncated files inside this block, whatever it was set to; several threads may be inside"
     with _lock:
         if not _readers['n']: _readers['before'] = ImageFile.LOAD_TRUNCATED_IMAGES
         _readers['n'] += 1
@@ -197,7 +197,7 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.dcm', '.dicom')
 def looks_like_picture(
     file:Path # any path
     )->bool: # by its suffix, or by its first bytes where it has none
-    "May a file be a picture? Hidden files are none"
+    "Whether a file may be a picture; hidden files are not"
     file = Path(file)
     if file.name.startswith('.') or not file.is_file(): return False
     if file.suffix and not file.suffix[1:].isdigit(): return file.suffix.lower() in SUFFIXES
@@ -285,7 +285,7 @@ def _new_pixel_file(folder): return folder/f'pixels-{secrets.token_hex(8)}.bin'
 
 @patch
 def _load(self:ImageStore):
-    "Read the index; an absent or foreign one is an empty store"
+    "Read the index; without one that can be used, the store is empty"
     self.index,self.end,self.data = self.folder/'index.csv',0,_new_pixel_file(self.folder)
     self.table = pd.DataFrame(columns=_columns).set_index('path')
     try: head = self.index.open().readline().split()
@@ -366,7 +366,7 @@ def _copy_live_pixels(self:ImageStore, live):
 # %% ../nbs/01a_images.ipynb #5694c22b
 @patch
 def _compact(self:ImageStore):
-    "Drop old pixels where they are more than half, and files that are not the store's"
+    "Drop old pixels if they are more than half, and files of pixels that are no longer used"
     live = self.table[[(self.root/p).is_file() for p in self.table.index]]
     slots = live.drop_duplicates('key')
     if self.end > 2*(slots.h*slots.w).sum(): self._copy_live_pixels(live)

@@ -50,7 +50,7 @@ def count_columns(
 # %% ../nbs/02a_metrics.ipynb #ef1c9979
 def ratio(
     a: np.ndarray, # numerators
-    b: np.ndarray, # denominators, of a shape that goes with them
+    b: np.ndarray, # denominators, of a shape that broadcasts with them
 ) -> np.ndarray: # a/b, NaN where b is zero
     "A ratio that is undefined (NaN) where the denominator is zero"
     a, b = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
@@ -167,7 +167,7 @@ def _mean_of_groups(w, sums):
 
 # %% ../nbs/02a_metrics.ipynb #fb744405
 def mean_by_patient(
-    values: np.ndarray, # (m, J) or (m,): a row an image or study, NaN where it has none
+    values: np.ndarray, # (m, J) or (m,): a row an image or study, NaN where it has no score
     patient: list, # (m,): whose it is
     cell: list = None, # (m,): group of each row; the mean over the groups of their means. Default: the mean over rows
     n_boot: int = 2000, # resamples of patients
@@ -184,7 +184,7 @@ def mean_by_patient(
 
 # %% ../nbs/02a_metrics.ipynb #69fbdac9
 def mean_intervals(
-    values: pd.DataFrame, # a row an image or study, NaN where it has none
+    values: pd.DataFrame, # a row an image or study, NaN where it has no score
     patient: list, # (m,): whose it is
     n_boot: int = 2000, # resamples of patients
     seed: int = 0, # of the resamples

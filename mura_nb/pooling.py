@@ -17,7 +17,7 @@ from .metrics import expit, logit, resamples
 STUDY_COLUMNS = ['study', 'patient', 'study_type', 'label']
 
 def _as_floats(column):
-    "The column as floats, missing values as NaN, or an error that shows the first value that is no number"
+    "The column as floats, missing values as NaN, or an error that shows the first value that is not a number"
     try: return column.astype('Float64').astype(float)
     except (TypeError, ValueError) as e: raise ValueError(f'{column.name}: {e}') from None
 
@@ -29,7 +29,7 @@ def _refuse(df, wrong, column, allowed):
 
 # %% ../nbs/02b_pooling.ipynb #f80723fa
 def _check_columns(df, needed):
-    "Errors for what is no table of predictions at all"
+    "Errors for what is not a table of predictions"
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f'expected a DataFrame with columns {needed}, got {type(df).__name__}')
     missing = [c for c in needed if c not in df.columns]
