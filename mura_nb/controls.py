@@ -42,7 +42,7 @@ def control_boxes(
     to:str, # random, centre, or other: the box of another image
     seed:int=0 # of the random places
     )->np.ndarray: # (2, n, 4)
-    "Boxes of the same size elsewhere in the view, or those of other images"
+    "Boxes of the same size elsewhere in the view, or the boxes of other images"
     rng,side = np.random.default_rng([seed, 7]),boxes[...,2:]-boxes[...,:2]
     if to=='other': return boxes[:, rng.permutation(boxes.shape[1])]
     corner = {'random':rng.random(side.shape), 'centre':np.full(side.shape, .5)}[to]*(1-side)
@@ -50,7 +50,7 @@ def control_boxes(
 
 # %% ../nbs/05a_controls.ipynb #d44307bb
 def _box_in_view(box, hw, recipe, mirrored):
-    "A box of the file in a view, (4,) shares 0..1 and no smaller than `SMALLEST`; None where nothing of it is inside"
+    "A box of the file in a view, (4,) shares 0..1 and no smaller than `SMALLEST`; None where it lies outside"
     inside = np.clip(view_geometry(hw, recipe, mirrored).boxes(box)/recipe.crop, 0, 1)
     if not (inside[2:]>inside[:2]).all(): return None
     return at_least(torch.as_tensor(inside, dtype=torch.float32)[None]).numpy()[0]
@@ -128,7 +128,7 @@ def activations(
     file:Path, # .npy to write
     title:str='' # for the progress bar
     )->np.ndarray: # (2, n, C', h', w') half precision, on disk
-    "What the frozen lower part gives for views"
+    "Activations of the frozen lower part for views"
     lower,device,out = split_backbone(model.eval())[0],next(model.parameters()).device,None
     def run(x): return lower(model.stats(x))
     for m,views in enumerate(sides):
@@ -170,7 +170,7 @@ def boxes_of_control(
     study:Controls, # what all share
     name:str # one of `CONTROLS`
     )->np.ndarray: # (2, n, 4) shares 0..1 of plain and mirrored views
-    "The boxes of a control"
+    "Boxes of a control, in the plain and the mirrored view of every row"
     if name=='whole': return np.tile(np.array([0., 0, 1, 1]), (2, len(study.rows), 1))
     if name=='true': return true_boxes(study.truth, study.rows, study.store, study.local)
     boxes = study.heat(CONTROLS[name][1])
@@ -182,7 +182,7 @@ def control_views(
     name:str, # one of `CONTROLS`
     boxes:np.ndarray=None # (2, n, 4) from `boxes_of_control`; not used by whole
     )->list: # datasets of the plain and of the mirrored views
-    "What the second branch of a control gets"
+    "What the second branch of a control reads"
     if name=='whole': return [SideViews(study.rows, study.store, study.local, m) for m in (False, True)]
     crops = LazyCrops(study.store, study.rows.path, boxes, replace(study.local, pixels=CONTROLS[name][2]))
     return [LocalViews(study.rows, crops, study.local, mirrored=m) for m in (False, True)]
@@ -256,9 +256,9 @@ def _all_seeds(study, name, boxes, seeds):
 def run_control(
     study:Controls, # what all share
     name:str, # one of `CONTROLS`
-    seeds=(0, 1, 2) # a training each
-    )->pd.DataFrame: # a row an image, branch and seed: path, ..., control, branch, seed, logit, prob, seconds
-    "Train and read one control; what is done already is kept. ValueError for a name that is none"
+    seeds=(0, 1, 2) # one training for each
+    )->pd.DataFrame: # one row per image, branch and seed: path, ..., control, branch, seed, logit, prob, seconds
+    "Train and evaluate one control, or load it from the cache. ValueError for an unknown name"
     if name not in CONTROLS: raise ValueError(f'control {name!r}: must be one of {", ".join(CONTROLS)}')
     boxes = boxes_of_control(study, name)
     data = [data_key(rows, study.store) for rows in (study.rows, study.rows[study.tune])]
@@ -330,7 +330,7 @@ def controls_view(
     t:pd.DataFrame, # from `control_table`
     against:str, # what the controls are compared with
     caption:str # of the table
-    )->Table:
+    )->Table: # one row per control and branch
     "A table of controls as it is printed"
     difference = [fmt_ci(*v) for v in zip(t['diff'], t.lo, t.hi)]
     shown = {'second branch sees':t.control, 'read':t.branch, f'AUC, mean of {t.seeds[0]} seeds':t.auc.map(fmt_num),

@@ -80,7 +80,7 @@ def __call__(self:Encoder,
 def batches(self:Encoder,
     df:pd.DataFrame, # index rows
     store, # their image store
-    batch_size:int=32, # images
+    batch_size:int=32, # images at once
     workers:int=0 # loader processes
     ): # yields (b, C) float32
     "Codes of index rows, a batch at a time"
@@ -117,7 +117,7 @@ class InUse(DatabaseError):
 # %% ../nbs/07b_database.ipynb #7f050fd2
 def create_database(
     path:Path, # of the file; overwritten
-    width:int, # numbers a code
+    width:int, # numbers per code
     card:dict, # from `Encoder.card`
     precision:str='single' # or half: half the size, three decimal digits
     )->Path: # of the file
@@ -264,7 +264,7 @@ class Database:
 
     def __len__(self): return self.card['rows']
     def cached(self,
-        name, # of what is kept
+        name, # name of what is kept
         make): # function without arguments that makes it
         "Something kept in memory while the database is in use: what `make` gave when first called"
         if name not in self._cached: self._cached[name] = make()
@@ -339,7 +339,7 @@ def _stretch(n, batch_size, rank, processes):
     return slice(ends[rank], ends[rank+1])
 
 def _join(parts, path, width, card, precision):
-    "Several files as one, a block at a time; its rows"
+    "Join several files into one, a block at a time; its number of rows"
     with write_atomic(path) as joined:
         create_database(joined, width, card, precision)
         for part in map(Database, parts):
@@ -349,13 +349,13 @@ def _join(parts, path, width, card, precision):
 
 # %% ../nbs/07b_database.ipynb #0488ddda
 def _go_on(file, *how):
-    "What an earlier run left, in a new file, or an empty one where it cannot be read; its rows"
+    "Copy what an earlier run left into a new file, empty where it cannot be read; its number of rows"
     try: return _join([file], file, *how)
     except InUse: raise
     except (OSError, RuntimeError, ValueError, KeyError): return _join([], file, *how) # broken, or not there
 
 def _encode_part(encoder, df, store, file, precision, batch_size):
-    "Rows into a file, from where an earlier run stopped"
+    "Encode rows into a file, from where an earlier run stopped"
     done = _go_on(file, encoder.model.head.in_features, encoder.card(), precision)
     if done==len(df): return
     for codes in encoder.batches(df[done:], store, batch_size, settings().workers):
@@ -399,7 +399,7 @@ def encode(
     encoder:Encoder=None, # default the profile's baseline
     path:Path=None, # default `database.hdf5` of the profile's results
     precision:str='single', # of the codes in the file: single or half
-    batch_size:int=32, # images a batch
+    batch_size:int=32, # images at once
     overwrite:bool=False # replace a database of other images or another network
     )->Database: # opened, with its encoder
     "Encode images into a database, in one process or several; what is done already is kept"
@@ -418,7 +418,7 @@ def encode_more(
     df:pd.DataFrame, # index rows
     store, # their image store
     db:Database, # to which those that it does not hold are added
-    batch_size:int=32 # images
+    batch_size:int=32 # images at once
     )->Database: # opened anew
     "Encode images that a database does not hold yet, and append them, all or none"
     new = df[~df.path.isin(_stored_paths(db.path))].drop_duplicates('path')
@@ -471,7 +471,7 @@ def square_sums(
 
 # %% ../nbs/07b_database.ipynb #6378cef3
 def _scores(x, sums, q, metric):
-    "What orders rows as the distance does, in single precision, and the largest error of each"
+    "Scores that order rows as the distance does, in single precision, and the largest error of each"
     f,q = np.finfo(np.float32),np.asarray(q, np.float64)
     q2,error = q@q,4*q.size*f.eps
     with np.errstate(all='ignore'):

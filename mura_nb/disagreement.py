@@ -16,8 +16,8 @@ from .ensemble import data_source
 def votes(
     members:dict, # member -> studies: study, patient, study_type, label, prob
     threshold:float=.5 # abnormal if the probability is higher
-    )->pd.DataFrame: # study, patient, study_type, label, a column of probabilities a member, right (members), mean
-    "What each member says of each study, and how many are right; ValueError where they have other studies each"
+    )->pd.DataFrame: # study, patient, study_type, label, one column of probabilities per member, right (members), mean
+    "Each member's probability of each study, and how many are right; ValueError unless all have the same studies"
     frames = {n:d.set_index('study').sort_index() for n,d in members.items()}
     ref = next(iter(frames.values()))
     if any(not d.index.equals(ref.index) for d in frames.values()):
@@ -33,7 +33,7 @@ def count_votes(
     members:int, # how many voted
     threshold:float=.5 # abnormal if the mean is higher
     )->pd.DataFrame: # right (0 to `members`), normal, normal_ensemble, abnormal, abnormal_ensemble: studies
-    "Studies by the number of members that are right, and of how many the ensemble is right"
+    "Studies by the number of members that are right, and about how many of them the ensemble is right"
     good = v[(v['mean']>threshold)==(v.label==1)]
     def column(d, label): return d[d.label==label].groupby('right').size()
     columns = dict(normal=column(v, 0), normal_ensemble=column(good, 0), abnormal=column(v, 1),
@@ -43,7 +43,7 @@ def count_votes(
 
 # %% ../nbs/06d_disagreement.ipynb #ee39febf
 def pick_view(
-    images:pd.DataFrame, # predictions, one row an image: path, study, prob
+    images:pd.DataFrame, # predictions, one row per image: path, study, prob
     studies # names of studies
     )->dict: # study -> path of its view with the highest probability
     "The view of each study that looks most abnormal"
@@ -57,7 +57,7 @@ def vote_title(
     kinds:list, # of the abnormalities in the picture
     threshold:float=.5 # abnormal if the probability is higher
     )->str: # four lines
-    "A study and what each member says of it"
+    "A study, the probabilities of the mean and of each member, and who is right"
     right = [n for n in names if (row[n]>threshold)==(row.label==1)]
     what = 'abnormal' if row.label==1 else 'normal'
     if kinds: what += ': ' + ', '.join(dict.fromkeys(kinds))
@@ -66,14 +66,14 @@ def vote_title(
 
 # %% ../nbs/06d_disagreement.ipynb #97afe97d
 def gallery(
-    rows:pd.DataFrame, # from `votes`: study, study_type, label, right, mean and a column a member
+    rows:pd.DataFrame, # from `votes`: study, study_type, label, right, mean and one column per member
     paths:dict, # study -> path of the picture to show
     store, # gives the pixels of a path, (h, w) uint8
     names, # the members
     title:str, # of the figure
     boxes:pd.DataFrame=None, # where abnormalities are, in file px: path, kind, x0, y0, x1, y1
     ): # matplotlib Figure
-    "Pictures of studies with what each member says of them; a dashed box where an abnormality is known to be"
+    "Pictures of studies with each member's probability; a dashed box where an abnormality is known to be"
     import matplotlib.pyplot as plt # here: matplotlib takes half a second to import
     size = (.4 + 2.3*len(rows), 3.8)
     fig,axes = plt.subplots(1, len(rows), figsize=size, dpi=90, layout='constrained', squeeze=False)
@@ -92,10 +92,10 @@ def gallery(
 # %% ../nbs/06d_disagreement.ipynb #9271b602
 def error_gallery(
     rows:pd.DataFrame, # from `votes`
-    images:pd.DataFrame, # predictions of the ensemble, one row an image
+    images:pd.DataFrame, # predictions of the ensemble, one row per image
     names, # the members
     title:str, # of the figure
-    most:int=6 # pictures
+    most:int=6 # most pictures to show
     ): # matplotlib Figure, or None where there is no study
     "The studies about which the mean is wrong with the greatest certainty"
     if not len(rows): return None

@@ -22,7 +22,7 @@ from .evaluation import evaluate, floor, report_table, source_report
 
 # %% ../nbs/06_ensemble.ipynb #9ce5112b
 def _in_one_order(preds):
-    "Every member's rows in the order of the first; ValueError that names what is in one member only, or twice"
+    "Rows of every member in the order of the first; ValueError names an image that a member lacks or has twice"
     first,ref = next((n, set(d.path)) for n,d in preds.items())
     for n,d in preds.items():
         twice = d.path[d.path.duplicated()]
@@ -39,7 +39,7 @@ def _in_one_order(preds):
 _KEYS = ['study','patient','study_type','label','split'] # what all members must agree on
 
 def _differences(name, pred, first, ref):
-    "What differs between a member and the first one, and what is no probability: a list of sentences"
+    "A list of sentences: where a member differs from the first one, and which of its values is no probability"
     problems = []
     for c in _KEYS:
         a,b = (d[c].astype(object).where(d[c].notna(), None) for d in (ref, pred))
@@ -52,9 +52,9 @@ def _differences(name, pred, first, ref):
 
 # %% ../nbs/06_ensemble.ipynb #ad5135b1
 def align(
-    preds:dict # member -> predictions, one row an image: path, study, patient, study_type, label, split, prob (0..1)
+    preds:dict # member -> predictions, one row per image: path, study, patient, study_type, label, split, prob (0..1)
     )->dict: # the same, rows in the order of the first member
-    "Members row by row; ValueError that names the members that do not agree"
+    "Rows of all members in one order; ValueError names the members that do not agree"
     preds = _in_one_order(preds)
     first,ref = next(iter(preds.items()))
     problems = [p for n,d in preds.items() for p in _differences(n, d, first, ref)]
@@ -67,7 +67,7 @@ def load_members(
     split:str=None, # tune or valid, default both
     out:Path=None # results folder, default the profile's
     )->dict: # recipe -> predictions, rows in one order
-    "Predictions of several recipes, row by row the same images; FileNotFoundError, ValueError where they do not fit"
+    "Predictions of several recipes for the same images; FileNotFoundError, ValueError where they do not agree"
     from mura_nb.predictions import load_predictions  # here: it imports torch, which takes seconds
     names = settings().ensemble if names is None else (names,) if isinstance(names, str) else tuple(names)
     if not names or len(set(names))<len(names):
@@ -100,7 +100,7 @@ def ensemble(
 
 # %% ../nbs/06_ensemble.ipynb #2a34d413
 def split_studies(
-    preds:dict # model -> predictions, one row an image
+    preds:dict # model -> predictions, one row per image
     )->dict: # tune, valid -> model -> studies: study, patient, study_type, label, prob
     "Studies of several models, by split"
     return {k:{n:pool_studies(d[d.split==k]) for n,d in preds.items()} for k in ('tune','valid')}
@@ -127,8 +127,8 @@ def data_source(
 def member_table(
     tune:dict, # member -> studies of the tuning split
     thresholds:dict # member -> operating threshold, 0..1
-    )->Table: # a row a member
-    "What the members are, with AUC and operating threshold on the tuning split"
+    )->Table: # one row per member
+    "The members and their training, with AUC and operating threshold on the tuning split"
     s,rows = settings(),[]
     for n,d in tune.items():
         r = s.recipe(n)
@@ -174,8 +174,8 @@ def _leading(cell):
 
 def bold_best(
     cells:pd.Series # texts that begin with a number, larger is better
-    )->pd.Series: # the same, the best number bold, if there are two at least
-    "Mark the best of several values; equal ones all"
+    )->pd.Series: # the same, the best number bold if there are at least two
+    "Set the best of several values in bold, and all that equal it"
     value,cells = cells.map(_leading),cells.astype(object)
     for i in value.index[(value==value.max()) & (value.notna().sum()>1)]:
         number,_,rest = str(cells[i]).partition(' ')
@@ -184,15 +184,15 @@ def bold_best(
 
 # %% ../nbs/06_ensemble.ipynb #e8337086
 class StackedTables:
-    "Several tables shown one beneath the other"
+    "Several tables shown one below the other"
     def __init__(self,
-        *tables): # each shows itself as Markdown
+        *tables): # each with `_repr_markdown_`
         self.tables = tables
     def _repr_markdown_(self): return '\n\n'.join(t._repr_markdown_() for t in self.tables)
     __repr__ = __str__ = _repr_markdown_
 
 def _reported_note():
-    "The caption of values that the source report states: comparable only with MURA's validation set"
+    "Caption of the source report's values, which are comparable only with results on MURA's validation set"
     note = '**As reported on MURA** by the source report: validation set, threshold ½, no intervals, no kappa.'
     if settings().profile=='paper': return note
     return note + ' Other images, other networks: **not comparable** with the table above.'
@@ -202,7 +202,7 @@ _METRICS = dict(accuracy='accuracy', auc='AUC', kappa='kappa', sensitivity='sens
 
 def ensemble_table(
     results:dict # from `ensemble_results`
-    )->StackedTables: # a row a model; the report's values beneath
+    )->StackedTables: # one row per model; the report's values below
     "Table 2: members, ensemble and floor over all study types; the best of each column bold"
     d = next(iter(results.values())).studies
     cells = pd.DataFrame([{words:str(r[m]) for m,words in _METRICS.items()} for r in results.values()]).apply(bold_best)
@@ -217,8 +217,8 @@ def ensemble_table(
 def beside_report(
     results:dict, # column -> Evaluation, 'floor' among them
     reported:dict, # the report's column -> its role, or ''
-    caption:str # what the models saw
-    )->StackedTables: # ours, then the report's
+    caption:str # what the models were evaluated on
+    )->StackedTables: # our table, then the report's
     "Accuracy by study type, AUC and kappa beside the source report's, the best value of each row bold"
     source,ours = source_report(),report_table(results, caption)
     columns = {f'{c}: {role}' if role else c:source[c].map(lambda v: fmt_num(v, 4)) for c,role in reported.items()}
@@ -241,9 +241,9 @@ def fusion_results()->dict: # 'recipe: role' -> Evaluation; the floor last
 
 # %% ../nbs/06_ensemble.ipynb #98a68a5d
 def difference_table(
-    comparisons:dict, # what is compared -> Comparison
+    comparisons:dict, # words for what is compared -> Comparison
     caption:str # of the table
-    )->Table: # a row a comparison
+    )->Table: # one row per comparison
     "Differences of two models each, with intervals and two-sided p"
     rows = [dict(comparison=words, metric=METRICS[c.metric], difference=str(c), p=fmt_p(c.p))
         for words,c in comparisons.items()]
@@ -268,8 +268,8 @@ def compare_members(
 def members_view(
     against:pd.DataFrame, # from `compare_members`
     best:str # the best member
-    )->Table: # a row a member
-    "The ensemble less each member, as a table of the report"
+    )->Table: # one row per member
+    "The ensemble less each member, as it is printed"
     rows = [{'member':f'{r.member} (best member)' if r.member==best else r.member, 'AUC alone':r.alone,
         'AUC of the ensemble':r.ensemble, 'difference':fmt_ci(r.value, r.lo, r.hi), 'p':fmt_p(r.p),
         'p (Holm)':fmt_p(r.p_holm), 'p (DeLong, studies independent)':fmt_p(r.delong_p)} for r in against.itertuples()]
@@ -281,7 +281,7 @@ def subsets(
     members:dict, # member -> studies: study, patient, study_type, label, prob
     metric:str='auc' # as in `evaluate`
     )->pd.DataFrame: # members (their names, with spaces between), size, value
-    "A metric of the mean of every subset of the members; ValueError where they have other studies each"
+    "A metric of the mean of every subset of the members; ValueError unless all have the same studies"
     frames = {n:d.sort_values('study', ignore_index=True) for n,d in members.items()}
     ref,probs = next(iter(frames.values())),{n:d.prob.to_numpy(float) for n,d in frames.items()}
     if any(not d.study.equals(ref.study) for d in frames.values()):
@@ -297,12 +297,12 @@ def subset_figure(
     marked:str, # a member: subsets with it are filled
     title:str # of the figure
     ): # matplotlib Figure
-    "A dot a subset by its size, and the mean of each size"
+    "A dot for each subset against its size, and a line through the means"
     import matplotlib.pyplot as plt # here: matplotlib takes half a second to import
     fig,ax = plt.subplots(figsize=(5, 3.2), dpi=90, layout='constrained')
     has = t.members.map(lambda m: marked in m.split())
-    looks = (t[has], -.06, 'C1', 'C1', f'with {marked}'),(t[~has], .06, 'C0', 'none', 'without')
-    for rows,side,color,face,name in looks:
+    styles = (t[has], -.06, 'C1', 'C1', f'with {marked}'),(t[~has], .06, 'C0', 'none', 'without')
+    for rows,side,color,face,name in styles:
         ax.plot(rows['size'] + side, rows.value, 'o', ms=5, mfc=face, mec=color, label=name)
     by_size = t.groupby('size').value.mean()
     ax.plot(by_size.index, by_size, '-', color='.4', lw=1, label='mean of the subsets')
@@ -315,7 +315,7 @@ def subset_figure(
 def tuned_table(
     tuned:dict, # from `tuned_columns`
     caption:str # of the table
-    )->Table: # a row a metric, a column a way to read the probabilities
+    )->Table: # one row per metric, one column per reading of the probabilities
     "Metrics of one model as it is, at its operating threshold and after Platt scaling"
     rows = [dict(metric=words, **{n:str(r[m]) for n,r in tuned.items()}) for m,words in METRICS.items() if m!='ap']
     return Table(pd.DataFrame(rows), caption)

@@ -30,9 +30,9 @@ def stage_speed(
     views:tuple, # datasets of `df`: global views, local views
     kept:Features, # of the same rows
     steps:int=3, # to time
-    batch:int=16 # images a step
-    )->dict: # seconds a step of either way, their ratio, largest difference of the logits
-    "Time of the fusion stage's step, branches run or features kept"
+    batch:int=16 # images per step
+    )->dict: # seconds per step of either way, their ratio, largest difference of the logits
+    "Time of a step of the fusion stage, with the branches run and with kept features"
     loss,plain = WeightedBCE(type_weights(df)),kept.x[0][0]
     rows = [torch.arange(i*batch, (i+1)*batch) % len(df) for i in range(steps)]
     loads = [[torch.utils.data.default_collate([v[int(i)][0] for i in r]) for v in views] for r in rows]
@@ -52,7 +52,7 @@ def pass_cost(
     df:pd.DataFrame, # some index rows, as many as are timed
     store, # image store
     recipe:Recipe # of the local branch, with its threshold
-    )->dict: # milliseconds an image, its mirror image included: network, boxes (all at once), crops
+    )->dict: # milliseconds per image, its mirror image included: network, boxes (all at once), crops
     "Cost of the one-time pass that the local branch needs"
     views,took = [SideViews(df, store, recipe, m) for m in (False, True)],{}
     found,took['network'] = timed(both_sides, model, views, 'timing')

@@ -37,7 +37,7 @@ class Approximate:
         path_of, # function of places -> relative paths, for ties
         metric:str='l2', # or cosine
         dims:int=128, # principal components kept, a byte each
-        lists:int=None, # default the power of two next to the square root of n, and no more than one for 40 codes
+        lists:int=None, # default the power of two next to the square root of n, at most one for 40 codes
         seed:int=0, # of the sample that the index is trained on
         file:Path=None): # where the index is kept: read if it is there, else written
         import faiss # here: it takes a second to import
@@ -128,7 +128,7 @@ def made_codes(
     seed:int=0, # of the draws
     block:int=1<<14 # made at a time
     ): # yields codes (b, C) float32 and the places (b,) of the images they start from
-    "Codes made from real ones: one plus the difference of two others of its type, no less than 0; ValueError for few"
+    "Codes made from real ones: one plus the difference of two others of its type, at least 0; ValueError for few"
     rng,types = np.random.default_rng(seed),np.asarray(types, object)
     same = {t:np.flatnonzero(types==t) for t in pd.unique(types)}
     if short := [t for t,at in same.items() if len(at)<3]:
@@ -184,7 +184,7 @@ def _ms(f, each):
 
 # %% ../nbs/07c_large.ipynb #5a49fe5a
 def _in_memory(db, queries, k):
-    "Exact search among codes in memory: the search, what it finds, and rows of `measure_search`"
+    "Exact search among codes in memory: its function, what it finds, and rows of `measure_search`"
     import faiss # here: it takes a second to import
     import torch # here: it takes seconds to import
     x = db.codes()
@@ -221,9 +221,9 @@ def measure_search(
     queries:np.ndarray, # (m, C)
     k:int=5, # neighbours
     probes=PROBES, # lists looked through, one row each
-    in_memory:bool=True, # measure exact search with all codes in memory too: 4 bytes a number
+    in_memory:bool=True, # measure exact search with all codes in memory too: 4 bytes per number
     types=None # (m,) study types of the queries: 20 of them also search within their own
-    )->pd.DataFrame: # method, probes, ms (a query), recall, megabytes, build (seconds), codes, width
+    )->pd.DataFrame: # method, probes, ms (per query), recall, megabytes, build (seconds), codes, width
     "Exact and approximate search in one database: time, recall at k, memory, time to build"
     def stored(q, keep=None): return nearest_rows(q, Blocks(db, 1<<14), k, db.paths, keep)
     if in_memory: exact,truth,rows = _in_memory(db, queries, k)
@@ -240,7 +240,7 @@ def measure_search(
 def million_table(
     t:pd.DataFrame, # from `measure_search`
     what:str='radiographs' # whose codes they were made from
-    )->Table: # a row a method
+    )->Table: # one row per method
     "Time, recall and memory of each search"
     exact = t.ms[t.method=='exact, codes in memory'].iloc[0]
     search = [m if np.isnan(p) else f'{m}, {p:.0f} lists' for m,p in zip(t.method, t.probes)]
@@ -277,7 +277,7 @@ def recall_figure(
 # %% ../nbs/07c_large.ipynb #06d6c3dc
 def benchmark_table(
     t:pd.DataFrame # from `benchmarks/search.py`
-    )->Table: # a row a method and size
+    )->Table: # one row per method and size
     "Milliseconds, recall and memory of each search, at each size"
     d = t[t.probes.isna() | (t.probes==32)]
     search = [m if np.isnan(p) else f'{m}, {p:.0f} lists' for m,p in zip(d.method, d.probes)]
@@ -290,7 +290,7 @@ def benchmark_table(
 
 # %% ../nbs/07c_large.ipynb #9254087f
 def _pymilvus():
-    "The client's package, or how to get it"
+    "The package pymilvus; ImportError says how to get it"
     if importlib.util.find_spec('pymilvus') is None:
         raise ImportError('searching on Milvus needs the package pymilvus: pip install "mura_nb[milvus]"')
     import pymilvus # here: it takes seconds to import, and is an extra
@@ -359,8 +359,8 @@ def card(self:MilvusDatabase)->dict: # recipe, weights, preprocessing
 
 # %% ../nbs/07c_large.ipynb #33f3ffa3
 @patch(as_prop=True)
-def width(self:MilvusDatabase)->int: # numbers a code
-    "Numbers a code"
+def width(self:MilvusDatabase)->int: # numbers per code
+    "Numbers per code"
     fields = self.client.describe_collection(self.name)['fields']
     return next(int(f['params']['dim']) for f in fields if f['name']=='code')
 
@@ -392,7 +392,7 @@ def _create(self:MilvusDatabase, width):
 @patch
 def fill(self:MilvusDatabase,
     db:Database, # whose rows are added
-    block:int=500 # rows a request
+    block:int=500 # rows per request
     )->MilvusDatabase: # itself
     "Add the rows of a database file; DatabaseError where its codes are of another network"
     self._connect()
@@ -428,7 +428,7 @@ def _found(self:MilvusDatabase, code, n, kind, patient):
     return pd.DataFrame([{c:h['entity'][c] for c in columns} for h in hits])
 
 # %% ../nbs/07c_large.ipynb #67425ce2
-MILVUS_ROWS = 16384 # that Milvus gives at most
+MILVUS_ROWS = 16384 # the most that Milvus gives for a query
 
 # %% ../nbs/07c_large.ipynb #dbebb58f
 @patch
@@ -465,8 +465,8 @@ def nearest(self:MilvusDatabase,
 
 # %% ../nbs/07c_large.ipynb #1a86e93d
 def open_database(
-    where # a database, which is given back; a path: HDF5; one ending in .db or a URI: Milvus; None: the profile's
+    where # a database, returned as it is; a path: HDF5; one ending in .db or a URI: Milvus; None: the profile's
     ): # Database or MilvusDatabase
-    "The database that is meant; FileNotFoundError where there is none"
+    "A database, opened where its path or URI is given; FileNotFoundError where there is none"
     if not (where is None or isinstance(where, (str, Path))): return where
     return MilvusDatabase(where) if '://' in str(where) or str(where).endswith('.db') else Database(where)
