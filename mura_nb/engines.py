@@ -30,7 +30,7 @@ from .networks import SingleLogit, input_stats, load_networks, net_input, versio
 # %% ../nbs/03c_engines.ipynb #d7bd9094
 @dataclass
 class ModelPart:
-    "One convolutional network with what is known of it"
+    "A convolutional network to export, with its recipe and card"
     net:object # SingleLogit in evaluation mode; a copy that nobody else changes
     recipe:Recipe # sizes and fit of its input
     card:dict # of the model it belongs to
@@ -75,8 +75,8 @@ INPUT,OUTPUTS,OPSET = 'view',('logit','codes','heat'),17 # names in the file; ve
 def _heads(net, maps, heat):
     "Logits (B,), codes (B, C) and heat maps (B, h, w) from the last feature maps (B, C, h, w)"
     codes = net.pool(maps).flatten(1)
-    where = maps.abs().amax(1) if heat=='max' else conv2d(maps, net.head.weight[:,:,None,None])[:,0]
-    return net.head(codes).squeeze(1),codes,where
+    heatmap = maps.abs().amax(1) if heat=='max' else conv2d(maps, net.head.weight[:,:,None,None])[:,0]
+    return net.head(codes).squeeze(1),codes,heatmap
 
 # %% ../nbs/03c_engines.ipynb #9065fe5d
 class _Graph(torch.nn.Module):
@@ -195,8 +195,8 @@ def require_packages(
     *names:str # of packages of the extra `engines`
     ):
     "EngineUnavailable unless all are installed"
-    lost = [n for n in names if importlib.util.find_spec(n) is None]
-    if lost: raise EngineUnavailable(f"not installed: {', '.join(lost)}; pip install 'mura_nb[engines]'")
+    missing = [n for n in names if importlib.util.find_spec(n) is None]
+    if missing: raise EngineUnavailable(f"not installed: {', '.join(missing)}; pip install 'mura_nb[engines]'")
 
 def _imported(name):
     "A package of the extra; EngineUnavailable where it is missing or does not load"
@@ -473,7 +473,7 @@ def _kept_file(part):
 CLOSE,NEAR = 1e-3,.012 # single: largest difference of probabilities; bf16: root mean square difference of logits
 
 def _passes(run, want, precision):
-    "Is an engine exact enough on the synthetic views? How far it is off"
+    "Whether an engine is exact enough on the synthetic views, and how far off it is"
     z = run(probe_views(run.side))[0].astype(float)
     if precision=='single': off = np.abs(expit(z)-expit(want)).max()
     else: off = np.sqrt(np.square((z-want)/(np.maximum(1, np.abs(want)) if run.whole else 1)).mean())
@@ -579,7 +579,7 @@ class Engine:
         return warp(img, eval_geometry(img.shape, self.part.recipe), (self.part.recipe.crop,)*2)
 
     def outputs(self, views)->dict: # (n, crop, crop) uint8 -> logit (n,), codes (n, C), heat (n, h, w)
-        "Everything that is known of views; ValueError for another shape or type"
+        "Logits, codes and heat maps of views; ValueError for another shape or type"
         side,views = self.part.recipe.crop,np.asarray(views)
         if views.dtype!=np.uint8 or views.ndim!=3 or not len(views) or views.shape[1:]!=(side, side):
             raise ValueError(f'views {views.dtype} {views.shape}: must be uint8 (n, {side}, {side})')

@@ -87,7 +87,7 @@ def fused_predictions(
 # %% ../nbs/05_fusenet.ipynb #584314ae
 @dataclass
 class Fused:
-    "What FuseNet gives for pictures"
+    "Outputs of FuseNet for pictures"
     prob:np.ndarray # (n,) probability of abnormality
     logit:np.ndarray # (n,)
     heatmap:np.ndarray # (n, h, w) 0..1, over the evaluation view

@@ -308,8 +308,8 @@ def file_map(
     outside:float=0 # value where the view does not reach
     )->np.ndarray: # (H, W) float32
     "A map of a view in pixels of the file"
-    turn,shift = view.matrix[:,:2]*hw[::-1],view.matrix[:,2:] # both as -1..1, as `affine_grid` has them
-    theta = np.c_[turn, turn.sum(1, keepdims=True) + 2*shift - side]/side
+    linear,shift = view.matrix[:,:2]*hw[::-1],view.matrix[:,2:] # both as -1..1, as `affine_grid` has them
+    theta = np.c_[linear, linear.sum(1, keepdims=True) + 2*shift - side]/side
     grid = F.affine_grid(torch.as_tensor(theta, dtype=torch.float32)[None], (1, 1, *hw), align_corners=False)
     values = F.grid_sample(heat[None,None].float().cpu(), grid, padding_mode='border', align_corners=False)
     return torch.where((grid.abs()<=1).all(-1), values[0], outside)[0].numpy()
@@ -343,12 +343,12 @@ def read_level(
     return text if text=='otsu' else float(text)
 
 # %% ../nbs/04b_maps.ipynb #0ccd7010
-def _region_box(on):
+def _region_box(mask):
     "Bounds (x0, y0, x1, y1) of the largest 8-connected region of a mask (H, W) that is not empty"
     # here: skimage takes long to import
     from skimage.measure import label
-    (y0,y1),(x0,x1) = (np.flatnonzero(on.any(k))[[0,-1]] for k in (1, 0))
-    regions = label(on[y0:y1+1,x0:x1+1], connectivity=2)
+    (y0,y1),(x0,x1) = (np.flatnonzero(mask.any(k))[[0,-1]] for k in (1, 0))
+    regions = label(mask[y0:y1+1,x0:x1+1], connectivity=2)
     ys,xs = np.nonzero(regions==1+np.argmax(np.bincount(regions.ravel())[1:]))
     return tuple(float(v) for v in (x0+xs.min(), y0+ys.min(), x0+xs.max()+1, y0+ys.max()+1))
 
