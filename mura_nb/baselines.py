@@ -88,7 +88,7 @@ def fit(
     cbs:list=None, # further fastai callbacks
     start:nn.Module=None # a trained network to start from, default what `recipe.weights` names
     )->tuple: # network with the weights of its best epoch, card
-    "Train a recipe, go on with it, or load it when it is finished"
+    "Train a recipe, continue its training, or load it when it is finished"
     join_processes()
     train = df[(df.split=='train') & df.label.notna()]
     tune = tune.loc[train.index]
@@ -106,8 +106,8 @@ def fit(
 def with_results(
     card:dict, # of a model, with `metrics`
     pred:pd.DataFrame # its predictions, splits tune and valid
-    )->dict: # the card with operating threshold and Platt's numbers of the tuning split, and both splits' metrics
-    "Write on a card what a model's predictions give"
+    )->dict: # the card with operating threshold and Platt scaling of the tuning split, and both splits' metrics
+    "Add to a card what follows from a model's predictions"
     studies = {k:pool_studies(pred[pred.split==k]) for k in pred.split.unique()}
     scale,metrics = platt(studies['tune']),dict(card.get('metrics', {}))
     for k,d in studies.items():
@@ -124,7 +124,7 @@ def run_recipe(
     out:Path=None, # results folder, default the profile's
     start:nn.Module=None # a trained network to start from, as in `fit`
     )->dict: # the finished card
-    "Train, predict, calibrate"
+    "Train a recipe, predict with it, calibrate it; what is done already is loaded"
     model,card = fit(recipe, df, store, tune, out, start=start)
     rows = pd.concat([df[tune].assign(split='tune'), df[df.split=='valid']])
     key,files = data_key(rows, store),ModelFiles(recipe.name, out)
@@ -175,7 +175,7 @@ def _loss_axes(ax, title, history):
 def loss_curves(
     histories:dict # title -> history table
     ): # matplotlib Figure
-    "Losses by epoch; dashed where the learning rate is divided by ten, a ring on the epoch that is kept"
+    "Losses by epoch; a dashed line where the learning rate is divided by ten, a ring at the epoch that is kept"
     import matplotlib.pyplot as plt # here: takes a second to import
     columns = min(len(histories), 5)
     rows = -(-len(histories)//columns)

@@ -33,7 +33,7 @@ def cut(
 # %% ../nbs/04d_crops.ipynb #d51e47e0
 @dataclass
 class BranchFeatures:
-    "What a branch gives for images and their mirror images: arrays (2, n, ...), first the plain view"
+    "Outputs of a branch for images and their mirror images: arrays (2, n, ...), first the plain view"
     paths:list # (n,) of the images
     codes:np.ndarray # (2, n, C) pooled features
     cam:np.ndarray=None # (2, n, h, w) class activation maps
@@ -105,7 +105,7 @@ def global_pass(
     store, # their image store
     recipe:Recipe # sizes and `fit`
     )->BranchFeatures:
-    "What the frozen global branch gives for all rows"
+    "Features and heat maps of the frozen global branch for all rows"
     key = fingerprint(data_key(df, store), recipe.fit, recipe.resize, recipe.crop)
     return extract_features(model, df, [SideViews(df, store, recipe, m) for m in (False, True)], 'global', key)
 
@@ -193,6 +193,6 @@ def local_pass(
     crops:Crops, # of these rows
     recipe:Recipe # of the local branch
     )->BranchFeatures:
-    "What a frozen local branch gives for the crops of all rows"
+    "Features and heat maps of a frozen local branch for the crops of all rows"
     views = [LocalViews(df, crops, recipe, mirrored=m) for m in (False, True)]
     return extract_features(model, df, views, 'local', fingerprint(crops.key, recipe.crop))

@@ -97,7 +97,7 @@ def roc_at(
     w: np.ndarray, # how often each study counts (n,)
     grid: np.ndarray, # values of 1 - specificity, 0..1
 ) -> np.ndarray: # sensitivity at each of them; NaN without both classes
-    "Height of the ROC curve, studies weighted; of a vertical step the upper end"
+    "Sensitivity on the ROC curve of weighted studies; at a vertical step its upper end"
     order = np.argsort(-p, kind='stable')
     last = np.r_[np.flatnonzero(np.diff(p[order])), len(p)-1]
     tp, fp = (np.r_[0, np.cumsum((w*v)[order])[last]] for v in (y, 1-y))
@@ -149,7 +149,7 @@ def tuned_columns(
     n_boot: int = 2000, # resamples of patients
     seed: int = 0, # of the resamples
 ) -> dict: # name -> Evaluation: as it is, at the operating threshold, after Platt scaling
-    "The three columns a model gets in a table; ValueError where the two splits share a patient"
+    "A model evaluated in three ways, a table's columns; ValueError where the two splits share a patient"
     shared = sorted(set(studies.patient) & set(tune.patient))
     if shared:
         raise ValueError(f'patient {shared[0]} is in the tuning split and in what is evaluated ({len(shared)} such)')
@@ -159,7 +159,7 @@ def tuned_columns(
             f'{name}, Platt': evaluate(scale(studies), .5, n_boot, seed)}
 
 # %% ../nbs/03_evaluation.ipynb #79d00d90
-_MAX_VIEWS = 5 # five views or more are one cell
+_MAX_VIEWS = 5 # five views or more count as five
 
 def _count_views(
     index: pd.DataFrame, # a row an image

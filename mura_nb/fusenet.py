@@ -38,7 +38,7 @@ def threshold_table(
     features:BranchFeatures, # of the global branch
     recipe:Recipe # of the local branch
     )->pd.DataFrame: # threshold, auc (by study, the global network on the crops), area (mean share of the view)
-    "What the global network makes of crops at several thresholds"
+    "AUC of the global network on the crops at several thresholds"
     rows = []
     for threshold in THRESHOLDS:
         crops = crops_at(store, features, tuned, replace(recipe, threshold=threshold))
@@ -87,7 +87,7 @@ def fused_predictions(
 # %% ../nbs/05_fusenet.ipynb #584314ae
 @dataclass
 class Fused:
-    "What FuseNet gives for pictures"
+    "Outputs of FuseNet for pictures"
     prob:np.ndarray # (n,) probability of abnormality
     logit:np.ndarray # (n,)
     heatmap:np.ndarray # (n, h, w) 0..1, over the evaluation view
@@ -225,7 +225,7 @@ def train_profile()->dict: # card of the whole network
 
 # %% ../nbs/05_fusenet.ipynb #c6cef938
 def branch_predictions()->dict: # name of a column -> predictions by image
-    "What global branch, local branch and FuseNet say of the internal test"
+    "Predictions of global branch, local branch and FuseNet for the internal test"
     s = settings()
     roles = {s.baseline:'global', s.local:'local', s.fusenet:'FuseNet'}
     return {f'{n} ({role})':load_predictions(n, 'valid') for n,role in roles.items()}
@@ -280,7 +280,7 @@ def crop_hits(
     store, # image store
     recipe:Recipe # of the view
     )->pd.DataFrame: # path, kind, x0 ... of the truth, hit, chance, area, inside
-    "Which crops hold the abnormality of their image?"
+    "Whether each crop holds the abnormality of its image"
     t = truth[['path','kind',*BOX]].merge(boxes, on='path', suffixes=('', '_found'))
     views = [eval_geometry(store[p].shape, recipe) for p in t.path]
     true = np.stack([view.boxes(box)/recipe.crop for view,box in zip(views, t[BOX].to_numpy())])

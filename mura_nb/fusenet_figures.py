@@ -18,7 +18,7 @@ def stage_shapes(
     net:nn.Module, # `FuseNet`, trained or not
     image:np.ndarray # (h, w) uint8
     )->tuple: # dict stage -> (shape in, shape out) without the batch; what the network gives
-    "What each stage of the network gives for one picture"
+    "Shape of each stage's input and output for one picture, and the network's output"
     stages = {net.whole.body:'global maps', net.whole.pool:'global features', net.part.body:'local maps',
         net.part.pool:'local features', net.fuse:'fusion'}
     shapes = {}

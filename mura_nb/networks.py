@@ -60,10 +60,10 @@ def _count_channels(body, backbone, side=64):
 
 # %% ../nbs/03a_networks.ipynb #f3421443
 class WeightsUnavailable(RuntimeError):
-    "Starting weights that could not be had, with what to do about it"
+    "Starting weights that are not available, with what to do about it"
 
 def _weights_source(backbone):
-    "Address of the ImageNet weights, and the place that an own copy goes to (None: any, named in the recipe)"
+    "Address of the ImageNet weights, and the place for a copy of one's own (None: any, named in the recipe)"
     source,_,name = backbone.partition(':')
     if source=='torchvision':
         url = _torchvision_weights(name).url
@@ -159,7 +159,7 @@ _imagenet = (.485, .456, .406),(.229, .224, .225)
 def input_stats(
     backbone:str # timm:NAME or torchvision:NAME
     )->tuple: # mean and standard deviation a channel, pixels in 0..1
-    "How the images were normalised that a backbone's published weights were trained on"
+    "Normalisation of the images that a backbone's published weights were trained on"
     source,_,name = backbone.partition(':')
     if source=='torchvision': return _imagenet
     import timm # here: takes seconds to import
@@ -168,7 +168,7 @@ def input_stats(
 
 # %% ../nbs/03a_networks.ipynb #9c0f6d95
 class Renormalise(nn.Module):
-    "From ImageNet's statistics to a backbone's own"
+    "From ImageNet's normalisation to a backbone's own"
     def __init__(self,
         mean:tuple, # a channel, pixels in 0..1
         std:tuple): # a channel
@@ -267,7 +267,7 @@ def weights_key(
 
 # %% ../nbs/03a_networks.ipynb #c3197cfa
 def versions()->dict: # package -> version
-    "What a model was made with"
+    "Versions of Python and of the packages that a model is made with"
     from importlib.metadata import version
     python = '.'.join(map(str, sys.version_info[:3]))
     return dict(python=python, **{p:version(p) for p in ('torch','torchvision','timm','fastai','pillow')})

@@ -52,7 +52,7 @@ class Plateau:
 # %% ../nbs/03d_training.ipynb #26549d9f
 @dataclass
 class Schedule:
-    "How long and how fast something is trained that has no recipe"
+    "Settings of a training that has no recipe"
     name:str # for messages and progress
     lr:float # first learning rate of Adam
     epochs:int # passes over the training data
@@ -67,7 +67,7 @@ class SeedEpoch(Callback):
         self.seed = seed
 
     def before_epoch(self):
-        "Seed, tell the data"
+        "Seed the generators, tell the data the epoch"
         epoch = len(self.history)
         if self.seed is not None: seed_everything((self.seed*100_003 + epoch) % 2**32)
         self.dls.train.dataset.epoch = epoch
@@ -154,7 +154,7 @@ def load_state(
     path:Path, # a checkpoint
     model:nn.Module, # receives weights and running statistics
     opt:OptimWrapper # receives its running means
-    )->dict: # what `save_state` was told
+    )->dict: # `about`, as it was saved
     "The inverse of `save_state`"
     from safetensors import safe_open
     means = {}
@@ -185,7 +185,7 @@ class SaveCheckpoint(Callback):
 
 # %% ../nbs/03d_training.ipynb #b819e5c2
 class Resume(Callback):
-    "Goes on from the checkpoint if it belongs to this training"
+    "Continues from the checkpoint if it belongs to this training"
     order = -20 # before the network is wrapped for several processes
     def __init__(self,
         files:ModelFiles, # where the checkpoint is
@@ -193,7 +193,7 @@ class Resume(Callback):
         self.files,self.key = files,key
 
     def before_fit(self):
-        "Fill network, optimiser, history and rule, and shorten the training by what is done"
+        "Restore network, optimiser, history and plateau rule, and leave only the epochs that remain"
         with first_process(): found = self.checkpoint()
         if not found: return
         self.learn.history = load_state(self.files.state, self.model, self.opt)['history']
@@ -265,7 +265,7 @@ def data_key(
 
 # %% ../nbs/03d_training.ipynb #97e7841a
 class Features:
-    "A dataset of features that frozen layers gave for the views of images"
+    "A dataset of features from frozen layers, for several views of each image"
     def __init__(self,
         targets:tuple, # of (n,) arrays
         *arrays, # (views, N, ...) each; view 0 is the plain one
@@ -346,7 +346,7 @@ def train_on_features(
     loss, # function of the prediction and the targets
     recipe:Recipe # batch_size, lr, epochs, patience, seed
     )->tuple: # the network with the weights of its best epoch; history, a row an epoch
-    "Train a network on kept features, where it lies"
+    "Train a network on kept features, on the device that it is on"
     seed_everything(recipe.seed)
     model = make()
     order,device = feature_order(len(train), recipe.seed),next(model.parameters()).device
