@@ -112,7 +112,7 @@ def _result_rows(s):
     return [
         ('1 abnormal?', f'AUC of one network, `{s.baseline}`', auc(s.baseline),
             'from study type and number of views', auc('floor')),
-        ('', 'AUC of FuseNet', auc(s.fusenet), 'difference from one network', pair('fusenet')),
+        ('', 'AUC of FuseNet (image and crop)', auc(s.fusenet), 'difference from one network', pair('fusenet')),
         ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'), 'difference from its best member',
             pair('ensemble')),
         ('2 where?', 'images of abnormal studies called abnormal: heat map points into the true box', hit('map'),

@@ -36,7 +36,8 @@ class PlainErrors(typer.core.TyperGroup):
 
 # %% ../nbs/13_programs.ipynb #1670c94e
 ABOUT = """
-Abnormal or normal, where, and which earlier radiographs look alike. **Research only, not for clinical use.**
+Find abnormal studies of bone radiographs, show where, and search for similar images. **Research only, not for clinical
+use.**
 
 `mura-nb predict FILE_OR_FOLDER` uses the models that `make report` has trained. The environment variable
 MURA_NB_PROFILE chooses profile and models (demo, where it is not set), MURA_NB_DATA a folder in MURA's layout.
