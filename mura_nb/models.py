@@ -42,7 +42,7 @@ def published(
 
 # %% ../nbs/14_models.ipynb #9bc45918
 def _tensor_shapes(path):
-    "Tensor name -> shape, from the head of a safetensors file"
+    "Tensor name -> shape, from the header of a safetensors file"
     with open(path, 'rb') as f: head = json.loads(f.read(int.from_bytes(f.read(8), 'little')))
     return {k:v['shape'] for k,v in head.items() if k!='__metadata__'}
 
@@ -58,7 +58,7 @@ def model_file(
     name:str, # of a model of this run
     out:Path=None # results folder, default the profile's
     )->dict: # file, megabytes, sha256, parameters
-    "The weights of a model: where, how large, which; ValueError where they are not those of the card beside them"
+    "File, size and checksum of a model's weights; ValueError where they are not those of the card beside them"
     path,_ = model_paths(Path(out or settings().results)/'models'/name)
     card,sha = load_card(path),file_sha256(path)
     if card.get('sha256')!=sha: raise ValueError(f'{path}: not the weights that the card beside it describes')
@@ -73,7 +73,7 @@ class Published:
     out:Path # results folder
     members:tuple # recipes with weights; of a single model itself
     cards:dict # member -> what is on its JSON card
-    studies:dict # tune, valid -> studies with their probability
+    studies:dict # 'tune', 'valid' -> DataFrame of the split's studies with their probability
 
     @property
     def card(self)->dict: # of a single model; empty for the ensemble
@@ -144,7 +144,7 @@ def _recipe_words(m):
 
 # %% ../nbs/14_models.ipynb #dd5aca56
 def _result_tables(m, tuned):
-    "Markdown of the three readings, and of the study types"
+    "Two tables as Markdown: the metrics at the three thresholds, and by study type"
     heads = ('threshold ½', f'threshold {fmt_num(m.threshold, 2)} (operating point)', 'Platt scaling, ½')
     rows = [{'metric':words, **{h:str(r[k]) for h,r in zip(heads, tuned.values())}} for k,words in METRICS.items()
         if k!='ap']
@@ -200,7 +200,7 @@ def _kinds(m):
 # %% ../nbs/14_models.ipynb #f494a2d6
 @lru_cache(maxsize=1)
 def _environment():
-    "Where the template is, and how it prints numbers and kinds"
+    "Jinja's environment: where the template is, and how it prints numbers and kinds"
     environment = Environment(loader=PackageLoader('mura_nb', 'page'), undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True)
     environment.filters |= dict(number=fmt_num, sentence_case=lambda text: text[0].upper() + text[1:],
