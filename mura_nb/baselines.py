@@ -13,8 +13,8 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
 from fastai.torch_core import default_device, num_distrib
-from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, fingerprint, fmt_num, load_card, load_table,
-    save_model, save_table, seed_everything, settings)
+from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num, load_card,
+    load_table, save_model, save_table, seed_everything, settings)
 from .geometry import eval_geometry, warp
 from .data import eval_dl, load_data, patient_split, train_dls
 from .pooling import pool_studies
@@ -158,7 +158,7 @@ def trained_table(
         for n,c in cards.items()]
     words = {'lr':'learning rate', 'best':'best epoch', 'loss':'tuning loss'}
     s = settings()
-    caption = f"The recipes trained on {'simulated radiographs' if s.simulated else f'`{s.data.name}`'}."
+    caption = f"The recipes trained on {data_source(s)}."
     return Table(pd.DataFrame(rows).rename(columns=words), caption, {'learning rate':'g', 'minutes':'.1f'})
 
 # %% ../nbs/04_baselines.ipynb #5c4eaac2
@@ -204,7 +204,7 @@ def baselines_table(
     "Accuracy by study type and AUC in the report's layout; all metrics go to `tables/baselines.csv`"
     s = settings()
     save_table(pd.concat([r.table.assign(model=n) for n,r in results.items()]).reset_index(drop=True), 'baselines')
-    return report_table(results, f"Internal test, {'simulated radiographs' if s.simulated else f'`{s.data.name}`'}.")
+    return report_table(results, f"Internal test, {data_source(s)}.")
 
 # %% ../nbs/04_baselines.ipynb #585c0ef5
 def calibrated_table(
@@ -220,7 +220,7 @@ def calibrated_table(
         brier='Brier score', ece='calibration error')
     columns = {**tuned, 'floor':base}
     rows = [dict(metric=words, **{n:str(r[m]) for n,r in columns.items()}) for m,words in shown.items()]
-    where = 'simulated radiographs' if s.simulated else f'`{s.data.name}`'
+    where = data_source(s)
     return Table(pd.DataFrame(rows), f'All study types of the internal test, {where}; 95 % intervals in brackets.')
 
 # %% ../nbs/04_baselines.ipynb #f8ff9962

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STUDY_TYPES', 'study_type', 'SettingError', 'knob', 'Recipe', 'Settings', 'settings_file', 'read_recipe', 'settings',
-           'seed_everything', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table', 'save_headline',
-           'figure_png', 'save_figure', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table', 'settings_table',
-           'Finding', 'finding', 'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model', 'load_card',
-           'load_weights', 'ModelFiles']
+           'data_source', 'seed_everything', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table',
+           'save_headline', 'figure_png', 'save_figure', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table',
+           'settings_table', 'Finding', 'finding', 'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model',
+           'load_card', 'load_weights', 'ModelFiles']
 
 # %% ../nbs/00_core.ipynb #b815092a
 import configparser, hashlib, io, itertools, json, os, random, re, sys, tempfile, time
@@ -271,6 +271,14 @@ def settings(
     s = Settings(profile=name, root=root, data=data, simulated=simulated, results=results, file=file, **given)
     for recipe in _recipes_of(s): read_recipe(recipe, s)
     return s
+
+# %% ../nbs/00_core.ipynb #eb1628fc
+def data_source(
+    s:Settings=None # from `settings()`, the default
+    )->str: # 'simulated radiographs', or the folder's name
+    "What the numbers of a run were measured on"
+    s = s or settings()
+    return 'simulated radiographs' if s.simulated else f'radiographs of `{s.data.name}`'
 
 # %% ../nbs/00_core.ipynb #e6763aeb
 def _keep_memory():

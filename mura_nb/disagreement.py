@@ -8,9 +8,8 @@ __all__ = ['votes', 'count_votes', 'pick_view', 'vote_title', 'gallery', 'error_
 # %% ../nbs/06d_disagreement.ipynb #4134ec6a
 import numpy as np
 import pandas as pd
-from .core import fmt_num, settings
+from .core import data_source, fmt_num, settings
 from .data import load_data
-from .ensemble import data_source
 
 # %% ../nbs/06d_disagreement.ipynb #e47c914d
 def votes(

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
 from fastai.torch_core import default_device
-from .core import ModelFiles, Recipe, Table, fingerprint, fmt_ci, load_card, save_model, save_table, settings
+from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, load_card, save_model,
+    save_table, settings)
 from .geometry import eval_geometry, file_box, warp
 from .data import load_data, patient_split, targets
 from .metrics import expit
@@ -259,7 +260,7 @@ def groups_table(
     wide = t.assign(auc=[fmt_ci(*v) for v in zip(t.auc, t.lo, t.hi)])
     wide = wide.pivot(index=['kind','images'], columns='model', values='auc')[list(pred)]
     wide = wide.reindex(groups.kind.drop_duplicates(), level=0).reset_index().rename(columns=dict(kind=first))
-    where = 'simulated radiographs' if settings().simulated else f'radiographs of `{settings().data.name}`'
+    where = data_source()
     return Table(wide, f'AUC by image, internal test, {where}; 95 % intervals.')
 
 # %% ../nbs/05_fusenet.ipynb #5301d8aa
@@ -310,7 +311,7 @@ def hits_table(
     rows.insert(0, 'images', kinds.size().reindex(rows.index).fillna(len(hits)).astype(int))
     save_table(rows, 'fusenet_hits')
     words = dict(chance='hit by chance', inside='share of the true box inside', area='area of the crop')
-    where = 'simulated radiographs' if settings().simulated else f'radiographs of `{settings().data.name}`'
+    where = data_source()
     return Table(rows.rename(columns=words), f'Crops of the internal test, {where}.')
 
 # %% ../nbs/05_fusenet.ipynb #030b6d16

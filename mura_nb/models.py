@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 import mura_nb
-from .core import (Settings, Table, file_sha256, fmt_ci, fmt_num, load_card, load_table, model_paths,
-    settings, write_atomic)
+from .core import (Settings, Table, data_source, file_sha256, fmt_ci, fmt_num, load_card, load_table,
+    model_paths, settings, write_atomic)
 from .data import mura_index
 from .metrics import METRICS
 from .pooling import pool_studies
 from .calibration import operating_point, platt
 from .evaluation import Estimate, tuned_columns
-from .ensemble import data_source, load_members, mean_members
+from .ensemble import load_members, mean_members
+from .findings import NotMeasured, found
 
 # %% ../nbs/14_models.ipynb #634d0efa
 ENSEMBLE = 'ensemble'
@@ -110,13 +111,8 @@ def table_estimate(
     **where # column=value: they must name one row
     )->Estimate|None: # value, lo, hi, n; None where table or row is not there
     "One number of the report with its interval; ValueError where several rows fit"
-    try: t = load_table(table, out)
-    except FileNotFoundError: return None
-    for column,value in where.items(): t = t[t[column].astype(str)==str(value)]
-    if len(t)>1: raise ValueError(f'table {table}: {len(t)} rows with {where}; name more columns')
-    if not len(t): return None
-    row = t.iloc[0]
-    return Estimate(*[row[c] for c in columns], *[np.nan]*(3-len(columns)), row.get('n', np.nan))
+    try: return found(table, columns, out, **where)
+    except NotMeasured: return None
 
 # %% ../nbs/14_models.ipynb #1f625104
 def _training_data(m):

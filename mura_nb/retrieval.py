@@ -11,7 +11,7 @@ __all__ = ['CUTOFFS', 'Neighbours', 'search', 'neighbour_figure', 'search_region
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import Table, figure_png, fmt_ci, settings
+from .core import Table, data_source, figure_png, fmt_ci, settings
 from .images import read_picture
 from .geometry import eval_geometry, warp
 from .data import load_data
@@ -176,7 +176,7 @@ def query_figure(
     for r in random_queries(rows['valid'], s.seed).itertuples():
         found.append(search(store[r.path], db, 5, r.study_type if within else None, r.patient))
         found[-1].kind,found[-1].label = r.study_type,r.label
-    what = 'simulated radiographs' if s.simulated else f'radiographs of {s.data.name}'
+    what = data_source(s).replace('`', '')
     title = ('Figure 7. The same queries, five nearest of their own study type' if within else
         f'Figure 6. Five nearest of {len(db):,} training images, {what}; 2-norm')
     return neighbour_figure(found, f'{title}. Blue: same label as the query; orange, dashed: the other')
