@@ -1,6 +1,7 @@
 """make test: notebooks clean, modules and README in step, every chapter in profile smoke as from a fresh clone, pytest.
 
-Everything happens in a temporary copy of the tree, so nothing of the user's is touched and no earlier result is used.
+The chapters run in a temporary copy of the tree, so nothing of the user's is touched and no earlier result is used;
+pytest runs beside them, each with half of the processors, and its output comes after theirs.
 --all (make test-all) adds the outer checks of tests/; the chapters are left out when this very tree has just passed."""
 import multiprocessing, os, shutil, subprocess, sys, tempfile, time
 from contextlib import contextmanager
@@ -89,12 +90,29 @@ def all_pass():
             print(f'{time.time()-begin:.0f} s', flush=True)
     return True
 
+@contextmanager
+def beside(args):
+    "pytest in a process of its own, ended where the chapters fail; its exit status, once its output is printed"
+    with tempfile.TemporaryFile('w+') as said:
+        tests = subprocess.Popen([sys.executable, '-m', 'pytest', *args], cwd=ROOT, stdout=said, stderr=said)
+        def end():
+            code = tests.wait()
+            said.seek(0)
+            print('pytest', *args)
+            print(said.read(), flush=True)
+            return code
+        try: yield end
+        finally: tests.terminate()
+
 def main():
-    args, begin, now, env = ['-m', '']*('--all' in sys.argv), time.time(), state(), dict(os.environ)
-    if args and PASSED.exists() and PASSED.read_text() == now: print('make test has just passed on this very tree')
-    elif not all_pass(): return 1
-    print(f'all chapters in {time.time()-begin:.0f} s\npytest', *args, flush=True)
-    if code := subprocess.run([sys.executable, '-m', 'pytest', *args], cwd=ROOT, env=env).returncode: return code
+    args, begin, now = ['-m', '']*('--all' in sys.argv), time.time(), state()
+    known = bool(args) and PASSED.exists() and PASSED.read_text() == now
+    if not known: os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 2)//2)))
+    with beside(args) as end:
+        if known: print('make test has just passed on this very tree')
+        elif not all_pass(): return 1
+        print(f'all chapters in {time.time()-begin:.0f} s', flush=True)
+        if code := end(): return code
     PASSED.parent.mkdir(exist_ok=True)
     PASSED.write_text(now)
 
