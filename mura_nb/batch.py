@@ -374,7 +374,7 @@ def search_views(
         except (OSError, ValueError) as e:
             unread.append(Unread(r.path, str(e)))
             continue
-        hit.kind,hit.label = kind or '',None if is_missing(r.label) else r.label
+        hit.study_type,hit.label = kind or '',None if is_missing(r.label) else r.label
         tables.append(hit.table.assign(query=r.path))
         found.append(hit)
     table = pd.concat(tables)[NEIGHBOURS].reset_index(drop=True) if tables else pd.DataFrame(columns=NEIGHBOURS)

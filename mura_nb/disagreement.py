@@ -20,7 +20,7 @@ def votes(
     frames = {n:d.set_index('study').sort_index() for n,d in members.items()}
     ref = next(iter(frames.values()))
     if any(not d.index.equals(ref.index) for d in frames.values()):
-        raise ValueError(f'members {", ".join(frames)} have other studies each')
+        raise ValueError(f'members {", ".join(frames)} do not have the same studies')
     p = pd.DataFrame({n:d.prob.astype(float) for n,d in frames.items()})
     right = p.gt(threshold).eq(ref.label.astype(int)==1, axis=0).sum(axis=1)
     about = ref[['patient','study_type','label']].astype(dict(label=int))

@@ -277,7 +277,7 @@ def subsets(
     frames = {n:d.sort_values('study', ignore_index=True) for n,d in members.items()}
     ref,probs = next(iter(frames.values())),{n:d.prob.to_numpy(float) for n,d in frames.items()}
     if any(not d.study.equals(ref.study) for d in frames.values()):
-        raise ValueError(f'members {", ".join(frames)} have other studies each')
+        raise ValueError(f'members {", ".join(frames)} do not have the same studies')
     chosen = [c for k in range(1, len(probs)+1) for c in combinations(probs, k)]
     means = [np.mean([probs[n] for n in c], axis=0) for c in chosen]
     value = [evaluate(ref.assign(prob=p), n_boot=0)[metric].value for p in means]

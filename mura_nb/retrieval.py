@@ -31,8 +31,8 @@ class Neighbours:
         box=None, # the region of the query that was searched for, in pixels of its file
         root:Path=None, # dataset folder of the found images, default the profile's
         label=None, # label of the query, where it is known
-        kind:str=''): # study type of the query, where it is known
-        self.table,self.picture,self.box,self.label,self.kind = table,picture,box,label,kind
+        study_type:str=''): # of the query, where it is known
+        self.table,self.picture,self.box,self.label,self.study_type = table,picture,box,label,study_type
         self.root = Path(root or settings().data)
 
     def figure(self): return neighbour_figure([self]) # matplotlib Figure: the query and its neighbours
@@ -110,7 +110,7 @@ def _row(found, axes):
     "A query and its neighbours"
     import matplotlib.pyplot as plt # here: it takes a second to import
     for ax in axes: ax.set_axis_off()
-    if found.picture is not None: _panel(axes[0], found.picture, f'query {found.kind}\n{_word(found.label)}')
+    if found.picture is not None: _panel(axes[0], found.picture, f'query {found.study_type}\n{_word(found.label)}')
     if found.picture is not None and found.box is not None:
         x0,y0,x1,y1 = found.box
         axes[0].add_patch(plt.Rectangle((x0, y0), x1-x0, y1-y0, fill=False, ec='#56B4E9', lw=1.5))
@@ -147,7 +147,7 @@ def search_region(
     from mura_nb.gradcam import localise  # here: it imports torch
     def ask(r, box):
         found = search(store[r.path], db, study_type=r.study_type, box=box)
-        found.kind,found.label = r.study_type,r.label
+        found.study_type,found.label = r.study_type,r.label
         return found
     for _,group in list(rows.groupby('study'))[:tries]:
         for r,one in zip(group.itertuples(), localise([store[p] for p in group.path], settings().baseline)):
@@ -175,7 +175,7 @@ def query_figure(
     found = []
     for r in random_queries(rows['valid'], s.seed).itertuples():
         found.append(search(store[r.path], db, 5, r.study_type if within else None, r.patient))
-        found[-1].kind,found[-1].label = r.study_type,r.label
+        found[-1].study_type,found[-1].label = r.study_type,r.label
     what = data_source(s).replace('`', '')
     title = ('Figure 7. The same queries, five nearest of their own study type' if within else
         f'Figure 6. Five nearest of {len(db):,} training images, {what}; 2-norm')
