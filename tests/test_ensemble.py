@@ -102,7 +102,7 @@ def test_no_probability(out, value):
 def test_members_of_other_studies_have_no_votes_or_subsets():
     a, b = (pool_studies(images(k)) for k in (0, 1))
     for f in (votes, E.subsets):
-        with pytest.raises(ValueError, match='have other studies'): f(dict(a=a, b=b[1:]))
+        with pytest.raises(ValueError, match='do not have the same studies'): f(dict(a=a, b=b[1:]))
 
 
 def test_votes_count_what_is_right():
