@@ -320,7 +320,7 @@ def save_control_tables(
     pairs = {(words[n], 'fused'):(by_seed(d, 'fused'), heat['fused']) for n,d in ran.items() if n!='heat'}
     pairs |= {('heat map', b):(heat[b], heat['fused']) for b in ('tuning features','all together')}
     save_table(control_table(pairs, s.n_boot), 'fusenet_pairs')
-    pairs = {('short way', b):(heat[b], [reference]) for b,reference in zip(('alone','fused'), full)}
+    pairs = {('upper part only', b):(heat[b], [reference]) for b,reference in zip(('alone','fused'), full)}
     save_table(control_table(pairs, s.n_boot), 'fusenet_bias')
     minutes = [d.seconds.iloc[0]/60 for d in ran.values()]
     save_table(pd.DataFrame(dict(control=list(ran), minutes=minutes)), 'fusenet_minutes')

@@ -57,13 +57,13 @@ CAM_METHODS = dict(
     plain=CamMethod('last layer, as in the source report'),
     larger=CamMethod('larger input', larger=True),
     earlier=CamMethod('earlier layer', layer='earlier'),
-    hires=CamMethod('earlier layer, gradients at their places', **_hires),
+    hires=CamMethod('HiResCAM, earlier layer', **_hires),
     shifted=CamMethod('shifted inputs', shifts=4),
-    hires_shifted=CamMethod('earlier layer, at their places, shifted', **_hires, shifts=4),
-    hires_larger=CamMethod('earlier layer, at their places, larger input', **_hires, larger=True),
+    hires_shifted=CamMethod('HiResCAM, earlier layer, shifted inputs', **_hires, shifts=4),
+    hires_larger=CamMethod('HiResCAM, earlier layer, larger input', **_hires, larger=True),
     fusenet_global=CamMethod('FuseNet: whole view', branches='global'),
     fusenet_local=CamMethod('FuseNet: crop', branches='local'),
-    fusenet_local_fine=CamMethod('FuseNet: crop, earlier layer, at their places, shifted', **_hires, shifts=4,
+    fusenet_local_fine=CamMethod('FuseNet: crop, HiResCAM, earlier layer, shifted inputs', **_hires, shifts=4,
                                  branches='local'))
 FUSENET_METHODS = ('fusenet_global','fusenet_local','fusenet_local_fine') # for FuseNet only
 
