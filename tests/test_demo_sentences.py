@@ -2,7 +2,7 @@
 
 A finding stands in a cell flagged `#| demo`. It uses imports, tables and constants, nothing that another cell computed.
 """
-import ast, importlib
+import ast, dis, importlib
 import house, pytest
 from mura_nb import core
 
@@ -71,3 +71,37 @@ def test_true_sentence_from_a_committed_table(root, monkeypatch):
     monkeypatch.chdir(root)
     code = "t = load_table('baselines')\nfinding(f'{len(t)} rows.', holds=len(t) > 0)"
     assert problems(small(code), monkeypatch) == []
+
+
+def names_used(code, opname):
+    "Names that compiled code loads or stores as globals, its functions included where it loads them"
+    yield from (i.argval for i in dis.get_instructions(code) if i.opname in opname)
+    if 'LOAD_GLOBAL' in opname:
+        for inner in code.co_consts:
+            if hasattr(inner, 'co_code'): yield from names_used(inner, opname)
+
+
+def taken_over(room):
+    "Cells that read a name which a demo cell bound last: they would differ where demo cells are left out"
+    bound, out = {}, []
+    for c in room.code:
+        code = compile(c.tree, f'cell {c.number}', 'exec')
+        stored = set(names_used(code, ('STORE_NAME', 'STORE_GLOBAL')))
+        if 'demo' in c.flags:
+            bound |= dict.fromkeys(stored, c.number)
+            continue
+        read = set(names_used(code, ('LOAD_NAME', 'LOAD_GLOBAL'))) - stored
+        out += [(c.number, name) for name in sorted(read & bound.keys())]
+        for name in stored: bound.pop(name, None)
+    return out
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_cell_reads_what_a_demo_cell_bound(path):
+    assert taken_over(house.read_room(path)) == []
+
+
+def test_a_name_taken_over_is_reported():
+    room = small("x = 2\nfinding('So.', holds=True)")
+    room.cells.append(house.Cell(2, 'code', 'def later(): return x\nx + 1'))
+    assert taken_over(room) == [(2, 'x')]
