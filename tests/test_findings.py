@@ -5,7 +5,7 @@ import nbformat, pandas as pd, pytest
 import house, test_demo_sentences as sentences
 from mura_nb import core, findings
 from mura_nb.core import load_table, settings
-from mura_nb.findings import NotMeasured, forest_figure, found, main_effects, main_results, say
+from mura_nb.findings import NotMeasured, forest_figure, found, main_effects, main_results
 
 
 @pytest.fixture
@@ -114,7 +114,6 @@ def test_without_known_boxes_and_ablations(demo, tmp_path, root):
     assert main_results(settings('demo'), tmp_path)['measured'].str.startswith('of five').all()
     with pytest.raises(NotMeasured):
         found('gradcam_found', out=tmp_path, who='map')
-    assert say(lambda: str(found('gradcam_found', out=tmp_path, who='map')), lambda: 'said') == 'said'
 
 
 def by_study(path, split='valid'):
