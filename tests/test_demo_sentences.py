@@ -73,26 +73,29 @@ def test_true_sentence_from_a_committed_table(root, monkeypatch):
     assert problems(small(code), monkeypatch) == []
 
 
-def names_used(code, opname):
-    "Names that compiled code loads or stores as globals, its functions included where it loads them"
-    yield from (i.argval for i in dis.get_instructions(code) if i.opname in opname)
-    if 'LOAD_GLOBAL' in opname:
-        for inner in code.co_consts:
-            if hasattr(inner, 'co_code'): yield from names_used(inner, opname)
+def stored_names(code):
+    "Globals that compiled code of a cell binds"
+    return {i.argval for i in dis.get_instructions(code) if i.opname in ('STORE_NAME', 'STORE_GLOBAL')}
+
+
+def read_names(code):
+    "Globals that compiled code reads, its functions included"
+    found = {i.argval for i in dis.get_instructions(code) if i.opname in ('LOAD_NAME', 'LOAD_GLOBAL')}
+    return found.union(*(read_names(inner) for inner in code.co_consts if hasattr(inner, 'co_code')))
 
 
 def taken_over(room):
     "Cells that read a name which a demo cell bound last: they would differ where demo cells are left out"
-    bound, out = {}, []
+    bound, out = set(), []
     for c in room.code:
         code = compile(c.tree, f'cell {c.number}', 'exec')
-        stored = set(names_used(code, ('STORE_NAME', 'STORE_GLOBAL')))
+        stored = stored_names(code)
         if 'demo' in c.flags:
-            bound |= dict.fromkeys(stored, c.number)
+            bound |= stored
             continue
-        read = set(names_used(code, ('LOAD_NAME', 'LOAD_GLOBAL'))) - stored
-        out += [(c.number, name) for name in sorted(read & bound.keys())]
-        for name in stored: bound.pop(name, None)
+        read = read_names(code) - stored
+        out += [(c.number, name) for name in sorted(read & bound)]
+        bound -= stored
     return out
 
 
