@@ -973,6 +973,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.maps.torchcam_maps': ('maps.html#torchcam_maps', 'mura_nb/maps.py')},
             'mura_nb.metrics': { 'mura_nb.metrics._mean_of_groups': ('metrics.html#_mean_of_groups', 'mura_nb/metrics.py'),
                                  'mura_nb.metrics._sums_by_patient': ('metrics.html#_sums_by_patient', 'mura_nb/metrics.py'),
+                                 'mura_nb.metrics.bar_lengths': ('metrics.html#bar_lengths', 'mura_nb/metrics.py'),
                                  'mura_nb.metrics.check_resampling': ('metrics.html#check_resampling', 'mura_nb/metrics.py'),
                                  'mura_nb.metrics.count_columns': ('metrics.html#count_columns', 'mura_nb/metrics.py'),
                                  'mura_nb.metrics.expit': ('metrics.html#expit', 'mura_nb/metrics.py'),

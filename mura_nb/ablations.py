@@ -9,11 +9,11 @@ __all__ = ['tuning_table', 'tuning_view', 'ablation_view', 'auc_figure', 'tuning
 # %% ../nbs/04a_ablations.ipynb #db7f3a1d
 import math
 from pathlib import Path
-import numpy as np, pandas as pd, torch
+import pandas as pd, torch
 import torch.nn.functional as F
 from fastai.torch_core import default_device
 from .core import ModelFiles, Table, fmt_ci, load_table, seed_everything, time_calls
-from .metrics import METRICS
+from .metrics import METRICS, bar_lengths
 from .pooling import pool_studies
 from .comparison import compare
 from .evaluation import evaluate
@@ -96,7 +96,7 @@ def auc_figure(
     import matplotlib.pyplot as plt # here: takes a second to import
     fig,ax = plt.subplots(figsize=(6.2, 3.6), dpi=90, layout='constrained')
     for k,(name,d) in enumerate(t.assign(note=list(notes)).sort_values(x).groupby('backbone', sort=False)):
-        ax.errorbar(d[x], d.auc, yerr=np.nan_to_num([d.auc-d.lo, d.hi-d.auc]).clip(0), fmt='o-' if line else 'o',
+        ax.errorbar(d[x], d.auc, yerr=bar_lengths(d.auc, d.lo, d.hi), fmt='o-' if line else 'o',
             capsize=3, color=f'C{k}', label=name.partition(':')[2])
         for at,y,note in zip(d[x], d[['lo','auc']].min(axis=1), d.note):
             ax.annotate(note, (at, y), (0, -11), textcoords='offset points', ha='center', fontsize=7.5, color=f'C{k}')

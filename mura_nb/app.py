@@ -9,18 +9,7 @@ __all__ = ['MAX_AGE', 'SWEEP_EVERY', 'CONTENT_POLICY', 'SECURITY_HEADERS', 'LOCA
            'page_steps', 'build_page', 'free_port', 'running_page', 'serve', 'page_picture']
 
 # %% ../nbs/12_app.ipynb #a928693f
-import base64
-import importlib.util
-import io
-import os
-import shutil
-import signal
-import socket
-import sys
-import tempfile
-import threading
-import time
-import webbrowser
+import base64, importlib.util, io, os, shutil, signal, socket, sys, tempfile, threading, time, webbrowser
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace

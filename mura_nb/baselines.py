@@ -17,6 +17,7 @@ from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerpr
     load_table, save_model, save_table, seed_everything, settings)
 from .geometry import eval_geometry, warp
 from .data import eval_dl, load_data, patient_split, train_dls
+from .metrics import bar_lengths
 from .pooling import pool_studies
 from .calibration import operating_point, platt
 from .evaluation import evaluate, floor, report_table, tuned_columns, typical_study
@@ -232,7 +233,7 @@ def baseline_kinds_figure(
     import matplotlib.pyplot as plt # here: takes a second to import
     k = kinds.sort_values('auc').reset_index(drop=True)
     fig,ax = plt.subplots(figsize=(5.5, 2.6), dpi=90, layout='constrained')
-    ax.errorbar(k.auc, k.index, xerr=np.nan_to_num([k.auc-k.lo, k.hi-k.auc]).clip(0), fmt='o', capsize=3, color='C0')
+    ax.errorbar(k.auc, k.index, xerr=bar_lengths(k.auc, k.lo, k.hi), fmt='o', capsize=3, color='C0')
     ax.axvline(.5, color='.7', ls='--', lw=1)
     ax.set(yticks=k.index, yticklabels=[f'{n} ({i})' for n,i in zip(k.kind, k.images)],
         xlabel='AUC by image, 95 % interval', xlim=(min(.45, k.lo.min()-.02), 1.01),

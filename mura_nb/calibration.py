@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .metrics import (N_BINS, check_resampling, count_columns, expit, interval, logit, metrics_from_counts,
-    prob_bin, ratio, resamples)
+from .metrics import (N_BINS, bar_lengths, check_resampling, count_columns, expit, interval, logit,
+    metrics_from_counts, prob_bin, ratio, resamples)
 from .pooling import check_studies
 
 # %% ../nbs/02c_calibration.ipynb #d2f1de08
@@ -120,7 +120,7 @@ def reliability_table(
 # %% ../nbs/02c_calibration.ipynb #108e0cf9
 def _draw_reliability(top, low, table, k, n, name):
     "Model k of n: share with intervals above, number of studies below"
-    err = np.nan_to_num([table.abnormal-table.lo, table.hi-table.abnormal]).clip(0)
+    err = bar_lengths(table.abnormal, table.lo, table.hi)
     top.errorbar(table.prob, table.abnormal, err, fmt='o-', ms=4, lw=1.2, capsize=2, color=f'C{k}', label=name)
     low.bar((table.bin + .5 + (k - (n-1)/2)*.8/n)/N_BINS, table.n, .8/n/N_BINS, color=f'C{k}')
 

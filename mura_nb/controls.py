@@ -19,6 +19,7 @@ from .core import ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, progress, 
 from .phantom import twin_boxes
 from .geometry import view_geometry
 from .data import load_data, patient_split, targets, view_dl
+from .metrics import bar_lengths
 from .pooling import pool_studies
 from .comparison import compare_mean, holm
 from .networks import SingleLogit, in_precision, load_model, split_backbone, weights_key
@@ -345,7 +346,7 @@ def controls_figure(
     "Difference of each control from the global branch, with its interval"
     import matplotlib.pyplot as plt # here: takes a second to import
     fig,ax = plt.subplots(figsize=(7, .32*len(t)+1.1), dpi=90, layout='constrained')
-    y,ends = np.arange(len(t))[::-1],np.nan_to_num([t['diff']-t.lo, t.hi-t['diff']]).clip(0)
+    y,ends = np.arange(len(t))[::-1],bar_lengths(t['diff'], t.lo, t.hi)
     for branch,color in zip(t.branch.unique(), ('C7','C0','C1','C2')):
         m = (t.branch==branch).to_numpy()
         ax.errorbar(t['diff'][m], y[m], xerr=ends[:,m], fmt='o', capsize=3, color=color, label=branch)

@@ -16,6 +16,7 @@ import pandas as pd
 from .core import (ModelFiles, Table, figure_png, fmt_num, load_card, load_table, save_table, settings,
     write_atomic)
 from .images import picture_files, read_picture
+from .metrics import bar_lengths
 from .networks import load_networks
 from .predictions import load_predictions
 from .maps import LEVEL, SCORES, check_level, grad_cam, map_box
@@ -307,7 +308,7 @@ def comparison_figure(
     for ax,score in zip(axes, ('hit','iou')):
         for i,(read,group) in enumerate(table.groupby('read', sort=False)):
             d = group[group.score==score].set_index('who').loc[list(COMPARED)]
-            error = np.nan_to_num([d.value-d.lo, d.hi-d.value]).clip(0)
+            error = bar_lengths(d.value, d.lo, d.hi)
             look = dict(fmt='os'[i], capsize=3, color=f'C{i}', label=words[read])
             ax.errorbar(d.value, rows + .15 - .3*i, xerr=error, **look)
         ax.set(yticks=rows, yticklabels=list(COMPARED.values()), xlim=(0, 1.02))
@@ -353,7 +354,7 @@ def group_figure(
         groups = {name:d for b,name,d in _grouped(table) if b==by}
         rows = np.arange(len(groups))[::-1]
         value,lo,hi = (np.array([d[c]['map','hit'] for d in groups.values()]) for c in ('value','lo','hi'))
-        error = np.nan_to_num([value-lo, hi-value]).clip(0)
+        error = bar_lengths(value, lo, hi)
         ax.errorbar(value, rows, xerr=error, fmt='o', capsize=3, color='C0', label=COMPARED['map'])
         for who,mark in (('centre', '+'), ('other', 'x')):
             ax.plot([d.value[who,'hit'] for d in groups.values()], rows, mark, color='.45', label=COMPARED[who])

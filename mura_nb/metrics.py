@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['N_BINS', 'METRICS', 'logit', 'expit', 'prob_bin', 'count_columns', 'ratio', 'metrics_from_counts', 'ranking',
-           'resamples', 'check_resampling', 'group_metrics', 'interval', 'mean_by_patient', 'mean_intervals']
+           'resamples', 'check_resampling', 'group_metrics', 'interval', 'bar_lengths', 'mean_by_patient',
+           'mean_intervals']
 
 # %% ../nbs/02a_metrics.ipynb #82093f0f
 import numpy as np
@@ -147,6 +148,16 @@ def interval(
     if np.isnan(value) or 2*len(used) <= len(boot): return value, np.nan, np.nan, used[:0]
     if centred: used = used - used.mean() + value
     return value, *np.quantile(used, [.025, .975]), used
+
+# %% ../nbs/02a_metrics.ipynb #67b049c1
+def bar_lengths(
+    value, # (n,)
+    lo, # (n,) lower ends of the intervals, NaN where there is none
+    hi # (n,) upper ends
+) -> np.ndarray: # (2, n) lengths below and above the value, at least 0, for matplotlib's `errorbar`
+    "Intervals as the lengths of error bars; none where an interval is undefined"
+    value, lo, hi = (np.asarray(v, float) for v in (value, lo, hi))
+    return np.nan_to_num([value-lo, hi-value]).clip(0)
 
 # %% ../nbs/02a_metrics.ipynb #3893486b
 def _sums_by_patient(values, patient, cell):
