@@ -1,10 +1,11 @@
 """Renders executed notebooks with pandoc (of the package pypandoc-binary) as a site that needs no network: formulas as
 MathML, citations and letters of figures, a search over an index of its own, no script from elsewhere."""
-import json, os, re, shutil, subprocess, tempfile
+import copy, json, os, re, shutil, subprocess, tempfile
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 import nbformat, pypandoc
+from nbdev.clean import clean_nb
 from api import api_page, modules
 from pages import NBS, anchors, ends, label, number, options, page, prepared, repository, silent, source_of, title, tree
 
@@ -62,10 +63,8 @@ def keep_notebooks(found, site):
     package = f'mura_nb[engines,app,maps] @ git+{repository()}'
     install = nbformat.v4.new_code_cell(f'%pip install --quiet "{package}"', id='install')
     for stem, nb in found.items():
-        nb = nbformat.from_dict(nb)
-        for c in nb.cells:
-            c.metadata = {}
-            if c.cell_type == 'code': c.outputs, c.execution_count = [], None
+        nb = copy.deepcopy(nb)
+        clean_nb(nb, clear_all=True)
         nb.cells = [install]*bool(repository()) + nb.cells
         nbformat.write(nb, site/'notebooks'/f'{stem}.ipynb')
 
