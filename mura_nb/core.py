@@ -278,7 +278,7 @@ def data_source(
     )->str: # 'simulated radiographs', or the folder's name
     "What the numbers of a run were measured on"
     s = s or settings()
-    return 'simulated radiographs' if s.simulated else f'radiographs of `{s.data.name}`'
+    return 'simulated radiographs' if s.simulated else f'radiographs of {s.data.name}'
 
 # %% ../nbs/00_core.ipynb #e6763aeb
 def _keep_memory():

@@ -102,5 +102,5 @@ def error_gallery(
     rows = rows.assign(error=error).sort_values(['error','study'], ascending=[False,True])[:most]
     truth = settings().data/'truth'/'boxes.csv'
     boxes = pd.read_csv(truth) if truth.is_file() else None
-    title = f'{title}, {data_source()}'.replace('`', '')
+    title = f'{title}, {data_source()}'
     return gallery(rows, pick_view(images, rows.study), load_data().store, names, title, boxes)

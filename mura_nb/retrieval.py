@@ -176,7 +176,7 @@ def query_figure(
     for r in random_queries(rows['valid'], s.seed).itertuples():
         found.append(search(store[r.path], db, 5, r.study_type if within else None, r.patient))
         found[-1].study_type,found[-1].label = r.study_type,r.label
-    what = data_source(s).replace('`', '')
+    what = data_source(s)
     title = ('Figure 7. The same queries, five nearest of their own study type' if within else
         f'Figure 6. Five nearest of {len(db):,} training images, {what}; 2-norm')
     return neighbour_figure(found, f'{title}. Blue: same label as the query; orange, dashed: the other')
