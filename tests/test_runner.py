@@ -37,6 +37,13 @@ def test_stderr_is_forwarded_and_not_stored(done):
     assert 'step 1' in done[1] and done[0][0] == "seen\n'value'"
 
 
+def test_a_sentence_without_its_row_does_not_end_the_report(tmp_path): # chosen otherwise by another training
+    nb = new_notebook(cells=[code('#| demo\n{}["the row"]'), code('"and on"')])
+    runner.run_notebook(nb, tmp_path, ['demo'])
+    assert nb.cells[0].outputs[0].data['text/markdown'] == runner.LACKING
+    assert nb.cells[1].outputs[0].data['text/plain'] == "'and on'"
+
+
 def test_streams_are_joined(done):
     assert done[0][5] == "a\nb\n'c'"
 
