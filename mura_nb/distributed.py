@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 import numpy as np, torch
 from fastai.callback.core import Callback
-from fastai.distributed import DistributedDL # of a Learner's `distrib_ctx` too
+from fastai.data.core import TfmdDL
 from fastai.torch_core import default_device, distrib_barrier, num_distrib, rank_distrib
 from .core import Recipe
+
+try: from fastai.distributed import DistributedDL # of a Learner's `distrib_ctx` too
+except NameError: DistributedDL = TfmdDL # without the optional package Accelerate there is one process, and no shard
 
 # %% ../nbs/03b_distributed.ipynb #7e93dcbd
 def join_processes()->int: # 1 where nothing was launched

@@ -58,3 +58,18 @@ def test_under_a_second_and_a_half(root, module):
     "Of the processor's time: a program that runs beside the tests hardly stretches it"
     code = f'import time\nbegan = time.process_time()\nimport mura_nb.{module}\nprint(time.process_time() - began)'
     assert min(float(python(root, code)) for _ in range(2)) < 1.5
+
+
+OPTIONAL = (
+    'accelerate', 'onnx', 'onnxscript', 'onnxruntime', 'openvino', 'gradio', 'pymilvus', 'torchcam', 'pytorch_grad_cam')
+
+
+def test_every_module_without_optional_packages(root):
+    "As after `pip install mura_nb`"
+    modules = [p.stem for p in sorted((root / 'mura_nb').glob('[a-z]*.py'))]
+    code = f'''
+import importlib, sys
+for name in {OPTIONAL}: sys.modules[name] = None
+for m in {modules}: importlib.import_module('mura_nb.' + m)
+'''
+    python(root, code)
