@@ -46,6 +46,14 @@ def interruptible(client):
     try: yield
     finally: signal.signal(signal.SIGINT, before)
 
+def failure(e, i, log):
+    "The CellError of cell `i`"
+    log.seek(0)
+    dead = f'the kernel died, most likely for lack of memory\n{log.read()[-2000:]}'
+    error = CellError(dead if isinstance(e, DeadKernelError) else e.traceback)
+    error.cell = i
+    return error
+
 def run_cell(client, i, log):
     "Run cell `i`; CellError where it fails or the kernel dies, KeyboardInterrupt where it was stopped"
     if client.stopping: raise KeyboardInterrupt
@@ -53,14 +61,8 @@ def run_cell(client, i, log):
     try: client.execute_cell(cell, i)
     except (CellExecutionError, DeadKernelError) as e:
         if client.stopping: raise KeyboardInterrupt from None
-        if 'demo' in directives(cell) and isinstance(e, CellExecutionError): # a sentence does not end the report
-            cell.outputs = [new_output('display_data', {'text/markdown': LACKING})]
-            return
-        log.seek(0)
-        dead = f'the kernel died, most likely for lack of memory\n{log.read()[-2000:]}'
-        error = CellError(dead if isinstance(e, DeadKernelError) else e.traceback)
-        error.cell = i
-        raise error from None
+        if 'demo' not in directives(cell) or isinstance(e, DeadKernelError): raise failure(e, i, log) from None
+        cell.outputs = [new_output('display_data', {'text/markdown': LACKING})] # a sentence does not end the report
     cell.execution_count = None
     for out in cell.outputs: out.update({'execution_count': None} if out.output_type == 'execute_result' else {})
 
