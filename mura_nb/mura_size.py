@@ -52,11 +52,11 @@ def _plan_mura_split(rng, split, share, patient):
 
 # %% ../nbs/01e_mura_size.ipynb #c3184628
 def plan_mura(
-    share: float=1., # of MURA's studies, .01 to 1
+    share: float=1., # of MURA's studies, .001 to 1
     seed: int=0, # of the dataset
 ) -> pd.DataFrame: # as from `plan_studies`
     "The studies of a dataset with MURA's own counts of patients, studies and images. Raises ValueError."
-    if not .01 <= share <= 1: raise ValueError(f'share is {share}: allowed is .01 to 1')
+    if not .001 <= share <= 1: raise ValueError(f'share is {share}: allowed is .001 to 1')
     rng = np.random.default_rng([seed, 4])
     train = _plan_mura_split(rng, 'train', share, 0)
     plan = pd.DataFrame(train + _plan_mura_split(rng, 'valid', share, train[-1]['patient']))
@@ -65,7 +65,7 @@ def plan_mura(
 # %% ../nbs/01e_mura_size.ipynb #d6ac60d5
 def make_mura_phantom(
     path, # folder to write, laid out as MURA-v1.1 is
-    share: float=1., # of MURA's studies, .01 to 1
+    share: float=1., # of MURA's studies, .001 to 1
     seed: int=0, # the same seed gives the same bytes
     size: int=512, # long side of the pictures, px, 64 to 2048
     workers: int=None, # processes; None: as many as processors
