@@ -18,7 +18,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations test test-all lab notebooks site pdf lock clean help choice setup
+.PHONY: report ablations rehearse test test-all lab notebooks site pdf lock clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -26,6 +26,9 @@ report: choice $(STAMP)  ## run the chapters and render them to _site/
 
 ablations: choice $(STAMP)  ## the same, with the cells that study what stands beside the report
 	@$(BIN)/python tools/report.py --ablation
+
+rehearse: $(STAMP)  ## the way of profile paper over simulated data of MURA's size: time, memory, disk (SHARE=.1: a tenth)
+	@$(BIN)/mura-nb rehearse --share $(or $(SHARE),1)
 
 test: $(STAMP)  ## what must hold before a commit
 	@$(BIN)/python tools/check.py

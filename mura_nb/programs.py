@@ -9,9 +9,10 @@ __all__ = ['ABOUT', 'cli', 'Version', 'Inputs', 'Models', 'Threshold', 'Form', '
            'NewFolder', 'StudyCount', 'Seed', 'LongSide', 'ValidShare', 'NormalHardware', 'Pairs', 'DicomFolder',
            'SIMULATE_EXAMPLES', 'Processes', 'Recipes', 'TRAIN_EXAMPLES', 'IndexModel', 'IndexFile', 'Half',
            'Overwrite', 'Add', 'BatchSize', 'INDEX_EXAMPLES', 'ExportModel', 'ExportFile', 'Branch', 'EXPORT_EXAMPLES',
-           'WithAblation', 'Host', 'Port', 'PageModel', 'Browser', 'PlainErrors', 'run_command', 'predict_command',
-           'locate_command', 'search_command', 'simulate_command', 'check_command', 'train_command', 'fuse_command',
-           'index_command', 'export_command', 'report_command', 'app_command', 'main']
+           'Share', 'Work', 'WithAblation', 'Host', 'Port', 'PageModel', 'Browser', 'PlainErrors', 'run_command',
+           'predict_command', 'locate_command', 'search_command', 'simulate_command', 'check_command', 'train_command',
+           'fuse_command', 'index_command', 'export_command', 'rehearse_command', 'report_command', 'app_command',
+           'main']
 
 # %% ../nbs/13_programs.ipynb #847e5754
 import os, re, subprocess, sys
@@ -416,6 +417,24 @@ def export_command(
     done = export_onnx(model, out, branch)
     typer.echo(done.path)
     typer.echo(card_path(done.path))
+
+# %% ../nbs/13_programs.ipynb #3771e04c
+Share = Annotated[float, typer.Option(help="Of MURA's studies", min=.001, max=1)]
+Work = Annotated[Path, typer.Option('--folder', show_default=False,
+    help='Where everything is written, up to 24 GB. Default: data/rehearsal-SHARE')]
+
+@cli.command('rehearse', epilog=_examples('rehearse', 'rehearse --share .1'))
+def rehearse_command(
+    share:Share=1, # of MURA's studies
+    folder:Work=None # of everything that is written
+    ):
+    "Walk the way of profile paper over simulated data of MURA's size: time, memory and disk of each step."
+    from mura_nb.rehearsal import over_bounds, rehearse  # here: torch takes seconds to import
+    table = rehearse(share, folder)
+    shown = table[['step','unit','count','seconds','peak_gib','disk_gb','cpu_hours']]
+    typer.echo(shown.to_string(index=False, float_format='{:.2f}'.format))
+    for words in (over := over_bounds(table)): typer.echo(words, err=True)
+    raise typer.Exit(bool(over))
 
 # %% ../nbs/13_programs.ipynb #27f64f64
 WithAblation = Annotated[bool, typer.Option('--ablation', help='Run the supplementary studies too')]
