@@ -4,22 +4,25 @@
 
 # %% auto #0
 __all__ = ['NOT_COMPARABLE', 'Estimate', 'Evaluation', 'evaluate', 'roc_at', 'roc_band', 'roc_figure', 'tuned_columns', 'floor',
-           'report_table', 'source_report', 'possible_sizes', 'mura_sizes', 'source_sizes', 'reported_caption',
-           'kind_table', 'typical_study']
+           'report_table', 'source_report', 'source_sizes', 'is_mura', 'reported_caption', 'kind_table',
+           'typical_study']
 
 # %% ../nbs/03_evaluation.ipynb #64757b2c
 import math
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from .core import STUDY_TYPES, Table, fmt_ci, fmt_num, settings
-from .data import is_mura, mura_index
+from .phantom import MURA_IMAGES, MURA_STUDIES
+from .data import mura_index
 from .metrics import METRICS, check_resampling, group_metrics, interval, resamples
-from .pooling import MURA_VALID, STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups, study_groups
+from .pooling import (MURA_VALID, STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups,
+                             study_groups)
 from .calibration import operating_point, platt
 from .comparison import compare
 
@@ -241,26 +244,33 @@ def source_report() -> pd.DataFrame: # type (seven, ALL, AUC) and a column a mod
     return df
 
 # %% ../nbs/03_evaluation.ipynb #8959835e
-def possible_sizes(
-    accuracies, # of several models on the same studies
-    near: int, # a number of studies
-    within: int = 20, # how far from it to look
-) -> list: # numbers of studies
-    "Numbers of studies n for which every accuracy is k/n rounded to four digits"
+def _possible_sizes(accuracies, near, within=20):
+    "Numbers of studies n, not far from `near`, for which every accuracy is k/n rounded to four digits"
     sizes = range(near-within, near+within+1)
     return [n for n in sizes if all(abs(round(x*n)/n - x) <= .5e-4 for x in accuracies)]
 
-def mura_sizes() -> pd.Series: # index: study types and ALL
-    "Studies of MURA v1.1's validation set"
-    sizes = pd.Series({t: sum(c) for t, c in MURA_VALID.items()})
-    return pd.concat([sizes, pd.Series(dict(ALL=sizes.sum()))])
-
 def source_sizes() -> pd.Series: # index: study types and ALL
     "Studies that the source report was measured on; ValueError unless one number alone fits its accuracies"
-    rows, near = source_report().set_index('type').drop('AUC'), mura_sizes()
-    fits = {t: possible_sizes(row, near[t]) for t, row in zip(rows.index, rows.to_numpy())}
+    near = {t: sum(c) for t, c in MURA_VALID.items()}
+    near['ALL'] = sum(near.values())
+    rows = source_report().set_index('type').drop('AUC')
+    fits = {t: _possible_sizes(row, near[t]) for t, row in zip(rows.index, rows.to_numpy())}
     if any(len(f) != 1 for f in fits.values()): raise ValueError(f'not one number of studies fits: {fits}')
     return pd.Series({t: f[0] for t, f in fits.items()})
+
+# %% ../nbs/03_evaluation.ipynb #59c44a7a
+def is_mura(
+    df: pd.DataFrame, # from `mura_index`, all of it
+) -> bool: # false too for a folder with `truth/card.json`, which simulated data have
+    "Has an index the studies and images of MURA v1.1, by split, study type and label?"
+    root, labelled = df.attrs.get('root'), df[df.split != 'test']
+    if root and (Path(root)/'truth'/'card.json').is_file() or labelled.label.isna().any(): return False
+    for column, counts in (('study', MURA_STUDIES), ('path', MURA_IMAGES)):
+        found = labelled.groupby(['split', 'study_type', 'label'])[column].nunique().to_dict()
+        wanted = {(split, t, label): counts[t][k][label]
+                  for k, split in enumerate(('train', 'valid')) for t in counts for label in (0, 1)}
+        if found != wanted: return False
+    return True
 
 # %% ../nbs/03_evaluation.ipynb #dae93bd8
 NOT_COMPARABLE = ("The source report's numbers were measured on MURA and are not comparable with these; they stand in "
