@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FORMAT', 'DISTANCES', 'LARGE', 'region', 'Encoder', 'load_encoder', 'DatabaseError', 'InUse', 'create_database',
            'append_in_place', 'add_rows', 'Database', 'encode', 'encode_more', 'check_distance', 'distances', 'tie_key',
-           'square_sums', 'exact_order', 'NothingToSearch', 'check_count', 'nearest_rows', 'filter_words', 'Blocks']
+           'square_sums', 'exact_order', 'NothingToSearch', 'check_count', 'nearest_rows', 'nearest_of_many',
+           'filter_words', 'Blocks']
 
 # %% ../nbs/07b_database.ipynb #a98f4da4
 import hashlib
@@ -471,15 +472,17 @@ def square_sums(
 
 # %% ../nbs/07b_database.ipynb #6378cef3
 def _scores(x, sums, q, metric):
-    "Scores that order rows as the distance does, in single precision, and the largest error of each"
+    """Scores that order rows (n, C) as the distance to a code (C,), or to each of several (m, C), does; and the largest
+    error of each"""
     f,q = np.finfo(np.float32),np.asarray(q, np.float64)
-    q2,error = q@q,4*q.size*f.eps
+    q2,error = (q*q).sum(-1, keepdims=True),4*q.shape[-1]*f.eps
     with np.errstate(all='ignore'):
         if metric=='l2':
-            score = sums - 2*(x@q.astype(np.float32)) + np.float32(q2)
-            return score, np.float32(error)*(np.float32(q2) + sums) + q.size*8*f.tiny
-        score = 1 - x@(q/(np.sqrt(q2) or 1)).astype(np.float32)/np.sqrt(sums)
-        return score, np.where((sums>1e-30) & np.isfinite(sums), np.float32(error), np.float32(np.inf))
+            score = sums - 2*(q.astype(np.float32)@x.T) + q2.astype(np.float32)
+            return score, np.float32(error)*(q2.astype(np.float32) + sums) + q.shape[-1]*8*f.tiny
+        score = 1 - (q/np.where(q2>0, np.sqrt(q2), 1)).astype(np.float32)@x.T/np.sqrt(sums)
+        error = np.where((sums>1e-30) & np.isfinite(sums), np.float32(error), np.float32(np.inf))
+        return score, np.broadcast_to(error, score.shape)
 
 # %% ../nbs/07b_database.ipynb #f2feb764
 def exact_order(
@@ -541,6 +544,26 @@ def _possible(at, score, error, k):
     if len(score)<=k: return at,score,error
     with np.errstate(invalid='ignore'): near = ~(score-error > np.partition(score+error, k-1)[k-1])
     return at[near],score[near],error[near]
+
+# %% ../nbs/07b_database.ipynb #0fd0e0ac
+def nearest_of_many(
+    queries:np.ndarray, # (m, C) finite codes
+    codes:np.ndarray, # (n, C) float32
+    k:int, # neighbours of each
+    path_of, # function of places (n,) -> their relative paths
+    metric:str='l2', # or cosine
+    block:int=256 # queries at once
+    )->np.ndarray: # (m, k) places, -1 where there are fewer rows than k
+    "Exact nearest rows of many codes, as `nearest_rows` finds them one by one"
+    check_distance(metric)
+    out,sums,at = np.full((len(queries), check_count(k)), -1),square_sums(codes),np.arange(len(codes))
+    for a in range(0, len(queries), block):
+        some = np.asarray(queries[a:a+block], np.float32)
+        for i,(score,error) in enumerate(zip(*_scores(codes, sums, some, metric)), a):
+            left = _possible(at, score, error, k)[0]
+            found = exact_order(queries[i], codes[left], left, k, path_of, metric)[1]
+            out[i,:len(found)] = found
+    return out
 
 # %% ../nbs/07b_database.ipynb #16cd5d3e
 @patch

@@ -17,7 +17,7 @@ from .geometry import eval_geometry, warp
 from .data import load_data
 from .metrics import interval, mean_by_patient
 from .pooling import pool_studies
-from .database import Database, NothingToSearch, check_count, check_distance, encode, nearest_rows, square_sums
+from .database import Database, NothingToSearch, check_count, check_distance, encode, nearest_of_many
 from .large import open_database
 
 # %% ../nbs/08_retrieval.ipynb #46bedad9
@@ -253,11 +253,10 @@ def find_neighbours(
     for group in pd.unique(asked):
         at = np.flatnonzero(stored==group)
         if not len(at): continue
-        x,own = np.ascontiguousarray(codes[at], np.float32),paths[at]
-        sums = square_sums(x)
-        for i in np.flatnonzero(asked==group):
-            found = nearest_rows(queries[i], x, k, own.__getitem__, metric=metric, sums=sums)[1]
-            out[i,:len(found)] = at[found]
+        rows,own = np.flatnonzero(asked==group),paths[at]
+        x = np.ascontiguousarray(codes[at], np.float32)
+        places = nearest_of_many(queries[rows], x, k, own.__getitem__, metric)
+        out[rows] = np.where(places>=0, at[places], -1)
     return out
 
 # %% ../nbs/08_retrieval.ipynb #3251aeef

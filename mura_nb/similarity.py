@@ -33,14 +33,20 @@ def fit_whitening(
     dims:int=128 # components kept, at most n - 1 and C
     )->Projection: # to (n, dims)
     "Principal components of codes, each scaled to unit variance; ValueError for fewer than two codes"
-    x = np.asarray(codes, np.float64)
+    x = np.asarray(codes)
     if x.ndim!=2 or len(x)<2 or dims<1:
         raise ValueError(f'codes of shape {x.shape}, {dims} components: whitening needs two codes at least, '
             'and one component')
-    mean = x.mean(0)
-    _,sv,vt = np.linalg.svd(x-mean, full_matrices=False)
-    d = min(dims, len(x)-1, int((sv>1e-6*sv[0]).sum()))
-    return Projection(mean.astype(np.float32), (vt[:d].T/sv[:d]*np.sqrt(len(x)-1)).astype(np.float32))
+    mean,scatter = x.mean(0, dtype=np.float64),np.zeros((x.shape[1],)*2)
+    for a in range(0, len(x), 4096): # in double precision, a block at a time
+        centred = x[a:a+4096]-mean
+        scatter += centred.T@centred
+    squares,vectors = np.linalg.eigh(scatter)
+    squares,vectors = squares[::-1],vectors[:,::-1]
+    vectors = vectors*np.sign(vectors[np.abs(vectors).argmax(0), np.arange(x.shape[1])]) # largest entry positive
+    d = min(dims, len(x)-1, int((squares>1e-12*squares[0]).sum()))
+    weight = vectors[:,:d]/np.sqrt(squares[:d]/(len(x)-1))
+    return Projection(mean.astype(np.float32), weight.astype(np.float32))
 
 # %% ../nbs/08a_similarity.ipynb #34963503
 def supervised_contrastive(
