@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 
 from .core import STUDY_TYPES, Table, fmt_ci, fmt_num, settings
-from .phantom import MURA_IMAGES, MURA_STUDIES
+from .phantom import MURA_STUDIES
+from .mura_size import MURA_IMAGES
 from .data import mura_index
 from .metrics import METRICS, check_resampling, group_metrics, interval, resamples
 from .pooling import (MURA_VALID, STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups,
