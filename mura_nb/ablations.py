@@ -67,9 +67,9 @@ def tuning_view(
         diff=['–' if n==b else fmt_ci(*v) for n,b,*v in zip(t.recipe, t.base, t['diff'], t.diff_lo, t.diff_hi)],
         best=[f'{b} of {n}' for b,n in zip(t.best, t.epochs)])
     if 'accuracy' in t: d['accuracy'] = [fmt_ci(*v) for v in zip(t.accuracy, t.accuracy_lo, t.accuracy_hi)]
-    words = dict(lr='learning rate', rate='learning rate by rule', weights='starting weights', random_crop='random crop',
-        auc='tuning AUC', diff=f'less `{t.base[0]}`', tune_loss='tuning loss', best='best epoch',
-        images_per_s='images/s', parameters='parameters (millions)')
+    words = dict(lr='learning rate', rate='learning rate by rule', weights='starting weights',
+        random_crop='random crop', auc='tuning AUC', diff=f'less `{t.base[0]}`', tune_loss='tuning loss',
+        best='best epoch', images_per_s='images/s', parameters='parameters (millions)')
     formats = {'learning rate':'g', 'images/s':'.0f', 'minutes':'.1f', 'parameters (millions)':'.1f'}
     about = f'{caption} {t.n[0]:,} studies of the tuning split, 95 % intervals of resampled patients.'
     return Table(d[['recipe',*shown,'auc','diff','best']].rename(columns=words), about, formats)

@@ -62,6 +62,25 @@ def test_killed_and_resumed(data, tmp_path):
     for a,b in zip(whole.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
     assert sorted(p.name for p in (tmp_path/'cut/models').iterdir())==['tiny.json','tiny.safetensors']
 
+def test_a_training_that_has_ended_by_itself_does_not_go_on(tmp_path):
+    "Killed between its last epoch and the model file: the checkpoint is there, and no epoch is added"
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 80).astype(np.float32)
+    x = rng.normal(size=(1, 80, 3)).astype(np.float32)
+    parts = [T.Features((label[r],), x, at=r) for r in (np.arange(60), np.arange(60, 80))]
+    def loss(z, y): return torch.nn.functional.binary_cross_entropy_with_logits(z.squeeze(1), y)
+    def train(stop):
+        torch.manual_seed(0)
+        dls = T.feature_dls(*parts, 16, T.feature_order(60, 0, 1))
+        schedule = T.Schedule('ends', lr=.5, epochs=12, patience=1, stop=stop, seed=0)
+        return T.train_learner(dls, torch.nn.Linear(3, 1), loss, schedule, ModelFiles('ends', tmp_path), 'key')
+    net,h = train(2)
+    assert len(h)<12 and h['drop'].iloc[-2:].all() and not h.best.iloc[-2:].any()
+    again,same = train(2)
+    pd.testing.assert_frame_equal(same, h)
+    assert torch.equal(again.weight, net.weight)
+    assert len(train(3)[1])>len(h) # another rule goes on from there
+
 def test_best_epoch_is_kept(data, tmp_path):
     df,store,tune = data
     model,card = B.fit(TINY, *data, tmp_path)
