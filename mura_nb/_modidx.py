@@ -1408,4 +1408,13 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.training.outputs': ('training.html#outputs', 'mura_nb/training.py'),
                                   'mura_nb.training.save_state': ('training.html#save_state', 'mura_nb/training.py'),
                                   'mura_nb.training.train_learner': ('training.html#train_learner', 'mura_nb/training.py'),
-                                  'mura_nb.training.train_on_features': ('training.html#train_on_features', 'mura_nb/training.py')}}}
+                                  'mura_nb.training.train_on_features': ('training.html#train_on_features', 'mura_nb/training.py')},
+            'mura_nb.usage': { 'mura_nb.usage.PeakMemory': ('usage.html#peakmemory', 'mura_nb/usage.py'),
+                               'mura_nb.usage.PeakMemory.__enter__': ('usage.html#peakmemory.__enter__', 'mura_nb/usage.py'),
+                               'mura_nb.usage.PeakMemory.__exit__': ('usage.html#peakmemory.__exit__', 'mura_nb/usage.py'),
+                               'mura_nb.usage.PeakMemory.__init__': ('usage.html#peakmemory.__init__', 'mura_nb/usage.py'),
+                               'mura_nb.usage.PeakMemory._watch': ('usage.html#peakmemory._watch', 'mura_nb/usage.py'),
+                               'mura_nb.usage.PeakMemory.look': ('usage.html#peakmemory.look', 'mura_nb/usage.py'),
+                               'mura_nb.usage.descendants': ('usage.html#descendants', 'mura_nb/usage.py'),
+                               'mura_nb.usage.folder_size': ('usage.html#folder_size', 'mura_nb/usage.py'),
+                               'mura_nb.usage.own_memory': ('usage.html#own_memory', 'mura_nb/usage.py')}}}
