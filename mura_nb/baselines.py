@@ -140,13 +140,14 @@ def run_recipe(
 
 # %% ../nbs/04_baselines.ipynb #64a5dd11
 def train_recipes(
-    names=None # of recipes; default the profile's
+    names=None # of recipes, or recipes themselves; default the profile's
     )->dict: # name -> finished card
     "Run recipes on the radiographs of the profile; one that is finished is loaded"
     s = settings()
     df,store,_ = load_data()
     tune = patient_split(df, s.tune_frac, s.seed)
-    return {n:run_recipe(s.recipe(n), df, store, tune) for n in names or s.recipes}
+    recipes = [n if isinstance(n, Recipe) else s.recipe(n) for n in names or s.recipes]
+    return {r.name:run_recipe(r, df, store, tune) for r in recipes}
 
 # %% ../nbs/04_baselines.ipynb #31df3d07
 def trained_table(

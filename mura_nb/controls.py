@@ -23,7 +23,7 @@ from .metrics import bar_lengths
 from .pooling import pool_studies
 from .comparison import compare_mean, holm
 from .networks import SingleLogit, in_precision, load_model, split_backbone, weights_key
-from .training import Features, data_key, outputs, train_on_features
+from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions
 from .baselines import WeightedBCE, type_weights
 from .maps import BOX, FINER, SMALLEST, at_least
@@ -274,8 +274,9 @@ def run_control(
 def profile_controls()->Controls:
     "The controls of the profile: its trained global branch, its radiographs, FuseNet's threshold and sizes"
     s,(df,store,_) = settings(),load_data()
-    chosen,usual = load_model(ModelFiles(s.fusenet).model)[0].recipe,s.recipe(s.local)
-    own = {k:getattr(usual, k) for k in ('name','batch_size','lr','epochs','patience','seed')}
+    chosen = load_model(ModelFiles(s.fusenet).model)[0].recipe
+    usual = follow_start(s.recipe(s.local), s.recipe(s.baseline))
+    own = {k:getattr(usual, k) for k in ('name','batch_size','lr','epochs','patience','stop','seed')}
     base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
     rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
     tune,truth = patient_split(df, s.tune_frac, s.seed).loc[rows.index],None

@@ -96,9 +96,20 @@ class _Pictures(_Training):
     resize:int = knob(int, 'side after resizing, px', 16, 4096)
     crop:int = knob(int, 'side of what the network sees, px', 16, 4096)
 
+# %% ../nbs/00_core.ipynb #3fde9afb
+@dataclass(frozen=True)
+class _Rules(_Pictures):
+    "What follows from other trainings, or from the training itself"
+    lr_of_start:float = knob(float, 'share of the learning rate at which the network it starts from was kept; times '
+        'the ratio of the batch sizes it takes the place of lr', 1e-4, 10, default=None)
+    stop:int = knob(int, 'times that the learning rate is lowered without a new lowest tuning loss before training '
+        'ends; left out, all epochs', 1, 100, default=None)
+    time_of:str = knob(str, 'the recipe whose training time this one gets: epochs follow from measured images a '
+        'second', pattern=r'\w+', default=None)
+
 # %% ../nbs/00_core.ipynb #47e94c5b
 @dataclass(frozen=True)
-class Recipe(_Pictures):
+class Recipe(_Rules):
     "How one network is trained"
     heatmap:str = knob(str, 'FuseNet: how feature maps become a heat map', choices=('cam','max'), default=None)
     threshold:float = knob(float, "FuseNet: share of the heat map's range above which a point belongs to the crop; "
@@ -234,6 +245,7 @@ def read_recipe(
     "One recipe from the file that `profile` came from; SettingError"
     ini = _read_ini(profile.file)
     raw = dict(resize=str(profile.resize), crop=str(profile.crop)) | _recipe_raw(ini, name, profile.file)
+    if timed_by := raw.get('time_of'): _section(ini, 'recipe', timed_by, profile.file)
     return Recipe(name=name, **_typed(Recipe, profile.file, f'recipe {name}', raw))
 
 # %% ../nbs/00_core.ipynb #b8e6e905

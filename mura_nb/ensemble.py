@@ -18,7 +18,7 @@ from .data import load_data
 from .metrics import METRICS, logit
 from .pooling import pool_studies
 from .comparison import compare, fmt_p, holm
-from .evaluation import evaluate, floor, report_table, source_report
+from .evaluation import NOT_COMPARABLE, evaluate, floor, report_table, reported_caption, source_report
 
 # %% ../nbs/06_ensemble.ipynb #9ce5112b
 def _in_one_order(preds):
@@ -183,18 +183,19 @@ class StackedTables:
     def _repr_markdown_(self): return '\n\n'.join(t._repr_markdown_() for t in self.tables)
     __repr__ = __str__ = _repr_markdown_
 
-def _reported_note():
-    "Caption of the source report's values, which are comparable only with results on MURA's validation set"
-    note = '**As reported on MURA** by the source report: validation set, threshold ½, no intervals, no kappa.'
-    if settings().profile=='paper': return note
-    return note + ' Other images, other networks: **not comparable** with the table above.'
+def _beside(ours, caption, theirs, note):
+    "Our table, and the source report's below it where there is a caption for it"
+    if note is None: note = reported_caption()
+    if not note: return StackedTables(Table(ours, f'{caption} {NOT_COMPARABLE}'))
+    return StackedTables(Table(ours, caption), Table(theirs, note))
 
 # %% ../nbs/06_ensemble.ipynb #1fd21149
 _METRICS = dict(accuracy='accuracy', auc='AUC', kappa='kappa', sensitivity='sensitivity', specificity='specificity')
 
 def ensemble_table(
-    results:dict # from `ensemble_results`
-    )->StackedTables: # one row per model; the report's values below
+    results:dict, # from `ensemble_results`
+    note:str=None # caption of the report's values, '' leaves them out; default as the index decides
+    )->StackedTables: # one row per model; the report's values below where the images are MURA's
     "Table 2: members, ensemble and floor over all study types; the best of each column bold"
     d = next(iter(results.values())).studies
     cells = pd.DataFrame([{words:str(r[m]) for m,words in _METRICS.items()} for r in results.values()]).apply(bold_best)
@@ -203,14 +204,15 @@ def ensemble_table(
         f'{int(d.label.sum()):,} abnormal. Threshold ½; in brackets 95 % intervals from resampled patients.')
     source = source_report().set_index('type').T.iloc[:6][['ALL','AUC']].map(fmt_num, digits=4).apply(bold_best)
     theirs = source.rename(columns=dict(ALL='accuracy')).rename_axis('model').rename_axis(columns=None)
-    return StackedTables(Table(cells, caption), Table(theirs, _reported_note()))
+    return _beside(cells, caption, theirs, note)
 
 # %% ../nbs/06_ensemble.ipynb #1563f589
 def beside_report(
     results:dict, # column -> Evaluation, 'floor' among them
     reported:dict, # the report's column -> its role, or ''
-    caption:str # what the models were evaluated on
-    )->StackedTables: # our table, then the report's
+    caption:str, # what the models were evaluated on
+    note:str=None # caption of the report's values, '' leaves them out; default as the index decides
+    )->StackedTables: # our table, and the report's where the images are MURA's
     "Accuracy by study type, AUC and kappa beside the source report's, the best value of each row bold"
     source,ours = source_report(),report_table(results, caption)
     columns = {f'{c}: {role}' if role else c:source[c].map(lambda v: fmt_num(v, 4)) for c,role in reported.items()}
@@ -219,7 +221,7 @@ def beside_report(
     names = list(results)
     cells = ours.df.astype(dict.fromkeys(names, object))
     cells[names] = cells[names].apply(bold_best, axis=1)
-    return StackedTables(Table(cells, ours.caption), Table(theirs, _reported_note()))
+    return _beside(cells, ours.caption, theirs, note)
 
 # %% ../nbs/06_ensemble.ipynb #c67ac6ea
 def fusion_results()->dict: # 'recipe: role' -> Evaluation; the floor last

@@ -16,7 +16,7 @@ from mura_nb.core import (Settings, data_source, fmt_ci, fmt_num, load_table, sa
 from .images import read_picture
 from .pooling import pool_studies
 from .comparison import compare
-from .evaluation import Estimate, source_report
+from .evaluation import NOT_COMPARABLE, Estimate, reported_caption, source_report
 
 # %% ../nbs/11_findings.ipynb #38dffb8d
 class NotMeasured(LookupError):
@@ -118,8 +118,9 @@ def main_results(
 # %% ../nbs/11_findings.ipynb #7495d1b6
 def reported_table(
     s:Settings, # from `settings()`
-    out:Path=None # results folder, default the profile's
-    )->pd.DataFrame: # model, then accuracy and AUC as reported on MURA and as measured here
+    out:Path=None, # results folder, default the profile's
+    beside:bool=False # with the source report's numbers, for images of MURA
+    )->pd.DataFrame: # model, then accuracy and AUC, as reported and as measured here
     "Accuracy and AUC of the four models that the source report has too"
     source,here = source_report().set_index('type'),data_source(s)
     models = {'one network (global branch)':('R50(b16)', 'table2', s.baseline),
@@ -131,7 +132,7 @@ def reported_table(
             for words,m in dict(accuracy='accuracy', AUC='auc').items()}
         theirs = {f'MURA, reported: {words}':fmt_num(source[column][row], 4)
             for words,row in dict(accuracy='ALL', AUC='AUC').items()}
-        rows.append(dict(model=role) | theirs | ours)
+        rows.append(dict(model=role) | (theirs if beside else {}) | ours)
     return pd.DataFrame(rows)
 
 # %% ../nbs/11_findings.ipynb #663568bf
@@ -145,8 +146,8 @@ def run_differences(
     rows = [('test images', "MURA's validation set, most likely of its first release",
             f'internal test of {data_source(s)}'),
         ('networks', 'ResNet-50, DenseNet-169', networks),
-        ('training of the baseline', 'Adam from 1e-4 at batch size 16, “decayed by a factor of 10 each time '
-            'the validation loss plateaus after an epoch”',
+        ('training of the baseline', 'no optimiser named; “batch size 16 and an initial learning rate 0.0001 that is '
+            'decayed by a factor of 10 each time the validation loss plateaus after an epoch”',
             f'Adam from {r.lr:g} at batch size {r.batch_size}, at most '
             f'{r.epochs} epochs, divided by ten after {r.patience} without a lower loss'),
         ('input of the baseline', '256 × 256, random crop of 224 × 224',

@@ -22,7 +22,7 @@ from .pooling import pool_studies
 from .comparison import compare, holm
 from .evaluation import evaluate, floor, kind_table
 from .networks import SingleLogit, load_model, model_builder, net_input, versions, weights_key
-from .training import Features, data_key, outputs, train_on_features
+from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions, predict, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
 from .maps import BOX, FINER, SMALLEST, box_area, box_hits, heat_boxes, heatmaps, normalise
@@ -222,7 +222,8 @@ def train_profile()->dict: # card of the whole network
     df,store,_ = load_data()
     base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
     tune = patient_split(df, s.tune_frac, s.seed)
-    return train_fusenet(s.recipe(s.local), s.recipe(s.fusenet), base, df, store, tune)
+    local = follow_start(s.recipe(s.local), s.recipe(s.baseline))
+    return train_fusenet(local, s.recipe(s.fusenet), base, df, store, tune)
 
 # %% ../nbs/05_fusenet.ipynb #c6cef938
 def branch_predictions()->dict: # name of a column -> predictions by image

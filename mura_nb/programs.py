@@ -353,10 +353,12 @@ def fuse_command():
     from fastai.torch_core import default_device # here: fastai takes seconds to import
     from mura_nb.core import ModelFiles, settings  # here: help must come at once
     from mura_nb.networks import load_model  # here: torch takes seconds to import
+    from mura_nb.training import follow_start  # here: torch takes seconds to import
     from mura_nb.fusenet import train_fusenet  # here: torch takes seconds to import
     s = settings()
     base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
-    typer.echo(_card_line(train_fusenet(s.recipe(s.local), s.recipe(s.fusenet), base, *_data_ready())))
+    local = follow_start(s.recipe(s.local), s.recipe(s.baseline))
+    typer.echo(_card_line(train_fusenet(local, s.recipe(s.fusenet), base, *_data_ready())))
 
 # %% ../nbs/13_programs.ipynb #7492c870
 IndexModel = Annotated[str, _model_option('Recipe whose network makes the codes. Default: the baseline of the profile')]

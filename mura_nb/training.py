@@ -4,21 +4,22 @@
 
 # %% auto #0
 __all__ = ['adam', 'Plateau', 'Schedule', 'SeedEpoch', 'RecordLosses', 'PlateauLR', 'SaveBest', 'save_state', 'load_state',
-           'SaveCheckpoint', 'Resume', 'ProgressBar', 'train_learner', 'data_key', 'Features', 'feature_order',
-           'FeatureLoader', 'feature_dls', 'train_on_features', 'outputs']
+           'SaveCheckpoint', 'Resume', 'ProgressBar', 'StopOnPlateau', 'train_learner', 'follow_start', 'data_key',
+           'Features', 'feature_order', 'FeatureLoader', 'feature_dls', 'train_on_features', 'outputs']
 
 # %% ../nbs/03d_training.ipynb #68a46a44
 import json, math, time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from fastai.callback.core import Callback, TrainEvalCallback
+from fastai.callback.core import Callback, CancelFitException, TrainEvalCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import CastToTensor, Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import rank_distrib
-from .core import ModelFiles, Recipe, fingerprint, progress, save_table, seed_everything, write_atomic
+from .core import (ModelFiles, Recipe, fingerprint, load_table, progress, save_table, seed_everything,
+    write_atomic)
 from .data import index_fingerprint
 from .distributed import distributed_training, first_process, sum_over_processes
 
@@ -57,6 +58,7 @@ class Schedule:
     lr:float # first learning rate of Adam
     epochs:int # passes over the training data
     patience:float=None # epochs without a lower tuning loss before the rate is divided by ten; None: it stays
+    stop:int=None # drops of the rate without a lower tuning loss, after which training ends; None: all epochs
     seed:int=None # of every draw of the training; None: no generator is touched
 
 # %% ../nbs/03d_training.ipynb #af59ed13
@@ -236,6 +238,24 @@ class ProgressBar(Callback):
         "The end"
         self.bar.close()
 
+# %% ../nbs/03d_training.ipynb #4a8c38f2
+class StopOnPlateau(Callback):
+    "Ends a training whose tuning loss does not fall, however low the learning rate"
+    order = 65 # after the checkpoint is written
+    def __init__(self,
+        lowered:int): # drops of the rate since the lowest tuning loss
+        self.lowered = lowered
+
+    def after_epoch(self):
+        "Count the drops since the best epoch"
+        drops = 0
+        for row in reversed(self.history):
+            if row['best']: break
+            drops += row['drop']
+        if drops>=self.lowered: raise CancelFitException
+
+    before_fit = after_epoch # a resumed training may have ended already
+
 # %% ../nbs/03d_training.ipynb #6dc740fe
 def train_learner(
     dls:DataLoaders, # training and tuning batches: (*inputs, *targets)
@@ -249,11 +269,24 @@ def train_learner(
     "Train with Adam, a tenth of the learning rate on plateaus, and the best weights kept"
     own = [TrainEvalCallback(), CastToTensor(), SeedEpoch(schedule.seed), RecordLosses(schedule),
         PlateauLR(schedule.patience), SaveBest(files)]
+    if schedule.stop: own.append(StopOnPlateau(schedule.stop))
     if files: own += [Resume(files, key), SaveCheckpoint(files, key)]
     learn = Learner(dls, model, loss, adam, schedule.lr, default_cbs=False, cbs=[*own, *cbs])
     learn.logger,learn.history = (lambda *_: None),[]
     with distributed_training(learn): learn.fit(schedule.epochs)
     return learn.model.eval(),pd.DataFrame(learn.history)
+
+# %% ../nbs/03d_training.ipynb #209814c5
+def follow_start(
+    recipe:Recipe, # of a network that starts from a trained one
+    start:Recipe, # of that trained one
+    out:Path=None # results folder with its history, default the profile's
+    )->Recipe: # with its learning rate; unchanged where the recipe has no `lr_of_start`
+    "Put a share of the learning rate at which another network was kept into a recipe"
+    if recipe.lr_of_start is None: return recipe
+    h = load_table(f'history_{start.name}', out)
+    kept = h.lr[h.tune_loss.idxmin()]
+    return replace(recipe, lr=float(f'{recipe.lr_of_start*kept*recipe.batch_size/start.batch_size:.6g}'))
 
 # %% ../nbs/03d_training.ipynb #67a37f5b
 def data_key(

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from fastai.callback.core import Callback
 from fastai.torch_core import default_device
 from mura_nb import ablations as A, baselines as B, networks as N, predictions as P, training as T
-from mura_nb.core import ModelFiles, Recipe, STUDY_TYPES, fmt_num, load_card, load_table, save_model, save_table
+from mura_nb.core import (ModelFiles, Recipe, STUDY_TYPES, fmt_num, load_card, load_table, save_model, save_table,
+    settings)
 from mura_nb.data import image_store, mura_index, patient_split
 from mura_nb.pooling import pool_studies
 from mura_nb.evaluation import typical_study
@@ -60,6 +61,25 @@ def test_killed_and_resumed(data, tmp_path):
     pd.testing.assert_frame_equal(history(tmp_path/'cut'), history(tmp_path/'whole'))
     for a,b in zip(whole.state_dict().values(), again.state_dict().values()): assert torch.equal(a, b)
     assert sorted(p.name for p in (tmp_path/'cut/models').iterdir())==['tiny.json','tiny.safetensors']
+
+def test_a_training_that_has_ended_by_itself_does_not_go_on(tmp_path):
+    "Killed between its last epoch and the model file: the checkpoint is there, and no epoch is added"
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 2, 80).astype(np.float32)
+    x = rng.normal(size=(1, 80, 3)).astype(np.float32)
+    parts = [T.Features((label[r],), x, at=r) for r in (np.arange(60), np.arange(60, 80))]
+    def loss(z, y): return torch.nn.functional.binary_cross_entropy_with_logits(z.squeeze(1), y)
+    def train(stop):
+        torch.manual_seed(0)
+        dls = T.feature_dls(*parts, 16, T.feature_order(60, 0, 1))
+        schedule = T.Schedule('ends', lr=.5, epochs=12, patience=1, stop=stop, seed=0)
+        return T.train_learner(dls, torch.nn.Linear(3, 1), loss, schedule, ModelFiles('ends', tmp_path), 'key')
+    net,h = train(2)
+    assert len(h)<12 and h['drop'].iloc[-2:].all() and not h.best.iloc[-2:].any()
+    again,same = train(2)
+    pd.testing.assert_frame_equal(same, h)
+    assert torch.equal(again.weight, net.weight)
+    assert len(train(3)[1])>len(h) # another rule goes on from there
 
 def test_best_epoch_is_kept(data, tmp_path):
     df,store,tune = data
@@ -241,6 +261,9 @@ def test_tuning_table_reads_the_tuning_split_alone(trained, data):
     assert t.recipe.tolist()==['seed0','seed1'] and t.seed.tolist()==[0, 1] and set(t.base)=={'seed0'}
     assert (t.n==df.study[tune].nunique()).all()
     assert (t.lo<=t.auc).all() and (t.auc<=t.hi).all()
+    tuned = pool_studies(P.load_predictions('seed1', 'tune', trained))
+    assert t.accuracy[1]==pytest.approx(((tuned.prob>.5)==(tuned.label==1)).mean())
+    assert (t.accuracy_lo<=t.accuracy).all() and (t.accuracy<=t.accuracy_hi).all()
     assert t['diff'][0]==0 and t['diff'][1]==pytest.approx(t.auc[1]-t.auc[0])
     assert t.parameters[0]==sum(p.numel() for p in N.SingleLogit(TINY.backbone).parameters())
     h = load_table('history_seed1', trained)
@@ -270,8 +293,44 @@ def test_tables_beside_the_report(trained, tmp_path):
     text = view._repr_markdown_()
     assert text.startswith('Seeds. ') and '| recipe | seed | batch | tuning AUC | less `seed0` |' in text
     with pytest.raises(ZeroDivisionError): A.ablation_view('seeds', lambda t: 1/0, out=tmp_path)
-    ax = A.auc_figure(t, 'batch', t.recipe, 'batch size', 'title', line=True).axes[0]
+    ax = A.auc_figure(t, 'images_per_s', t.recipe, 'images a second', 'title').axes[0]
     assert {a.get_text() for a in ax.texts}=={'seed0','seed1'}
+
+@pytest.mark.parametrize('accuracy', [False, True])
+def test_sweep_has_a_line_for_each_network_and_rule(accuracy):
+    rows = [(f'{net}{b}{rule}', net, b, 1e-4*(b/16)**power) for net in ('timm:a','timm:b') for b in (8, 16, 32)
+            for rule,power in (('', 1), ('_sqrt', .5)) if power==1 or b!=16]
+    t = pd.DataFrame(rows, columns=['recipe','backbone','batch','lr']).assign(auc=.8, lo=.7, hi=.9)
+    if accuracy: t = t.assign(accuracy=.7, accuracy_lo=.6, accuracy_hi=.8)
+    axes = A.batch_sweep_figure(t, 'title').axes
+    words = ['tuning AUC, 95 % interval', 'tuning accuracy, 95 % interval']
+    assert [ax.get_ylabel() for ax in axes]==words[:1+accuracy]
+    for ax in axes: assert [len(c.lines[0].get_xdata()) for c in ax.containers]==[3]*4
+
+def test_backbones_of_paper_start_from_equal_images(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    monkeypatch.setenv('MURA_NB_DATA', str(tmp_path))
+    s = settings('paper')
+    recipes = [s.recipe(n) for n in s.backbones]
+    found = A.check_pretraining(recipes)
+    assert set(found.values())=={'ImageNet-1k', 'ImageNet-21k, ImageNet-1k', 'none'}
+    assert [n for n,words in found.items() if '21k' in words]==['efficientnet_v2_s_in21k']
+    assert all(r.time_of==s.baseline or r.name==s.baseline or r.weights=='none' for r in recipes)
+    with pytest.raises(ValueError, match='convnext_tiny.fb_in1k'):
+        A.check_pretraining([*recipes, replace(recipes[0], backbone='timm:convnext_tiny', name='untagged')])
+
+def test_equal_time_is_measured_once(tmp_path, monkeypatch):
+    speeds,asked = {LITE:100., 'torchvision:resnet50':49.},[]
+    monkeypatch.setattr(A, 'step_speed', lambda b, *a: asked.append(b) or speeds[b])
+    monkeypatch.setattr(A, 'settings', lambda: settings('smoke'))
+    names = ['lite0_smoke','resnet50_smoke_equal']
+    for _ in range(2):
+        assert [r.epochs for r in A.timed_recipes(names, out=tmp_path)]==[2, 1]
+    assert asked==[LITE, 'torchvision:resnet50']
+    assert load_table('backbone_speed', tmp_path).images_per_s.tolist()==[100, 49]
+    save_table(pd.DataFrame(dict(recipe=names, images_per_s=[100., 70.])), 'backbone_speed', tmp_path)
+    with pytest.raises(ValueError, match='resnet50_smoke_equal: 1 epochs take -29%'):
+        A.timed_recipes(names, out=tmp_path)
 
 def test_paired_metrics():
     n = 40

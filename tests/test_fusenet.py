@@ -7,6 +7,7 @@ from skimage.measure import label
 from mura_nb import maps
 from mura_nb.core import settings
 from mura_nb.geometry import eval_geometry, file_box
+from mura_nb.training import follow_start
 from mura_nb.crops import BranchFeatures, branch_boxes, cut
 from mura_nb.fusenet import FuseNet
 from mura_nb.controls import control_boxes, run_control
@@ -148,3 +149,21 @@ def test_a_threshold_of_zero_is_not_taken_as_unset(recipe):
     np.testing.assert_array_equal(own, unset)
     area = lambda b: (b[..., 2:]-b[..., :2]).prod(-1)
     assert (area(low) > area(own)).all()
+
+
+def test_fixed_rate_of_the_demo_is_that_of_the_rule(root, monkeypatch):
+    "Demo keeps its rate as a number; the rule of the other profiles gives the same one"
+    monkeypatch.chdir(root)
+    s = settings('demo')
+    local = s.recipe(s.local)
+    assert local.lr_of_start is None
+    assert follow_start(replace(local, lr_of_start=.1), s.recipe(s.baseline), root/'results'/'demo').lr == local.lr
+
+
+def test_local_branch_of_paper_follows_a_rule(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    monkeypatch.setenv('MURA_NB_DATA', str(tmp_path))
+    for profile in 'paper', 'smoke':
+        s = settings(profile)
+        local = s.recipe(s.local)
+        assert local.lr_of_start == .1 and local.stop and local.epochs > local.patience*local.stop
