@@ -41,7 +41,12 @@ def test_no_step_ends_the_others(root, tmp_path):
     (tmp_path / 'tools').mkdir()
     shutil.copy(root / 'tools' / 'gpu_check.sh', tmp_path / 'tools')
     python, out = tmp_path / 'python', tmp_path / 'out'
-    for does, status in (('exit 3', 'failed with status 3'), ('sleep 60', 'stopped after 5 s')):
+    for does, status in (
+        ('exit 3', 'failed: status 3'),
+        ('echo "== 2 failed, 3 passed in 1.0s =="; exit 1', 'failed: 2 failed; 3 passed in 1.0s'),
+        ('echo "3 of 40 chapters failed; the others"; exit 1', 'failed: 3 of 40 chapters failed; the others'),
+        ('sleep 60', 'stopped after 5 s'),
+    ):
         python.write_text(f'#!/bin/sh\n[ "$1" = -c ] || exit 0\n{does}\n')
         python.chmod(0o755)
         r = run(tmp_path, out, PYTHON=str(python), GPU_CHECK_SECONDS='5')

@@ -83,7 +83,7 @@ def report(tmp_path, monkeypatch):
     from rich.console import Console
 
     chapters = {
-        '00_one': [code('open("one.csv", "w").close()\nprint("made")')],
+        '00_one': [code('import os\nopen("one.csv", "w").close()\nprint("made", os.environ["PYTHONPATH"])')],
         '01_two': [
             stored('#| hide\nprint("before"); open("/nowhere/at/all/two.csv")'),
             stored('print("after")'),
@@ -96,6 +96,7 @@ def report(tmp_path, monkeypatch):
         nbformat.write(new_notebook(cells=[heading, *cells]), tmp_path / f'{name}.ipynb')
     written = {f: f.read_bytes() for f in tmp_path.glob('*.ipynb')}
     said = io.StringIO()
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(runner.ROOT), '/more'])) # a chapter sees what report does
     monkeypatch.setattr(report, 'ROOT', tmp_path)
     monkeypatch.setattr(report, 'console', Console(file=said, width=60))
     monkeypatch.setattr(report, 'chapters', lambda: runner.chapters(tmp_path))
@@ -142,7 +143,8 @@ def test_all_chapters_pass(report):
     for name in ('01_two', '02_three'):
         (report.root / f'{name}.ipynb').unlink()
     assert report.run('--save') == 0 and 'failed' not in report.said()
-    assert nbformat.read(report.root / '00_one.ipynb', 4).cells[1].outputs[0].text == 'made\n'
+    (out,) = nbformat.read(report.root / '00_one.ipynb', 4).cells[1].outputs
+    assert out.text == f'made {report.root}:{runner.ROOT}:/more\n'
 
 
 def test_findings_of_the_demo_are_left_out_with_their_sentences(tmp_path):

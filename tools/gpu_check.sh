@@ -11,7 +11,7 @@ PYTHON=${PYTHON:-python3}
 SECONDS_IN_ALL=${GPU_CHECK_SECONDS:-480}
 WORK=$(mktemp -d)
 trap 'rm -rf "$WORK"' EXIT
-export PYTHONPATH="$PWD:$WORK/site" PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONWARNINGS=ignore MURA_NB_PROFILE=smoke
+export PYTHONPATH="$PWD:$WORK/site" PYTHONUNBUFFERED=1 PYTHONWARNINGS=ignore MURA_NB_PROFILE=smoke
 unset MURA_NB_DATA
 FAILED=0
 echo step,status,seconds > "$OUT/steps.csv"
@@ -29,7 +29,8 @@ step() {
     case $code in
         0) ;;
         124 | 137) status="stopped after $limit s" ;;
-        *) status="failed with status $code" ;;
+        *) status=$(grep -oE '[0-9]+ (of [0-9]+ chapters )?failed[^:=]*' "$WORK/said" | tail -n 1 | tr ',' ';' | xargs)
+            status="failed: ${status:-status $code}" ;;
     esac
     [ $code = 0 ] || FAILED=1
     { echo "== $name: $status, $((SECONDS - begin)) s"; cat "$WORK/said"; } >> "$OUT/log.txt"
@@ -47,7 +48,7 @@ pack() { # what was run and rendered, to be looked at elsewhere: tools/report.py
 needs='import sys, torch, torchvision, timm, skimage, h5py, numba, pandas, matplotlib, sklearn, seaborn, pytest, rich
 print(sys.version, torch.__version__, *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
 sys.exit(not (torch.cuda.is_available() or sys.argv[1:] == ["cpu"]))'
-step "what the machine has" 60 "$PYTHON" -c "$needs" "${GPU_CHECK:-}"
+step "what the machine has" 90 "$PYTHON" -c "$needs" "${GPU_CHECK:-}"
 step "packages" 90 "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --disable-pip-version-check \
     --target "$WORK/site" gpu-wheels/*.whl
 step "device tests" 90 "$PYTHON" -m pytest -q -p no:cacheprovider -o filterwarnings= tests/test_device.py

@@ -3,7 +3,7 @@
 The notebooks in nbs/ are not touched: copies run in _build/<profile>/, since pictures of MURA may not be committed.
 A chapter that fails is rendered as far as it went, and the others run; the exit status is then 1.
 --save (make notebooks) writes the outputs of the simulated demo back into nbs/."""
-import argparse, re, signal, sys, threading, time
+import argparse, os, re, signal, sys, threading, time
 import nbformat
 from rich.console import Console
 from rich.live import Live
@@ -51,7 +51,7 @@ def run_chapters(s, build, flags, watch):
         nb = nbformat.read(f, 4)
         watch.chapter(f'chapter {i+1}/{len(files)} {f.stem}')
         if not console.is_terminal: console.print(watch.words, highlight=False)
-        env = dict(PYTHONPATH=str(ROOT))
+        env = dict(PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))
         try: run_notebook(nb, f.parent, flags + ['demo']*own, own, env, watch.on_cell, watch.on_stderr)
         except CellError as e:
             failed(nb, f.name, e)
