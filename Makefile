@@ -18,7 +18,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations rehearse test test-all lab notebooks site pdf lock clean help choice setup
+.PHONY: report ablations rehearse test test-all lab notebooks site pdf gpu-wheels lock clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -50,6 +50,9 @@ site: $(STAMP)  ## the site from the outputs in nbs/: with Quarto to _docs/ wher
 
 pdf: $(STAMP)  ## the report in _site/ as one PDF, _site/report.pdf (needs Chromium)
 	@$(BIN)/python tools/pdf.py
+
+gpu-wheels:  ## maintainers: what tools/gpu_check.sh takes along to a machine with a GPU and no network (needs uv)
+	@bash tools/gpu_wheels.sh
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \

@@ -66,6 +66,87 @@ def test_failure_names_the_cell(tmp_path):
     assert e.value.cell == 2 and nb.cells[1].outputs == [] and nb.cells[3].outputs == []
 
 
+def test_the_error_in_one_line_names_no_folder_of_the_machine(tmp_path):
+    cell = f'raise OSError("""\x1b[31m{tmp_path}/deep/x.csv: not `there`\nand {runner.ROOT}/nbs/a; see https://a.org/b/c""")'
+    with pytest.raises(runner.CellError) as e:
+        runner.run_notebook(new_notebook(cells=[code(cell)]), tmp_path)
+    assert e.value.line == "OSError: x.csv: not 'there' and nbs/a; see https://a.org/b/c"
+
+
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """tools/report.py on three tiny chapters and an index, the second of which fails and with it the third; what it
+    said to a terminal that is none is in `report.said()`"""
+    import io
+    import report
+    from types import SimpleNamespace
+    from rich.console import Console
+
+    chapters = {
+        '00_one': [code('import os\nopen("one.csv", "w").close()\nprint("made", os.environ["PYTHONPATH"])')],
+        '01_two': [
+            stored('#| hide\nprint("before"); open("/nowhere/at/all/two.csv")'),
+            stored('print("after")'),
+        ],
+        '02_three': [code('open("one.csv"); open("two.csv")')],
+        'index': [code('print("the end")')],
+    }
+    for name, cells in chapters.items():
+        heading = nbformat.v4.new_markdown_cell(f'# {name}\n> About {name}.')
+        nbformat.write(new_notebook(cells=[heading, *cells]), tmp_path / f'{name}.ipynb')
+    written = {f: f.read_bytes() for f in tmp_path.glob('*.ipynb')}
+    said = io.StringIO()
+    monkeypatch.setenv('PYTHONPATH', os.pathsep.join([str(runner.ROOT), '/more'])) # a chapter sees what report does
+    monkeypatch.setattr(report, 'ROOT', tmp_path)
+    monkeypatch.setattr(report, 'console', Console(file=said, width=60))
+    monkeypatch.setattr(report, 'chapters', lambda: runner.chapters(tmp_path))
+    settings = SimpleNamespace(simulated=True, profile='demo', results=tmp_path / 'results', data=None)
+    monkeypatch.setattr(report, 'settings', lambda: settings)
+    monkeypatch.setattr(signal, 'signal', lambda *args: None) # pytest's own handler stays
+
+    def run(*args):
+        monkeypatch.setattr(sys, 'argv', ['report.py', *args])
+        return report.main()
+
+    return SimpleNamespace(run=run, said=said.getvalue, root=tmp_path, written=written)
+
+
+def test_a_chapter_that_fails_leaves_the_others_and_its_own_beginning(report):
+    assert report.run('--save') == 1
+    said = report.said()
+    assert '2 of 4 chapters failed' in said and 'nothing saved' in said
+    last = said[said.index('chapters failed') :]
+    first, second = re.findall(r'^  (\w+), cell (\d+): FileNotFoundError: (.*)', last, re.M)
+    assert first[:2] == ('01_two', '1') and "'two.csv'" in first[2] and 'needs what' not in first[2]
+    assert second[:2] == ('02_three', '1') and second[2].endswith('(needs what a failed chapter before it writes)')
+    assert {f: f.read_bytes() for f in report.written} == report.written, '--save saves all or nothing'
+    two = nbformat.read(report.root / '_build' / 'demo' / '01_two.ipynb', 4)
+    nbformat.validate(two)
+    assert [len(c.get('outputs', ())) for c in two.cells] == [0, 1, 0, 0] and two.cells[1].outputs[0].text == 'before\n'
+    pages = {f.stem: f.read_text() for f in (report.root / '_site').glob('*.html')}
+    box = re.search(r'<div class="callout-important stopped">(.*?)</div>', pages['two'], re.S)[1]
+    assert 'This chapter stopped here' in box and 'two.csv' in box and '/nowhere' not in pages['two'] + pages['index']
+    assert 'made' in pages['one'] and 'the end' in pages['index'] and 'stopped here' not in pages['one']
+    for name, html in pages.items(): # the list of pages marks both everywhere, the first page says why
+        marked = re.findall(r'<a href="(\w+).html"[^>]*>(?:(?!</a>).)*<b class="stop">stopped</b>', html)
+        assert marked == ['two', 'three'], name
+        assert ('This run is not complete' in html) == (name == 'index')
+    taken = nbformat.read(report.root / '_site' / 'notebooks' / '01_two.ipynb', 4)
+    assert len(taken.cells) == 3 and 'stopped' not in taken.metadata
+    for f in report.written:
+        f.unlink()
+    assert report.run('--render') == 0, 'what was run is rendered again, without running'
+    assert 'stopped here' in (report.root / '_site' / 'two.html').read_text()
+
+
+def test_all_chapters_pass(report):
+    for name in ('01_two', '02_three'):
+        (report.root / f'{name}.ipynb').unlink()
+    assert report.run('--save') == 0 and 'failed' not in report.said()
+    (out,) = nbformat.read(report.root / '00_one.ipynb', 4).cells[1].outputs
+    assert out.text == f'made {report.root}:{runner.ROOT}:/more\n'
+
+
 def test_findings_of_the_demo_are_left_out_with_their_sentences(tmp_path):
     "They are true of the demo alone: elsewhere not even what was stored is shown"
     for keep in (True, False):

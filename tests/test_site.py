@@ -340,6 +340,8 @@ def test_contrast_of_all_colours(root):
             if contrast(t[a], t[b]) < 4.5
         }
         assert low == {} and contrast(t['ink'], t['mark']) > 4.5
+        alarms = [('stop', 'tint'), ('stop', 'mark'), *((k, 'alarm') for k in ('stop', 'ink', 'link'))]
+        assert [pair for pair in alarms if contrast(t[pair[0]], t[pair[1]]) < 4.5] == []
 
 
 def test_committed_pages(committed_site):

@@ -64,8 +64,8 @@ def keep_notebooks(found, site):
     install = nbformat.v4.new_code_cell(f'%pip install --quiet "{package}"', id='install')
     for stem, nb in found.items():
         nb = copy.deepcopy(nb)
+        nb.cells = [install]*bool(repository()) + [c for c in nb.cells if 'stopped' not in c.metadata]
         clean_nb(nb, clear_all=True)
-        nb.cells = [install]*bool(repository()) + nb.cells
         nbformat.write(nb, site/'notebooks'/f'{stem}.ipynb')
 
 class Site:
@@ -79,7 +79,9 @@ class Site:
         "A page in the list of pages"
         name = label(self.found.get(stem), stem).removeprefix(number(stem)).strip()
         about = title(self.found[stem], stem)[1] if stem in self.found else f'module mura_nb.{name}'
-        return dict(href=page(stem), number=number(stem), name=escape(name), about=escape(about), here=stem == here)
+        stopped = escape(self.found[stem].metadata.get('stopped', '')) if stem in self.found else ''
+        return dict(href=page(stem), number=number(stem), name=escape(name), about=escape(about), here=stem == here,
+            stopped=stopped)
 
     def chrome(self, stem):
         "What the template draws around a page"
@@ -90,6 +92,7 @@ class Site:
         around = [self.entry(self.stems[j]) if 0 <= j < len(self.stems) else None for j in (i-1, i+1)]
         notebook = dict(notebook=f'notebooks/{stem}.ipynb', **opened(stem)) if stem in self.found else {}
         return dict(chapters=chapters, prev=around[0], next=around[1], note=escape(self.note), landing=stem == 'index',
+            stopped=[e for e in map(self.entry, self.found) if e['stopped']],
             root='../'*stem.count('/'), description=self.entry(stem)['about'], **notebook)
 
     def render(self, stem):

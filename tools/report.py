@@ -1,15 +1,16 @@
 """make report: runs the chapters in order and renders them to _site/.
 
 The notebooks in nbs/ are not touched: copies run in _build/<profile>/, since pictures of MURA may not be committed.
+A chapter that fails is rendered as far as it went, and the others run; the exit status is then 1.
 --save (make notebooks) writes the outputs of the simulated demo back into nbs/."""
-import argparse, re, signal, sys, threading, time
+import argparse, os, re, signal, sys, threading, time
 import nbformat
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from mura_nb.core import settings
-from render import render_site
-from runner import ROOT, CellError, chapters, run_notebook
+from pages import notebooks
+from runner import ROOT, CellError, chapters, mark_stopped, run_notebook
 
 BAR = re.compile(r'\d%\||\d\w+ \[')  # a line of a progress bar; warnings are for `make lab`
 HEARTBEAT = 30  # seconds between lines where there is no terminal to redraw
@@ -41,27 +42,37 @@ def failed(nb, name, e):
     console.print(f'[red]failed[/]  {name}, cell {e.cell} ({cell.get("id", "")}):', Text(first), highlight=False)
     console.print(Text.from_ansi(str(e)))
 
-def run_chapters(s, flags, watch):
-    "Run all chapters, each saved in _build as soon as it is done; the notebooks by name, None where one failed"
-    build, files, done = ROOT/'_build'/s.profile, chapters(), {}
+def run_chapters(s, build, flags, watch):
+    "Run all chapters, each saved in `build` as soon as it has ended: the notebooks and the CellErrors by name"
+    files, done, errors = chapters(), {}, {}
     build.mkdir(parents=True, exist_ok=True)
     own = s.simulated and s.profile == 'demo'  # stored outputs and typed findings belong to the demo
     for i, f in enumerate(files):
         nb = nbformat.read(f, 4)
         watch.chapter(f'chapter {i+1}/{len(files)} {f.stem}')
         if not console.is_terminal: console.print(watch.words, highlight=False)
-        env = dict(PYTHONPATH=str(ROOT))
+        env = dict(PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))
         try: run_notebook(nb, f.parent, flags + ['demo']*own, own, env, watch.on_cell, watch.on_stderr)
-        except CellError as e: return failed(nb, f.name, e)
+        except CellError as e:
+            failed(nb, f.name, e)
+            mark_stopped(nb, e)
+            errors[f.stem] = e
+        else: console.print(f'[green]done[/]    {watch.words}  {clock(time.time()-watch.start)}', highlight=False)
         nbformat.write(nb, build/f.name)
-        console.print(f'[green]done[/]    {watch.words}  {clock(time.time()-watch.start)}', highlight=False)
         done[f.stem] = nb
-    return done
+    return done, errors
 
-def save(notebooks):
+def list_failed(errors, n):
+    "Which chapters failed, where and why; a missing file is most likely what one before them did not write"
+    console.print(f'[red]{len(errors)} of {n} chapters failed[/]; the others are complete:', highlight=False)
+    for i, (stem, e) in enumerate(errors.items()):
+        follows = '  (needs what a failed chapter before it writes)'*(i > 0 and e.line.startswith('FileNotFoundError'))
+        console.print(Text(f'  {stem}, cell {e.cell}: {e.line}{follows}'), soft_wrap=True)
+
+def save(done):
     "Put the outputs into nbs/, unless a notebook has changed meanwhile"
     for f in chapters():
-        old, new = nbformat.read(f, 4), notebooks[f.stem]
+        old, new = nbformat.read(f, 4), done[f.stem]
         same = [c.source for c in old.cells] == [c.source for c in new.cells]
         if not same: sys.exit(f'{f.name} was changed while it ran; nothing more saved')
         for a, b in zip(old.cells, new.cells):
@@ -73,27 +84,34 @@ def main():
     p.add_argument('--ablation', action='store_true', help='run the cells flagged ablation too')
     p.add_argument('--save', action='store_true', help='write the outputs of the simulated demo into nbs/')
     p.add_argument('--cuda', action='store_true', help='run the cells flagged cuda too')
+    p.add_argument('--render', action='store_true', help='run nothing: render the chapters of the last run')
     a = p.parse_args()
     try: s = settings()
     except (ValueError, OSError) as e: sys.exit(str(e))
     if a.save and not (s.simulated and s.profile == 'demo'):
         sys.exit('refused: committed notebooks hold simulated radiographs of profile demo only')
-    data, watch = 'simulated radiographs' if s.simulated else str(s.data), Watch()
+    data, watch, build = 'simulated radiographs' if s.simulated else str(s.data), Watch(), ROOT/'_build'/s.profile
     console.print(f'profile [bold]{s.profile}[/], {data}; results in {s.results.relative_to(ROOT)}', highlight=False)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     watch.chapter('')
     if not console.is_terminal: threading.Thread(target=watch.beat, daemon=True).start()
     try:
         with Live(watch, console=console, refresh_per_second=4, transient=True, auto_refresh=console.is_terminal):
-            notebooks = run_chapters(s, ['slow'] + ['ablation']*a.ablation + ['cuda']*a.cuda, watch)
+            flags = ['slow'] + ['ablation']*a.ablation + ['cuda']*a.cuda
+            done, errors = (notebooks(build), {}) if a.render else run_chapters(s, build, flags, watch)
     except KeyboardInterrupt:
         console.print('stopped; the same command goes on from here')
         return 130
     finally: watch.stopped.set()
-    if notebooks is None: return 1
-    if a.save: save(notebooks)
-    index = render_site(notebooks, ROOT/'_site', f'Profile {s.profile}, {data}.', s.simulated)
-    took = clock(time.time()-watch.begin)
-    console.print(f'rendered with pandoc in {took}: {index.relative_to(ROOT)}', highlight=False)
+    if a.save and not errors: save(done)
+    try: from render import render_site # here: a machine that only runs the chapters may lack pandoc
+    except ImportError as e: console.print(f'not rendered ({e}); where pandoc is: tools/report.py --render')
+    else:
+        index = render_site(done, ROOT/'_site', f'Profile {s.profile}, {data}.', s.simulated)
+        took = clock(time.time()-watch.begin)
+        console.print(f'rendered with pandoc in {took}: {index.relative_to(ROOT)}', highlight=False)
+    if errors: list_failed(errors, len(done))
+    if errors and a.save: console.print('nothing saved into nbs/')
+    return bool(errors)
 
 if __name__ == '__main__': sys.exit(main())

@@ -1,16 +1,22 @@
 "Runs one notebook with nbclient: cells in order, flagged ones left out, standard error forwarded and not stored."
-import os, re, signal, tempfile
+import os, re, signal, tempfile, textwrap
 from contextlib import contextmanager
 from pathlib import Path
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
-from nbformat.v4 import new_output
+from nbformat.v4 import new_markdown_cell, new_output
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {'notest', 'slow', 'ablation', 'cuda', 'demo'}
+FOLDERS = re.compile(r'(?<![\w.:/])/(?:[^\s/\'"`]+/)+')  # of a machine
+STOPPED = '''::: {{.callout-important .stopped}}
+**This chapter stopped here**, in cell {}: `{}`
+
+What stands above was made by this run; nothing below this place was run.
+:::'''
 LACKING = '> **⚠ The tables of this run lack what the sentence at this place speaks of.**'
 
-class CellError(Exception): "A cell that failed: `cell` is its index"
+class CellError(Exception): "A cell that failed: `cell` is its index, `line` the error in one line"
 
 def chapters(folder=ROOT/'nbs'):
     "The numbered notebooks in order, then the index, which reads their results"
@@ -51,8 +57,18 @@ def failure(e, i, log):
     log.seek(0)
     dead = f'the kernel died, most likely for lack of memory\n{log.read()[-2000:]}'
     error = CellError(dead if isinstance(e, DeadKernelError) else e.traceback)
-    error.cell = i
+    line = f'{e.ename}: {e.evalue}' if hasattr(e, 'ename') else dead.splitlines()[0]
+    line = FOLDERS.sub('', re.sub(r'\x1b\[[\d;]*m', '', line).replace(f'{ROOT}/', ''))
+    error.cell, error.line = i, textwrap.shorten(line.replace('`', "'"), 300)
     return error
+
+def mark_stopped(nb, error):
+    "Say in `nb` itself where it stopped, and why: a box below the failed cell, whose followers lose their outputs"
+    for cell in nb.cells[error.cell+1:]:
+        if cell.cell_type == 'code': cell.outputs = []
+    box = new_markdown_cell(STOPPED.format(error.cell, error.line), metadata=dict(stopped=True))
+    nb.cells.insert(error.cell+1, box)
+    nb.metadata.stopped = error.line
 
 def run_cell(client, i, log):
     "Run cell `i`; CellError where it fails or the kernel dies, KeyboardInterrupt where it was stopped"
