@@ -201,7 +201,7 @@ def paired_metrics(
 # %% ../nbs/04a_ablations.ipynb #c6d2efc5
 def step_speed(
     backbone:str, # timm:NAME or torchvision:NAME
-    precision:str, # single or bfloat16
+    precision:str, # single, tf32 or bfloat16
     batch_size:int=16, # images a step
     crop:int=224, # side of the images, px
     steps:int=5 # measured, after one that is not

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['STUDY_TYPES', 'study_type', 'SettingError', 'knob', 'Recipe', 'Settings', 'settings_file', 'read_recipe', 'settings',
            'data_source', 'seed_everything', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table',
-           'save_headline', 'figure_png', 'save_figure', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table',
-           'settings_table', 'Finding', 'finding', 'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model',
-           'load_card', 'load_weights', 'ModelFiles']
+           'save_headline', 'figure_png', 'save_figure', 'DiskFull', 'claim_disk', 'cache_file', 'cached', 'fmt_num',
+           'fmt_ci', 'Table', 'settings_table', 'Finding', 'finding', 'timed', 'time_calls', 'model_paths',
+           'file_sha256', 'save_model', 'load_card', 'load_weights', 'ModelFiles']
 
 # %% ../nbs/00_core.ipynb #b815092a
-import configparser, hashlib, io, itertools, json, os, random, re, sys, tempfile, time
+import configparser, hashlib, io, itertools, json, os, random, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -91,7 +91,8 @@ class _Pictures(_Training):
     random_crop:bool = knob(bool, 'random crop in training (else the centre)')
     flip:bool = knob(bool, 'horizontal flip in training')
     rotate:float = knob(float, 'largest rotation in training, degrees', 0, 180)
-    precision:str = knob(str, 'arithmetic of the network', choices=('single','bfloat16'))
+    precision:str = knob(str, 'arithmetic of the network; single is full single precision on a GPU too',
+        choices=('single','tf32','bfloat16'))
     seed:int = knob(int, 'seed of the head, the order and the augmentation', 0, 2**32-1)
     resize:int = knob(int, 'side after resizing, px', 16, 4096)
     crop:int = knob(int, 'side of what the network sees, px', 16, 4096)
@@ -116,10 +117,13 @@ class Recipe(_Rules):
         'left out, the tuning split chooses', 0, 1, default=None)
     pixels:str = knob(str, "FuseNet: where a crop's pixels come from, the network's input or the file",
         choices=('input','file'), default=None)
+    accumulate:int = knob(int, 'parts that a batch is computed in, one by one, to save memory', 1, 256, default=1)
+    recompute:bool = knob(bool, 'compute activations again in the backward pass, to save memory', default=False)
 
     def card(self)->dict: # every field that is set, ready for JSON
-        "The recipe as it is written on a model's card"
-        return {k:v for k,v in asdict(self).items() if v is not None}
+        "The recipe as a model's card has it: without `recompute`, which changes no number, and `accumulate` of 1"
+        given = {k:v for k,v in asdict(self).items() if v is not None and k!='recompute'}
+        return {k:v for k,v in given.items() if (k,v)!=('accumulate',1)}
 
     def _repr_markdown_(self):
         return f'`{self.name}`: ' + ', '.join(f'{k} {v}' for k,v in self.card().items() if k!='name')
@@ -427,6 +431,24 @@ def save_figure(
     path = _place('figures', name, '.png', results)
     with write_atomic(path) as tmp: tmp.write_bytes(figure_png(fig, dpi))
     return path
+
+# %% ../nbs/00_core.ipynb #63d79dd6
+class DiskFull(OSError):
+    "A file that would not fit on the disk"
+
+# %% ../nbs/00_core.ipynb #d5c5ac8e
+def claim_disk(
+    folder:Path, # where the file will be; made if need be
+    size:int, # bytes
+    what:str # for the message
+    ):
+    "Say how much disk is about to be taken, from a tenth of a gigabyte on; DiskFull where less is free"
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    words = f'{what}: {size/1e9:.1f} GB in {folder}, where {free/1e9:.1f} GB are free'
+    if size>free: raise DiskFull(f'{words}; make room, or use a smaller dataset')
+    if size>=1e8: tqdm.write(words, file=sys.stderr)
 
 # %% ../nbs/00_core.ipynb #063b9f26
 def cache_file(

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['cut', 'BranchFeatures', 'SideViews', 'both_sides', 'extract_features', 'global_pass', 'Crops', 'make_crops',
-           'LocalViews', 'branch_boxes', 'crops_at', 'local_pass']
+           'LocalViews', 'LazyCrops', 'branch_boxes', 'crops_at', 'local_pass']
 
 # %% ../nbs/04d_crops.ipynb #36cf63fb
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd, torch
 from fastai.torch_core import default_device
-from .core import Recipe, cache_file, cached, fingerprint, progress, write_atomic
+from .core import Recipe, cache_file, cached, claim_disk, fingerprint, progress, write_atomic
 from .geometry import box_geometry, eval_geometry, train_geometry, view_geometry, warp
 from .data import Views, view_dl
 from .networks import SingleLogit, weights_key
@@ -141,6 +141,7 @@ def make_crops(
     parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, recipe.fit, recipe.resize, recipe.crop, recipe.pixels]
     file = cache_file('fusenet/crops', parts, '.npy')
     if not file.is_file():
+        claim_disk(file.parent, 2*len(paths)*recipe.resize**2, f'crops of {len(paths):,} images')
         with write_atomic(file) as tmp:
             out = np.lib.format.open_memmap(tmp, 'w+', np.uint8, (2, len(paths), recipe.resize, recipe.resize))
             for i in progress(range(len(paths)), desc=f'crops from the {recipe.pixels}'):
@@ -164,6 +165,25 @@ class LocalViews(Views):
         return warp(img, geometry, size), self.y[i], self.t[i]
 
 Crops.views = LocalViews
+
+# %% ../nbs/04d_crops.ipynb #ca5dc2fe
+class LazyCrops:
+    "As `Crops`, but each is cut when asked for"
+    def __init__(self,
+        store, # image store
+        paths, # (n,) images
+        boxes:np.ndarray, # (2, n, 4) shares 0..1 of plain and mirrored evaluation view
+        recipe:Recipe): # sizes and `pixels`
+        self.store,self.boxes,self.recipe = store,boxes,recipe
+        self.at = {p:i for i,p in enumerate(paths)}
+
+    def __contains__(self, path): return path in self.at
+
+    def __getitem__(self, which):
+        path,mirrored = which
+        return cut(self.store[path], self.boxes[int(mirrored), self.at[path]], self.recipe, mirrored)
+
+LazyCrops.views = LocalViews
 
 # %% ../nbs/04d_crops.ipynb #7f14c8a6
 def branch_boxes(

@@ -350,14 +350,34 @@ def geometry(self:Views,
     hw = self.store[self.paths[i]].shape
     return train_geometry(hw, self.recipe, self.generator(i)) if self.train else eval_geometry(hw, self.recipe)
 
+# %% ../nbs/02_data.ipynb #5f57af55
+@cache
+def _async_loader():
+    "fastai's loader, but a copy from pinned memory to a GPU does not wait for the steps before it"
+    from fastai.data.core import TfmdDL # here: torch and fastai take seconds to import
+    from fastai.data.load import _loaders
+    from fastai.torch_core import to_device
+    class AsyncLoader(TfmdDL):
+        "As fastai's `DataLoader.__iter__` and `sample`, with `non_blocking` copies"
+        def sample(self):
+            return (i for k,i in enumerate(self.order) if k//self.bs%self.num_workers==self.offs)
+        def __iter__(self):
+            self.randomize()
+            self.before_iter()
+            self.order = self.get_idxs()
+            for batch in _loaders[self.fake_l.num_workers==0](self.fake_l):
+                yield self.after_batch(to_device(tuple(batch), self.device, non_blocking=self.pin_memory))
+            self.after_iter()
+            vars(self).pop('it', None)
+    return AsyncLoader
+
 # %% ../nbs/02_data.ipynb #537805da
 @cache
 def _loader_class():
     "fastai's loader with an order that depends on seed and epoch alone"
     import torch # here: torch and fastai take seconds to import
-    from fastai.data.core import TfmdDL
     from fastai.vision.core import TensorImage
-    class ViewLoader(TfmdDL):
+    class ViewLoader(_async_loader()):
         "Batches of `Views`: (B, 1, h, w) uint8, (B,) float32, (B,) int64"
         def get_idxs(self):
             n = len(self.dataset)
@@ -376,7 +396,7 @@ def _loader_class():
 def view_dl(
     views:Views, # or anything with its items
     batch_size:int, # images, at most
-    workers:int=0, # loader processes
+    workers:int=None, # loader processes, no more than batches; default the profile's
     shuffle:bool=False, # a new order each epoch, and no short batch at the end
     device=None # default fastai's
     ): # fastai loader: batches (x, y, t), x float32 (B, 3, h, w) normalised by ImageNet's statistics
@@ -384,9 +404,12 @@ def view_dl(
     from fastai.data.transforms import IntToFloatTensor, Normalize # here: fastai takes seconds to import
     from fastai.torch_core import default_device
     from fastai.vision.core import imagenet_stats
+    from torch import device as torch_device
     tfms = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
+    device,workers = torch_device(device or default_device()),settings().workers if workers is None else workers
+    workers = min(workers, -(-len(views)//batch_size))
     return _loader_class()(views, bs=min(batch_size, len(views)), shuffle=shuffle, drop_last=shuffle,
-        num_workers=workers, after_batch=tfms, device=device or default_device())
+        num_workers=workers, pin_memory=device.type=='cuda', after_batch=tfms, device=device)
 
 # %% ../nbs/02_data.ipynb #3a0b2095
 def eval_dl(
@@ -394,7 +417,7 @@ def eval_dl(
     store:ImageStore, # that holds its images
     recipe:Recipe, # sizes
     batch_size:int=32, # images
-    workers:int=0, # loader processes
+    workers:int=None, # loader processes; default the profile's
     device=None # default fastai's
     ): # fastai loader in the order of `df`: batches (x, y, t), y is nan where the label is missing
     "Images as they are evaluated"
@@ -424,7 +447,7 @@ def train_dls(
     tune, # boolean for each row, from `patient_split`
     store:ImageStore, # that holds the images
     recipe:Recipe, # sizes, augmentation, batch size
-    workers:int=0, # loader processes
+    workers:int=None, # loader processes; default the profile's
     seed:int=0, # of order and augmentation
     device=None # default fastai's
     ): # fastai DataLoaders: batches (x, y, t), x float32 (B, 3, crop, crop), y float32 (B,), t int64 (B,)

@@ -82,7 +82,7 @@ def batches(self:Encoder,
     df:pd.DataFrame, # index rows
     store, # their image store
     batch_size:int=32, # images at once
-    workers:int=0 # loader processes
+    workers:int=None # loader processes; default the profile's
     ): # yields (b, C) float32
     "Codes of index rows, a batch at a time"
     loader = eval_dl(df, store, self.recipe, batch_size, workers)

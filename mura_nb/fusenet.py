@@ -26,7 +26,7 @@ from .training import Features, data_key, follow_start, outputs, train_on_featur
 from .predictions import as_predictions, load_predictions, predict, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
 from .maps import BOX, FINER, SMALLEST, box_area, box_hits, heat_boxes, heatmaps, normalise
-from .crops import BranchFeatures, branch_boxes, crops_at, cut, global_pass, local_pass
+from .crops import BranchFeatures, LazyCrops, branch_boxes, crops_at, cut, global_pass, local_pass
 
 # %% ../nbs/05_fusenet.ipynb #3cb59c42
 THRESHOLDS = (.5, .6, .7, .8)
@@ -42,7 +42,8 @@ def threshold_table(
     "AUC of the global network on the crops at several thresholds"
     rows = []
     for threshold in THRESHOLDS:
-        crops = crops_at(store, features, tuned, replace(recipe, threshold=threshold))
+        tried = replace(recipe, threshold=threshold)
+        crops = LazyCrops(store, tuned.path, branch_boxes(features, tuned, tried), tried)
         studies = pool_studies(predict(model, tuned, crops, recipe))
         x0,y0,x1,y1 = crops.boxes[0].T
         auc,area = evaluate(studies, n_boot=0)['auc'].value,((x1-x0)*(y1-y0)).mean()

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from .geometry import Geometry
+from .networks import gpu_arithmetic
 
 # %% ../nbs/04b_maps.ipynb #effa1242
 def heatmaps(
@@ -110,7 +111,8 @@ def heat_boxes(
     side:float=SMALLEST # smallest side of a box, share of the image
     )->torch.Tensor: # (B, 4) shares 0..1 of the image
     "The box around the largest region above the threshold"
-    return at_least(region_boxes(heat_mask(heat, threshold)), side)
+    masks = (heat_mask(block, threshold) for block in heat.split(1024)) # a mask takes 64 times the memory of its map
+    return at_least(torch.cat([region_boxes(m) for m in masks]), side)
 
 # %% ../nbs/04b_maps.ipynb #debf08be
 @contextmanager
@@ -259,7 +261,8 @@ def cam_and_logit(
     )->tuple: # (B,) logits; (B, h, w) as `grad_cam`
     "What `grad_cam` gives, with the logits of the same pass; raises the same errors"
     _check_input(x, of)
-    with torch.inference_mode(False), borrowed(model):
+    arithmetic = 'tf32' if getattr(model, 'precision', '')=='tf32' else 'single' # of a backward pass on a GPU
+    with torch.inference_mode(False), borrowed(model), gpu_arithmetic(arithmetic):
         logit,heat = _cam(model, x.clone() if x.is_inference() else x.detach(), layer, of, pooled)
         return logit.detach(),heat.detach()
 

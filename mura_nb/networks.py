@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['WeightsUnavailable', 'load_in_order', 'packaged_net', 'create_body', 'input_stats', 'Renormalise', 'net_input',
-           'in_precision', 'SingleLogit', 'split_backbone', 'weights_key', 'versions', 'model_builder', 'load_model',
-           'load_networks', 'reads_crops']
+           'gpu_arithmetic', 'in_precision', 'SingleLogit', 'recomputed', 'split_backbone', 'weights_key', 'versions',
+           'model_builder', 'load_model', 'load_networks', 'reads_crops']
 
 # %% ../nbs/03a_networks.ipynb #65c427d6
-import hashlib, importlib, sys
+import ctypes, hashlib, importlib, sys
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, torch
@@ -189,15 +189,41 @@ def net_input(
     mean,std = (torch.tensor(v, device=device)[:,None,None] for v in _imagenet)
     return (torch.as_tensor(np.stack(pictures), device=device)[:,None].float()/255 - mean)/std
 
+# %% ../nbs/03a_networks.ipynb #cd7e847f
+_precisions = ('single','tf32','bfloat16')
+
+def _tf32_switches():
+    "Where PyTorch keeps the arithmetic of its matrix products and convolutions, and its words for full and for TF32"
+    cuda,cudnn = torch.backends.cuda.matmul,torch.backends.cudnn
+    if hasattr(cuda, 'fp32_precision'): return (cuda, cudnn.conv),'fp32_precision',('ieee','tf32')
+    return (cuda, cudnn),'allow_tf32',(False, True) # PyTorch before 2.9
+
+# %% ../nbs/03a_networks.ipynb #ab3a8d56
+@contextmanager
+def gpu_arithmetic(
+    precision:str # single, tf32 or bfloat16
+    ):
+    "On an NVIDIA GPU, single-precision products in full or, for tf32, with ten bits of mantissa; elsewhere no change"
+    if precision not in _precisions:
+        raise ValueError(f'precision {precision!r}: must be one of {", ".join(_precisions)}')
+    places,switch,words = _tf32_switches()
+    before = [getattr(p, switch) for p in places]
+    try:
+        for p in places: setattr(p, switch, words[precision=='tf32'])
+        yield
+    finally:
+        for p,was in zip(places, before): setattr(p, switch, was)
+
 # %% ../nbs/03a_networks.ipynb #7f059d04
 def in_precision(
     net, # function of a batch
     x:torch.Tensor, # (B, C, H, W)
-    precision:str # single or bfloat16
+    precision:str # single, tf32 or bfloat16
     )->torch.Tensor: # what `net` gives
     "Compute in a recipe's precision, in channels-last layout"
     x = x.as_subclass(torch.Tensor).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=precision=='bfloat16'): return net(x)
+    half = torch.autocast(x.device.type, torch.bfloat16, enabled=precision=='bfloat16')
+    with gpu_arithmetic(precision), half: return net(x)
 
 # %% ../nbs/03a_networks.ipynb #40a6a79f
 class SingleLogit(nn.Module):
@@ -205,10 +231,9 @@ class SingleLogit(nn.Module):
     def __init__(self,
         backbone:str, # timm:NAME or torchvision:NAME
         weights:str='none', # where the body starts; the output layer starts at random
-        precision:str='single'): # single or bfloat16
+        precision:str='single'): # single, tf32 or bfloat16
         super().__init__()
-        if precision not in ('single','bfloat16'):
-            raise ValueError(f'precision {precision!r}: must be single or bfloat16')
+        with gpu_arithmetic(precision): pass # ValueError where it is unknown
         self.body,self.precision = create_body(backbone, weights),precision
         self.stats = Renormalise(*input_stats(backbone))
         self.pool,self.head = nn.AdaptiveAvgPool2d(1),nn.Linear(self.body.num_features, 1)
@@ -234,6 +259,56 @@ def _body_modules(body):
     "The modules of a body in their order"
     if hasattr(body, 'conv_stem'): return [body.conv_stem, body.bn1, *body.blocks, body.conv_head, body.bn2]
     return [m for name,child in body.named_children() for m in (child.children() if name=='features' else [child])]
+
+# %% ../nbs/03a_networks.ipynb #63128a85
+def _trim_memory():
+    "Give back to the system what glibc's malloc holds and nobody uses; does nothing elsewhere"
+    try: ctypes.CDLL('libc.so.6').malloc_trim(0)
+    except (OSError, AttributeError): return
+
+@contextmanager
+def _still(norms):
+    "Batch normalisation by the batch, with running statistics that stay as they are"
+    _trim_memory()
+    norms = [m for m in norms if m.track_running_stats]
+    before = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
+    try:
+        for m in norms: m.momentum = 0.
+        yield
+    finally:
+        for m,(momentum,batches) in zip(norms, before):
+            m.momentum = momentum
+            m.num_batches_tracked.copy_(batches)
+
+# %% ../nbs/03a_networks.ipynb #a2c4bfe1
+def _forward_again(stage):
+    "A forward pass of a stage that keeps its input only"
+    from torch.utils.checkpoint import checkpoint # here: with the names of the function that uses it
+    forward,norms = stage.forward,[m for m in stage.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    def contexts(): return nullcontext(),_still(norms)
+    def run(x):
+        if not torch.is_grad_enabled(): return forward(x)
+        return checkpoint(forward, x, use_reentrant=False, context_fn=contexts)
+    return run
+
+# %% ../nbs/03a_networks.ipynb #4e24f3c6
+def _parts(stage):
+    "The blocks of a stage, or the stage itself; nothing for a single layer"
+    blocks = list(stage.children())
+    if not isinstance(stage, nn.Sequential): return [stage]*bool(blocks)
+    return [m for block in blocks for m in _parts(block)] or [stage]
+
+@contextmanager
+def recomputed(
+    model:nn.Module # `SingleLogit`, in training
+    ):
+    "For a while, the blocks of a network keep their inputs and compute the rest again in the backward pass"
+    parts = [m for stage in _body_modules(model.body) for m in _parts(stage)]
+    try:
+        for m in parts: m.forward = _forward_again(m)
+        yield model
+    finally:
+        for m in parts: del m.forward
 
 # %% ../nbs/03a_networks.ipynb #5cf1e10c
 @torch.no_grad()

@@ -31,7 +31,7 @@ def predict(
     df:pd.DataFrame, # index rows, labels may be missing
     store, # their image store
     recipe:Recipe, # how images are brought to the network's size
-    workers:int=0 # loader processes
+    workers:int=None # loader processes; default the profile's
     )->pd.DataFrame: # path, study, patient, study_type, label, logit, prob, split; order of `df`
     "Logit and probability of every image"
     was_training,device = model.training,next(model.parameters()).device
