@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import Recipe, STUDY_TYPES, Table, fingerprint, settings
+from .core import Recipe, STUDY_TYPES, Table, compute_device, fingerprint, settings
 from .images import ImageStore, scan_files
 from .geometry import Geometry, eval_geometry, train_geometry, warp
 from .layout import SPLITS, parse_path, read_lists, walk_files
@@ -378,15 +378,14 @@ def view_dl(
     batch_size:int, # images, at most
     workers:int=0, # loader processes
     shuffle:bool=False, # a new order each epoch, and no short batch at the end
-    device=None # default fastai's
+    device=None # default `compute_device`
     ): # fastai loader: batches (x, y, t), x float32 (B, 3, h, w) normalised by ImageNet's statistics
     "Views as batches"
     from fastai.data.transforms import IntToFloatTensor, Normalize # here: fastai takes seconds to import
-    from fastai.torch_core import default_device
     from fastai.vision.core import imagenet_stats
     tfms = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
     return _loader_class()(views, bs=min(batch_size, len(views)), shuffle=shuffle, drop_last=shuffle,
-        num_workers=workers, after_batch=tfms, device=device or default_device())
+        num_workers=workers, after_batch=tfms, device=device or compute_device())
 
 # %% ../nbs/02_data.ipynb #3a0b2095
 def eval_dl(
@@ -395,7 +394,7 @@ def eval_dl(
     recipe:Recipe, # sizes
     batch_size:int=32, # images
     workers:int=0, # loader processes
-    device=None # default fastai's
+    device=None # default `compute_device`
     ): # fastai loader in the order of `df`: batches (x, y, t), y is nan where the label is missing
     "Images as they are evaluated"
     return view_dl(getattr(store, 'views', Views)(df, store, recipe), batch_size, workers, False, device)
