@@ -425,7 +425,7 @@ def train_dls(
     recipe:Recipe, # sizes, augmentation, batch size
     workers:int=0, # loader processes
     seed:int=0, # of order and augmentation
-    device=None # default fastai's
+    device=None # default `compute_device`
     ): # fastai DataLoaders: batches (x, y, t), x float32 (B, 3, crop, crop), y float32 (B,), t int64 (B,)
     "Augmented training images, and tuning images as evaluated; ValueError where rows would make training wrong"
     from fastai.data.core import DataLoaders # here: fastai takes seconds to import
