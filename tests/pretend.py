@@ -1,4 +1,4 @@
-"""A device that is not there: tensors that compute on the processor, say `cuda` (or `mps`) of themselves, and refuse what that device refuses.
+"""A device that is not there: tensors compute on the processor, say `cuda` (or `mps`) of themselves, and refuse.
 
 It refuses operations on tensors of two devices, `.numpy()` and `np.asarray`, and as `mps` numbers in double precision.
 As `cuda` it computes convolutions in TF32, and its gradients differ in their last bits from run to run unless
@@ -41,7 +41,10 @@ def _elsewhere(cls):
     return type(f'{cls.__name__}Elsewhere', (Elsewhere, cls), {})
 
 
-def _home(cls): return nn.Parameter if cls is ElsewhereParameter else next(c for c in cls.__mro__[1:] if c is not Elsewhere)
+def _home(cls):
+    "The class of the same tensors on the processor"
+    if cls is ElsewhereParameter: return nn.Parameter
+    return next(c for c in cls.__mro__[1:] if c is not Elsewhere)
 
 
 def moved(x, there):
