@@ -58,7 +58,8 @@ def workplace(tmp_path_factory):
     made_up(d/'pictures')
     ini = with_key((ROOT/'settings.ini').read_text(), 'profile smoke', recipes='lite0_smoke', n_boot=20,
         ensemble='lite0_smoke fusenet_smoke')
-    ini = with_key(with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none'), 'recipe lite0_smoke', epochs=1, lr=.02)
+    ini = with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none')
+    ini = with_key(ini, 'recipe lite0_smoke', epochs=1, lr=.02)
     (d/'settings.ini').write_text(ini)
     return d
 
@@ -206,7 +207,7 @@ def test_one_place_decides_the_device():
 @pytest.mark.parametrize('kind', ['cuda','mps'])
 def test_the_pretended_device(kind):
     net,x = SingleLogit(SMALL).eval(),torch.randn(2, 3, 64, 64)
-    want = network_outputs(net, x)
+    want = network_outputs(net, x, net.body)
     with pretend(kind) as device:
         first = next(net.parameters())
         assert compute_device()==device and net.to(device) is net and device_of(net)==device
@@ -216,8 +217,8 @@ def test_the_pretended_device(kind):
             with pytest.raises(RuntimeError, match='same device'): wrong()
         for wrong in (there.numpy, lambda: np.asarray(there)):
             with pytest.raises(TypeError, match='host memory'): wrong()
-        far = (network_outputs(net, x)-want).abs().max().item()
-        assert far < rounding_tolerance(want) and (far > 1e-6) == (kind=='cuda')
+        far = (network_outputs(net, x, net.body)-want).abs().max()/want.abs().max()
+        assert far < rounding_tolerance() and (far > 1e-5) == (kind=='cuda') # TF32 shows
         assert there.cpu().device.type=='cpu' and torch.zeros(2, device=device).device==device
         if kind=='mps':
             with pytest.raises(TypeError, match='float64'): there.double()
