@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd, torch
 import torch.nn.functional as F
-from fastai.torch_core import default_device
-from mura_nb.core import (ModelFiles, Table, fmt_ci, load_table, save_table, seed_everything, settings,
-    time_calls)
+from .core import (ModelFiles, Table, compute_device, fmt_ci, load_table, save_table, seed_everything,
+    settings, time_calls)
 from .metrics import METRICS, bar_lengths
 from .pooling import pool_studies
 from .comparison import compare
@@ -208,7 +207,7 @@ def step_speed(
     )->float: # images a second, of the median step
     "Speed of training steps on random images"
     seed_everything(0)
-    device = default_device()
+    device = compute_device()
     net = SingleLogit(backbone, 'none', precision).to(device).train()
     opt = adam(net.parameters(), 1e-4)
     x = torch.randn(batch_size, 3, crop, crop, device=device)
@@ -223,7 +222,7 @@ def step_speed(
 # %% ../nbs/04a_ablations.ipynb #0c237f14
 def device_name()->str:
     "Where networks run here, and whether it computes in bfloat16 itself"
-    kind = default_device().type
+    kind = compute_device().type
     if kind=='cuda':
         has = torch.cuda.is_bf16_supported(including_emulation=False)
         return f"{torch.cuda.get_device_name()}, {'with' if has else 'without'} bfloat16 arithmetic"

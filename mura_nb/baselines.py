@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
-from fastai.torch_core import default_device, num_distrib
+from fastai.torch_core import num_distrib
 from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num, load_card,
     load_table, save_model, save_table, seed_everything, settings)
 from .geometry import eval_geometry, warp
@@ -21,7 +21,7 @@ from .metrics import bar_lengths
 from .pooling import pool_studies
 from .calibration import operating_point, platt
 from .evaluation import evaluate, floor, report_table, tuned_columns, typical_study
-from .networks import SingleLogit, load_model, versions, weights_key
+from .networks import SingleLogit, load_model, network_outputs, versions, weights_key
 from .distributed import first_process, join_processes, shard, share_batch, sync_batchnorm
 from .training import ProgressBar, data_key, train_learner
 from .predictions import load_predictions, predict, save_predictions
@@ -75,7 +75,7 @@ def _save_trained(model, history, recipe, key, files, train, tune):
         seconds=float(history.seconds.sum()))
     card = dict(architecture='single_logit', recipe=recipe.card(), fingerprint=key, data=data, versions=versions(),
         metrics=metrics)
-    save_model(model.cpu(), card, files.model)
+    save_model(model, card, files.model)
     for f in (files.best, files.state): f.unlink(missing_ok=True)
     return load_model(files.model)
 
@@ -132,10 +132,10 @@ def run_recipe(
     with first_process():
         card = load_card(files.model)
         if card.get('predicted')==key and files.predictions.is_file(): return card
-        pred = predict(model.to(default_device()), rows, store, recipe, settings().workers)
+        pred = predict(model, rows, store, recipe, settings().workers)
         save_predictions(pred, recipe.name, out)
         card = with_results(card, pred) | dict(predicted=key)
-        save_model(model.cpu(), card, files.model)
+        save_model(model, card, files.model)
         return card
 
 # %% ../nbs/04_baselines.ipynb #64a5dd11
@@ -346,5 +346,5 @@ def baseline_figure(
     one = images[images.study==typical_study(images)].reset_index(drop=True)
     df,store,_ = load_data()
     x = eval_dl(df.set_index('path', drop=False).loc[one.path], store, recipe).one_batch()[0]
-    with torch.no_grad(): maps = model.features(x)
+    maps = network_outputs(model, x, model.features)
     return study_figure(one, store, recipe, tuple(maps.shape[1:]), {'one half':.5, 'tuning split':card['threshold']})

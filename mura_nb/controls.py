@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from fastai.torch_core import default_device
 from .core import (ModelFiles, Recipe, Table, cached, claim_disk, fmt_ci, fmt_num, progress, save_table,
     settings, timed)
 from .phantom import twin_boxes
@@ -23,7 +22,7 @@ from .data import load_data, patient_split, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
 from .comparison import compare_mean, holm
-from .networks import SingleLogit, in_precision, load_model, split_backbone, weights_key
+from .networks import SingleLogit, device_of, in_precision, load_model, split_backbone, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions
 from .baselines import WeightedBCE, type_weights
@@ -124,7 +123,7 @@ def activations(
     title:str='' # for the progress bar
     )->np.ndarray: # (2, n, C', h', w') half precision, on disk; 0 for views that are not there
     "Activations of the frozen lower part for views"
-    lower,device,out = split_backbone(model.eval())[0],next(model.parameters()).device,None
+    lower,device,out = split_backbone(model.eval())[0],device_of(model),None
     def run(x): return lower(model.stats(x))
     for m,views in enumerate(sides):
         at = 0
@@ -204,7 +203,7 @@ def _tuning_layer(study, x, loss, recipe):
 def _all_together(study, upper, layer, loss, local, acts):
     "Both upper parts and the layer trained jointly; logits of tuning split and internal test"
     train,tune,valid = study.parts()
-    device,slow = next(study.base.parameters()).device,replace(local, lr=local.lr/10, epochs=2)
+    device,slow = device_of(study.base),replace(local, lr=local.lr/10, epochs=2)
     def make(): return Both(Upper(study.base), upper, layer).to(device)
     both,_ = train_on_features(make, study.kept(train, *acts), study.kept(tune, *acts), loss, slow)
     return outputs(both, study.kept(np.concatenate([tune, valid]), *acts))
@@ -213,7 +212,7 @@ def _all_together(study, upper, layer, loss, local, acts):
 def _upper_and_codes(study, loss, local, acts):
     "The trained upper part, and its pooled features of all rows, (2, n, C); nan for the mirrored internal test"
     train,tune,valid = study.parts()
-    device,n = next(study.base.parameters()).device,len(study.rows)
+    device,n = device_of(study.base),len(study.rows)
     def make(): return Upper(study.base).to(device)
     upper,_ = train_on_features(make, study.kept(train, acts), study.kept(tune, acts), loss, local)
     codes = np.full((2, n, upper.head.in_features), np.nan, np.float32)
@@ -302,7 +301,7 @@ def profile_controls()->Controls:
     chosen = load_model(ModelFiles(s.fusenet).model)[0].recipe
     usual = follow_start(s.recipe(s.local), s.recipe(s.baseline))
     own = {k:getattr(usual, k) for k in ('name','batch_size','lr','epochs','patience','stop','seed')}
-    base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
+    base = load_model(ModelFiles(s.baseline).model)[0]
     rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
     tune,truth = patient_split(df, s.tune_frac, s.seed).loc[rows.index],None
     if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])

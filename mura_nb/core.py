@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['STUDY_TYPES', 'study_type', 'SettingError', 'knob', 'Recipe', 'Settings', 'settings_file', 'read_recipe', 'settings',
-           'data_source', 'seed_everything', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table',
-           'save_headline', 'figure_png', 'save_figure', 'DiskFull', 'claim_disk', 'cache_file', 'cached', 'fmt_num',
-           'fmt_ci', 'Table', 'settings_table', 'Finding', 'finding', 'timed', 'time_calls', 'model_paths',
-           'file_sha256', 'save_model', 'load_card', 'load_weights', 'ModelFiles']
+           'data_source', 'seed_everything', 'compute_device', 'deterministic', 'progress', 'write_atomic',
+           'fingerprint', 'save_table', 'load_table', 'save_headline', 'figure_png', 'save_figure', 'DiskFull',
+           'claim_disk', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table', 'settings_table', 'Finding', 'finding',
+           'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model', 'load_card', 'load_weights', 'ModelFiles']
 
 # %% ../nbs/00_core.ipynb #b815092a
 import configparser, hashlib, io, itertools, json, os, random, re, shutil, sys, tempfile, time
@@ -316,6 +316,31 @@ def seed_everything(
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
     _keep_memory()
+
+# %% ../nbs/00_core.ipynb #4cf9f684
+def compute_device(): # torch.device
+    "Where networks run: on a GPU where there is one"
+    from fastai.torch_core import default_device # here: fastai takes seconds to import
+    return default_device()
+
+# %% ../nbs/00_core.ipynb #03fe8613
+@contextmanager
+def deterministic():
+    "Kernels that give the same bits each time, as long as this lasts; RuntimeError where there is none"
+    import torch # here: it takes seconds to import
+    cudnn,config = torch.backends.cudnn,os.environ.get('CUBLAS_WORKSPACE_CONFIG')
+    was = torch.are_deterministic_algorithms_enabled(),torch.is_deterministic_algorithms_warn_only_enabled()
+    modes = cudnn.deterministic,cudnn.benchmark
+    try:
+        os.environ['CUBLAS_WORKSPACE_CONFIG'] = ':4096:8' # what cuBLAS needs for it
+        torch.use_deterministic_algorithms(True)
+        cudnn.deterministic,cudnn.benchmark = True,False
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was[0], warn_only=was[1])
+        cudnn.deterministic,cudnn.benchmark = modes
+        if config is None: del os.environ['CUBLAS_WORKSPACE_CONFIG']
+        else: os.environ['CUBLAS_WORKSPACE_CONFIG'] = config
 
 # %% ../nbs/00_core.ipynb #6f1f7def
 def progress(

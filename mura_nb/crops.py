@@ -9,11 +9,10 @@ __all__ = ['cut', 'BranchFeatures', 'SideViews', 'both_sides', 'extract_features
 # %% ../nbs/04d_crops.ipynb #36cf63fb
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd, torch
-from fastai.torch_core import default_device
 from .core import Recipe, cache_file, cached, claim_disk, fingerprint, progress, write_atomic
 from .geometry import box_geometry, eval_geometry, train_geometry, view_geometry, warp
 from .data import Views, view_dl
-from .networks import SingleLogit, weights_key
+from .networks import SingleLogit, device_of, weights_key
 from .training import data_key
 from .maps import heat_boxes, heatmaps
 
@@ -66,8 +65,8 @@ class SideViews(Views):
 @torch.no_grad()
 def _one_side(model, views, title):
     "Features and heat maps of one side"
-    device,found = next(model.parameters()).device,dict(codes=[], cam=[], max=[])
-    for batch in progress(view_dl(views, 32, device=default_device()), desc=title):
+    device,found = device_of(model),dict(codes=[], cam=[], max=[])
+    for batch in progress(view_dl(views, 32, device=device), desc=title):
         maps = model.features(batch[0].to(device)).float()
         found['codes'].append(model.pool(maps).flatten(1))
         found['max'].append(heatmaps(maps, None, 'max'))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import Recipe, STUDY_TYPES, Table, fingerprint, settings
+from .core import Recipe, STUDY_TYPES, Table, compute_device, fingerprint, settings
 from .images import ImageStore, scan_files
 from .geometry import Geometry, eval_geometry, train_geometry, warp
 from .layout import SPLITS, parse_path, read_lists, walk_files
@@ -398,15 +398,14 @@ def view_dl(
     batch_size:int, # images, at most
     workers:int=None, # loader processes, no more than batches; default the profile's
     shuffle:bool=False, # a new order each epoch, and no short batch at the end
-    device=None # default fastai's
+    device=None # default `compute_device`
     ): # fastai loader: batches (x, y, t), x float32 (B, 3, h, w) normalised by ImageNet's statistics
     "Views as batches"
     from fastai.data.transforms import IntToFloatTensor, Normalize # here: fastai takes seconds to import
-    from fastai.torch_core import default_device
     from fastai.vision.core import imagenet_stats
     from torch import device as torch_device
     tfms = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
-    device,workers = torch_device(device or default_device()),settings().workers if workers is None else workers
+    device,workers = torch_device(device or compute_device()),settings().workers if workers is None else workers
     workers = min(workers, -(-len(views)//batch_size))
     return _loader_class()(views, bs=min(batch_size, len(views)), shuffle=shuffle, drop_last=shuffle,
         num_workers=workers, pin_memory=device.type=='cuda', after_batch=tfms, device=device)
@@ -418,7 +417,7 @@ def eval_dl(
     recipe:Recipe, # sizes
     batch_size:int=32, # images
     workers:int=None, # loader processes; default the profile's
-    device=None # default fastai's
+    device=None # default `compute_device`
     ): # fastai loader in the order of `df`: batches (x, y, t), y is nan where the label is missing
     "Images as they are evaluated"
     return view_dl(getattr(store, 'views', Views)(df, store, recipe), batch_size, workers, False, device)
@@ -449,7 +448,7 @@ def train_dls(
     recipe:Recipe, # sizes, augmentation, batch size
     workers:int=None, # loader processes; default the profile's
     seed:int=0, # of order and augmentation
-    device=None # default fastai's
+    device=None # default `compute_device`
     ): # fastai DataLoaders: batches (x, y, t), x float32 (B, 3, crop, crop), y float32 (B,), t int64 (B,)
     "Augmented training images, and tuning images as evaluated; ValueError where rows would make training wrong"
     from fastai.data.core import DataLoaders # here: fastai takes seconds to import

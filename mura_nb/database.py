@@ -55,8 +55,8 @@ class Encoder:
 
     def _codes(self, x):
         "Codes of a batch of network inputs"
-        import torch # here: torch takes seconds to import
-        with torch.no_grad(): return self.model.codes(x.to(next(self.model.parameters()).device)).cpu().numpy()
+        from mura_nb.networks import network_outputs # here: it imports torch
+        return network_outputs(self.model, x, self.model.codes).numpy()
 
     def card(self)->dict: # of texts
         "What a database says of the network that made its codes"
@@ -94,10 +94,9 @@ def load_encoder(
     out:Path=None # results folder, default the profile's
     )->Encoder: # on the GPU where there is one
     "The encoder of a recipe that chapter 4 has trained; FileNotFoundError where it has not"
-    from fastai.torch_core import default_device # here: fastai takes seconds to import
     from mura_nb.networks import load_model  # here: it imports torch
     model,card = load_model(ModelFiles(name or settings().baseline, out).model)
-    return Encoder(model.to(default_device()), Recipe(**card['recipe']))
+    return Encoder(model, Recipe(**card['recipe']))
 
 # %% ../nbs/07b_database.ipynb #8895421d
 FORMAT = 1 # of the file; a file of another format is not read

@@ -14,7 +14,7 @@ import numpy as np, torch
 from fastai.callback.core import Callback
 from fastai.data.core import TfmdDL
 from fastai.torch_core import default_device, distrib_barrier, num_distrib, rank_distrib
-from .core import Recipe
+from .core import Recipe, compute_device
 
 try: from fastai.distributed import DistributedDL # of a Learner's `distrib_ctx` too
 except NameError: DistributedDL = TfmdDL # without the optional package Accelerate there is one process, and no shard
@@ -46,7 +46,7 @@ def sum_over_processes(
     )->np.ndarray: # the sum over all processes
     "Sum an array over the processes"
     if num_distrib()<2: return x
-    t = torch.as_tensor(x, device=default_device())
+    t = torch.as_tensor(x, device=compute_device())
     torch.distributed.all_reduce(t)
     return t.cpu().numpy()
 

@@ -17,7 +17,7 @@ from .geometry import Geometry, box_geometry, eval_geometry, warp
 from .metrics import expit
 from .pooling import pool_studies
 from .calibration import operating_point
-from .networks import net_input, split_backbone
+from .networks import device_of, net_input, split_backbone
 from .predictions import load_predictions
 from .maps import MapGrid, cam_and_logit, file_map, scaled
 from .fusenet import FuseNet
@@ -130,9 +130,9 @@ def _looks(net, recipe, images, branches):
 def _view_maps(net, images, views, side, layer=None, pooled=True, outside=0):
     "Logits (n,) of views, and their heat maps in pixels of the files"
     pixels = [warp(i, g, (side, side)) for i,g in zip(images, views)]
-    logit,heat = cam_and_logit(net, net_input(pixels, next(net.parameters()).device), layer, pooled=pooled)
+    logit,heat = cam_and_logit(net, net_input(pixels, device_of(net)), layer, pooled=pooled)
     maps = [file_map(h, g, side, i.shape, outside) for h,g,i in zip(heat, views, images)]
-    return logit.double().cpu().numpy(),maps
+    return logit.double().numpy(),maps
 
 # %% ../nbs/06a_evidence.ipynb #14875385
 def _nanmean(maps):

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from fastai.torch_core import default_device
 from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, load_card, save_model,
     save_table, settings)
 from .geometry import eval_geometry, file_box, warp
@@ -21,7 +20,7 @@ from .metrics import expit
 from .pooling import pool_studies
 from .comparison import compare, holm
 from .evaluation import evaluate, floor, kind_table
-from .networks import SingleLogit, load_model, model_builder, net_input, versions, weights_key
+from .networks import SingleLogit, device_of, load_model, model_builder, net_input, versions, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions, predict, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
@@ -118,7 +117,7 @@ class FuseNet(nn.Module):
     def _input(self, pictures):
         size = (self.recipe.crop,)*2
         views = [warp(p, eval_geometry(p.shape, self.recipe), size) for p in pictures]
-        return net_input(views, self.fuse.weight.device)
+        return net_input(views, device_of(self))
 
     def forward(self, images): # list of (h, w) uint8 -> Fused
         "Probability, heat map, box and crop of each picture"
@@ -129,7 +128,7 @@ class FuseNet(nn.Module):
         crops = np.stack([cut(i, b, r) for i,b in zip(images, boxes)])
         with torch.no_grad(): local = self.part.codes(self._input(crops))
         z = self.fuse(torch.cat([self.whole.pool(maps).flatten(1), local], 1)).squeeze(1)
-        logit = z.detach().double().cpu().numpy()
+        logit = z.detach().cpu().double().numpy()
         in_files = np.stack([file_box(b, i.shape, r) for b,i in zip(boxes, images)])
         return Fused(expit(logit), logit, normalise(heat).cpu().numpy(), in_files, crops)
 
@@ -171,7 +170,7 @@ def _save_fusenet(net, local, key, history, pred, out):
         versions=versions(), metrics=metrics)
     save_table(history, files.history, out)
     save_predictions(pred, net.recipe.name, out)
-    save_model(net.cpu(), with_results(card, pred), files.model)
+    save_model(net, with_results(card, pred), files.model)
 
 # %% ../nbs/05_fusenet.ipynb #49fe70e2
 def _finished(fuse, local, key, out):
@@ -187,8 +186,7 @@ def _with_branches(fuse, local, base, out):
     net = FuseNet(fuse, local)
     net.whole.load_state_dict(base.state_dict())
     net.part.load_state_dict(load_model(ModelFiles(local.name, out).model)[0].state_dict())
-    net.part.to(next(base.parameters()).device)
-    return net
+    return net.to(device_of(base))
 
 # %% ../nbs/05_fusenet.ipynb #9d8b576a
 def train_fusenet(
@@ -221,7 +219,7 @@ def train_profile()->dict: # card of the whole network
     "Train the profile's FuseNet on the profile's radiographs; one that is finished is loaded"
     s = settings()
     df,store,_ = load_data()
-    base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
+    base = load_model(ModelFiles(s.baseline).model)[0]
     tune = patient_split(df, s.tune_frac, s.seed)
     local = follow_start(s.recipe(s.local), s.recipe(s.baseline))
     return train_fusenet(local, s.recipe(s.fusenet), base, df, store, tune)
@@ -296,7 +294,7 @@ def fusenet_boxes(
     "The boxes of the internal test; they go to a file"
     s,(df,store,_) = settings(),load_data()
     rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
+    base = load_model(ModelFiles(s.baseline).model)[0]
     features,shown = global_pass(base, rows, store, net.recipe),(rows.split=='valid').to_numpy()
     boxes = branch_boxes(features, rows, net.recipe)[0]
     table = pd.DataFrame(boxes[shown], columns=BOX).assign(path=rows.path[shown].to_numpy())

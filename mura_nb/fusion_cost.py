@@ -7,10 +7,9 @@ __all__ = ['stage_speed', 'pass_cost']
 
 # %% ../nbs/05b_fusion_cost.ipynb #c885a005
 import pandas as pd, torch
-from fastai.torch_core import default_device
 from .core import ModelFiles, Recipe, load_table, save_table, settings, time_calls, timed
 from .data import load_data
-from .networks import SingleLogit, load_model, net_input
+from .networks import SingleLogit, device_of, load_model, net_input, rounding_tolerance
 from .training import Features
 from .baselines import WeightedBCE, type_weights
 from .crops import (BranchFeatures, LocalViews, SideViews, both_sides, branch_boxes, crops_at, cut,
@@ -20,7 +19,7 @@ from .fusenet import FuseNet, pooled_features
 # %% ../nbs/05b_fusion_cost.ipynb #5ec24f43
 def _branch_codes(net, pictures):
     "Pooled features of both branches for the global and the local views of a batch"
-    views = [net_input(p.numpy(), net.fuse.weight.device) for p in pictures]
+    views = [net_input(p.numpy(), device_of(net)) for p in pictures]
     with torch.no_grad(): return torch.cat([net.whole.codes(views[0]), net.part.codes(views[1])], 1)
 
 # %% ../nbs/05b_fusion_cost.ipynb #c5db2ab8
@@ -31,20 +30,24 @@ def stage_speed(
     kept:Features, # of the same rows
     steps:int=3, # to time
     batch:int=16 # images per step
-    )->dict: # seconds per step of either way, their ratio, largest difference of the logits
+    )->dict: # seconds per step of either way, their ratio, largest difference of the logits, and what rounding allows
     "Time of a step of the fusion stage, with the branches run and with kept features"
-    loss,plain = WeightedBCE(type_weights(df)),kept.x[0][0]
+    loss,device = WeightedBCE(type_weights(df)),device_of(net)
     rows = [torch.arange(i*batch, (i+1)*batch) % len(df) for i in range(steps)]
     loads = [[torch.utils.data.default_collate([v[int(i)][0] for i in r]) for v in views] for r in rows]
     opt = torch.optim.Adam(net.fuse.parameters(), 0.) # rate 0: both ways get the same weights
     def step(x, r):
         opt.zero_grad()
-        loss(net.fuse(x), *(y[r] for y in kept.y)).backward()
+        loss(net.fuse(x), *kept.batch(r, 0, device)[1:]).backward()
         opt.step()
-    calls = dict(run=lambda b: step(_branch_codes(net, b[1]), b[0]), kept=lambda b: step(plain[b[0]], b[0]))
+        net.fuse.bias.sum().item() # waits until a GPU is done
+    def plain(r): return kept.inputs(r, 0, device)[0]
+    calls = dict(run=lambda b: step(_branch_codes(net, b[1]), b[0]), kept=lambda b: step(plain(b[0]), b[0]))
     took = time_calls(calls, list(zip(rows, loads))).mean()
-    with torch.no_grad(): gaps = [net.fuse(_branch_codes(net, l)) - net.fuse(plain[r]) for r,l in zip(rows, loads)]
-    return dict(**took, ratio=took.run/took.kept, difference=max(g.abs().max().item() for g in gaps))
+    with torch.no_grad(): z = [(net.fuse(_branch_codes(net, l)), net.fuse(plain(r))) for r,l in zip(rows, loads)]
+    allowed = rounding_tolerance(torch.cat([b for _,b in z]).cpu(), net.whole.precision, device)
+    difference = max((a-b).abs().max().item() for a,b in z)
+    return dict(**took, ratio=took.run/took.kept, difference=difference, allowed=allowed)
 
 # %% ../nbs/05b_fusion_cost.ipynb #3b4f4ed0
 def pass_cost(

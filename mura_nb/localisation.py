@@ -19,7 +19,7 @@ from .core import Recipe, Table, fmt_num, progress, settings, timed
 from .geometry import Geometry, eval_geometry, warp
 from .metrics import expit, mean_intervals
 from .pooling import pool_studies
-from .networks import SingleLogit, net_input, split_backbone
+from .networks import SingleLogit, device_of, net_input, network_outputs, split_backbone
 from .maps import BOX, LEVEL, PEAK, SCORES, borrowed, file_map, hooked, map_box, map_peak, scaled, scores
 from .chance import seen_part
 from .evidence import evidence, method_words
@@ -37,10 +37,11 @@ def cell_field(
     "How far from its middle the middle cell of a layer reads, mean over images"
     outputs,side = [],x.shape[-1]
     with torch.enable_grad(), borrowed(net), hooked([layer], lambda module, inputs, output: outputs.append(output)):
-        x = x.clone().requires_grad_()
+        x = x.to(device_of(net), copy=True).requires_grad_()
         net(x)
         cells = outputs[0].shape[-1]
-        gradient = torch.autograd.grad(outputs[0][:,:,cells//2,cells//2].sum(), x)[0].abs().sum((0, 1)).numpy()
+        gradient = torch.autograd.grad(outputs[0][:,:,cells//2,cells//2].sum(), x)[0]
+    gradient = gradient.abs().sum((0, 1)).cpu().numpy()
     down,across = np.mgrid[:side,:side]+.5 - (cells//2+.5)*side/cells
     distance,px = np.hypot(across, down),np.arange(4, side//2+1, 4)
     share = [gradient[distance<d].sum()/gradient.sum() for d in px]
@@ -127,7 +128,6 @@ def network_table(
 # %% ../nbs/07a_localisation.ipynb #304c429e
 def method_scores(
     make, # function from (B, 3, side, side) to heat maps (B, h, w)
-    device, # that the network is on
     rows:pd.DataFrame, # index rows of abnormal images
     data:LocalisationData, # with true boxes
     recipe:Recipe # of the view
@@ -137,7 +137,7 @@ def method_scores(
     for i in progress(range(0, len(rows), 16), desc='other methods'):
         images = [data.store[p] for p in rows.path.iloc[i:i+16]]
         views = [eval_geometry(img.shape, recipe) for img in images]
-        heat,seconds = timed(make, net_input([warp(img, g, (side, side)) for img,g in zip(images, views)], device))
+        heat,seconds = timed(make, net_input([warp(img, g, (side, side)) for img,g in zip(images, views)]))
         took += seconds
         for path,img,g,h in zip(rows.path.iloc[i:i+16], images, views, heat):
             m = file_map(h, g, side, img.shape)
@@ -217,14 +217,14 @@ def deletion_insertion(
     "Probability while an image is blurred, or shown, in the order of a map (Petsiuk et al. 2018, arXiv 1806.07421)"
     # here: scipy.ndimage takes long to import
     from scipy.ndimage import gaussian_filter
-    out,side,device = [],(recipe.crop,)*2,next(net.parameters()).device
+    out,side = [],(recipe.crop,)*2
     for img,heat in zip(images, maps, strict=True):
         rank,view,long = evidence_rank(heat),eval_geometry(img.shape, recipe),max(img.shape)
         soft = gaussian_filter(img.astype(float), BLUR*long)
         masks = [gaussian_filter((rank<share).astype(float), EDGE*long) for share in shares]
         pixels = [m*soft + (1-m)*img for m in masks] + [m*img + (1-m)*soft for m in masks]
-        x = net_input([warp(np.uint8(p.round()), view, side) for p in pixels], device)
-        with torch.no_grad(), borrowed(net): out.append(expit(net(x).double().cpu().numpy()))
+        x = net_input([warp(np.uint8(p.round()), view, side) for p in pixels])
+        with borrowed(net): out.append(expit(network_outputs(net, x).double().numpy()))
     return tuple(np.array(out).reshape(len(images), 2, len(shares)).transpose(1, 0, 2))
 
 # %% ../nbs/07a_localisation.ipynb #f7754a4e

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'LEVEL', 'BOX', 'PEAK', 'SCORES', 'heatmaps', 'normalise', 'largest_region',
            'region_boxes', 'at_least', 'heat_mask', 'heat_boxes', 'borrowed', 'hooked', 'find_layer', 'cam_and_logit',
-           'grad_cam', 'AsColumn', 'torchcam_maps', 'file_map', 'scaled', 'check_level', 'read_level', 'map_box',
-           'map_peak', 'MapGrid', 'box_area', 'shared_area', 'overlap', 'box_contains', 'scores', 'box_hits']
+           'grad_cam', 'AsColumn', 'torchcam_maps', 'map_speeds', 'file_map', 'scaled', 'check_level', 'read_level',
+           'map_box', 'map_peak', 'MapGrid', 'box_area', 'shared_area', 'overlap', 'box_contains', 'scores', 'box_hits']
 
 # %% ../nbs/04b_maps.ipynb #0931c725
 import difflib
@@ -17,8 +17,10 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
+from .core import compute_device, time_calls
 from .geometry import Geometry
-from .networks import gpu_arithmetic
+from .networks import SingleLogit, device_of, gpu_arithmetic, network_outputs
+from .ablations import device_name
 
 # %% ../nbs/04b_maps.ipynb #effa1242
 def heatmaps(
@@ -258,13 +260,14 @@ def cam_and_logit(
     layer=None, # as in `grad_cam`
     of:str='logit', # logit or prob
     pooled:bool=True # as in `grad_cam`
-    )->tuple: # (B,) logits; (B, h, w) as `grad_cam`
+    )->tuple: # (B,) logits; (B, h, w) as `grad_cam`; both on the CPU
     "What `grad_cam` gives, with the logits of the same pass; raises the same errors"
     _check_input(x, of)
     arithmetic = 'tf32' if getattr(model, 'precision', '')=='tf32' else 'single' # of a backward pass on a GPU
     with torch.inference_mode(False), borrowed(model), gpu_arithmetic(arithmetic):
-        logit,heat = _cam(model, x.clone() if x.is_inference() else x.detach(), layer, of, pooled)
-        return logit.detach(),heat.detach()
+        x = (x.clone() if x.is_inference() else x.detach()).to(device_of(model))
+        logit,heat = _cam(model, x, layer, of, pooled)
+        return logit.detach().cpu(),heat.detach().cpu()
 
 # %% ../nbs/04b_maps.ipynb #31255b77
 def grad_cam(
@@ -273,7 +276,7 @@ def grad_cam(
     layer=None, # a module that gives feature maps (B, C, h, w), or its name; default the last feature map
     of:str='logit', # logit or prob: what the gradients are of; they differ by a factor an image
     pooled:bool=True # average the gradients over a map; False leaves each at its place (HiResCAM)
-    )->torch.Tensor: # (B, h, w), at least 0, not normalised
+    )->torch.Tensor: # (B, h, w), at least 0, not normalised; on the CPU
     """Grad-CAM for *abnormal* (Selvaraju et al. 2017, arXiv 1610.02391; HiResCAM: Draelos and Carin 2020, 2011.08891).
 
     The factor between logit and prob vanishes where the probability is 0 or 1 to all digits. ValueError for another
@@ -297,10 +300,25 @@ def torchcam_maps(
     x:torch.Tensor, # (B, 3, H, W)
     layer, # module of `net` that gives feature maps
     **options # of the method
-    )->torch.Tensor: # (B, h, w), at least 0, not normalised
+    )->torch.Tensor: # (B, h, w), at least 0, not normalised; on the CPU
     "Heat maps as the library torchcam makes them"
-    column = AsColumn(net).eval()
-    with method(column, layer, **options) as cam: return cam(0, column(x), normalized=False)[0].detach().relu()
+    column,x = AsColumn(net).eval(),x.to(device_of(net))
+    with method(column, layer, **options) as cam: return cam(0, column(x), normalized=False)[0].detach().relu().cpu()
+
+# %% ../nbs/04b_maps.ipynb #7c5333f9
+def map_speeds(
+    by_library, # Grad-CAM of `torchcam.methods`
+    side:int # of the images, px
+    )->pd.DataFrame: # method, images_per_s, side, device
+    "Images a second of ways to the same map of the last layer of ResNet-50, 16 images at once"
+    net = SingleLogit('torchvision:resnet50').eval().to(compute_device())
+    x,last = torch.randn(16, 3, side, side, device=device_of(net)),net.body.layer4
+    calls = {'forward pass alone':lambda: network_outputs(net, x), 'closed form':lambda: grad_cam(net, x),
+             'backward pass to the layer':lambda: grad_cam(net, x, last),
+             'torchcam':lambda: torchcam_maps(by_library, net, x, last)}
+    speed = len(x)/time_calls(calls, repeat=5).median()
+    return pd.DataFrame(dict(method=list(calls), images_per_s=speed[list(calls)].to_numpy(), side=side,
+        device=device_name()))
 
 # %% ../nbs/04b_maps.ipynb #baaaf6a0
 def file_map(

@@ -350,13 +350,12 @@ def train_command(
 @cli.command('fuse', epilog=_examples('train', 'fuse'))
 def fuse_command():
     "Train FuseNet of the profile: local branch, then the fusion layer, on top of the trained baseline."
-    from fastai.torch_core import default_device # here: fastai takes seconds to import
     from mura_nb.core import ModelFiles, settings  # here: help must come at once
     from mura_nb.networks import load_model  # here: torch takes seconds to import
     from mura_nb.training import follow_start  # here: torch takes seconds to import
     from mura_nb.fusenet import train_fusenet  # here: torch takes seconds to import
     s = settings()
-    base = load_model(ModelFiles(s.baseline).model)[0].to(default_device())
+    base = load_model(ModelFiles(s.baseline).model)[0]
     local = follow_start(s.recipe(s.local), s.recipe(s.baseline))
     typer.echo(_card_line(train_fusenet(local, s.recipe(s.fusenet), base, *_data_ready())))
 

@@ -11,9 +11,8 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 import numpy as np, pandas as pd, torch
-from fastai.torch_core import default_device
 from fastcore.basics import patch
-from .core import Table, load_table, settings, time_calls, timed
+from .core import Table, compute_device, load_table, settings, time_calls, timed
 from .images import read_picture, refuse_truncated_files
 from .metrics import expit, logit
 from .pooling import pool_studies
@@ -97,7 +96,7 @@ def load_engine(
     FileNotFoundError: no such model; EngineUnavailable: not installed, no such precision; NotEqual: not exact enough"""
     if isinstance(model, Engine): return model
     _check_request(engine, precision, threads)
-    device = default_device().type if engine in ('auto','torch') else 'cpu'
+    device = compute_device().type if engine in ('auto','torch') else 'cpu'
     if precision=='bf16' and not has_bf16(device):
         what = 'processor' if device=='cpu' else device
         raise EngineUnavailable(f'this {what} does not compute in bfloat16; take precision single')

@@ -113,10 +113,9 @@ def branch_codes(
     crops_of:pd.DataFrame=None # rows whose crops the global branch reads too
     )->dict: # whole, crop: (2, n, C), plain and mirrored; query: (rows of crops_of, C)
     "Codes of FuseNet's two branches, from the cache of chapter 5 or made"
-    from fastai.torch_core import default_device # here: it takes seconds to import
     from mura_nb.networks import load_model  # here: it imports torch
     from mura_nb.crops import crops_at, global_pass, local_pass  # here: it imports torch
-    base,net = (load_model(ModelFiles(n, out).model)[0].to(default_device()).eval()
+    base,net = (load_model(ModelFiles(n, out).model)[0]
         for n in (settings().baseline, settings().fusenet))
     features = global_pass(base, df, store, net.recipe)
     crops = crops_at(store, features, df, net.recipe)
