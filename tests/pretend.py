@@ -104,7 +104,9 @@ def _in_any_order(g):
 def _convolve(func, args, kwargs):
     "A convolution as cuDNN computes it"
     with torch._C.DisableTorchFunction():
-        x,w = map(_tf32, args[:2]) if torch.backends.cudnn.allow_tf32 else args[:2]
+        cudnn = torch.backends.cudnn
+        tf32 = cudnn.conv.fp32_precision=='tf32' if hasattr(cudnn, 'conv') else cudnn.allow_tf32 # PyTorch before 2.9
+        x,w = map(_tf32, args[:2]) if tf32 else args[:2]
         w = w*1
         if w.requires_grad: w.register_hook(_in_any_order)
         return func(x, w, *args[2:], **kwargs)
@@ -146,6 +148,7 @@ def _call(func, args, kwargs):
         if on: raise TypeError(NO_NUMPY.format(_here))
         return _plain(func, args, kwargs)
     if func is T.to: return _to(first, args[1:], kwargs)
+    if func is T.pin_memory: return first # page-locked memory needs a driver
     if func is T.cpu: return _to(first, ('cpu',), {})
     if func is T.cuda: return _to(first, (_here,), {})
     if func is T.double: return _to(first, (torch.float64,), {})

@@ -58,7 +58,7 @@ def workplace(tmp_path_factory):
     made_up(d/'pictures')
     ini = with_key((ROOT/'settings.ini').read_text(), 'profile smoke', recipes='lite0_smoke', n_boot=20,
         ensemble='lite0_smoke fusenet_smoke')
-    ini = with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none')
+    ini = with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none', precision='tf32') # shows on the pretended GPU
     ini = with_key(ini, 'recipe lite0_smoke', epochs=1, lr=.02)
     (d/'settings.ini').write_text(ini)
     return d
@@ -131,7 +131,7 @@ def planted(m, where, good, bad, space):
 
 
 STAYS = 'networks:load_model', '.eval().to(compute_device())', '.eval()' # a loaded network stays on the processor
-EXACT = 'networks:rounding_tolerance', "if precision=='single' and kind=='cuda': precision = 'tf32'", 'pass'
+EXACT = 'networks:rounding_tolerance', 'share = TOLERANCES[precision]', "share = TOLERANCES['single']"
 FIGURE = ('baselines:baseline_figure', 'network_outputs(model, x, model.features)',
     'model.features(x).detach().numpy()')
 MOVED = "load_model(ModelFiles(s.baseline).model)[0]", "load_model(ModelFiles(s.baseline).model)[0].to('cuda')"
@@ -206,8 +206,8 @@ def test_one_place_decides_the_device():
 
 @pytest.mark.parametrize('kind', ['cuda','mps'])
 def test_the_pretended_device(kind):
-    net,x = SingleLogit(SMALL).eval(),torch.randn(2, 3, 64, 64)
-    want = network_outputs(net, x, net.body)
+    net,x = SingleLogit(SMALL, precision='tf32').eval(),torch.randn(2, 3, 64, 64)
+    want = network_outputs(net, x, net.features)
     with pretend(kind) as device:
         first = next(net.parameters())
         assert compute_device()==device and net.to(device) is net and device_of(net)==device
@@ -217,8 +217,8 @@ def test_the_pretended_device(kind):
             with pytest.raises(RuntimeError, match='same device'): wrong()
         for wrong in (there.numpy, lambda: np.asarray(there)):
             with pytest.raises(TypeError, match='host memory'): wrong()
-        far = (network_outputs(net, x, net.body)-want).abs().max()/want.abs().max()
-        assert far < rounding_tolerance() and (far > 1e-5) == (kind=='cuda') # TF32 shows
+        far = (network_outputs(net, x, net.features)-want).abs().max()/want.abs().max()
+        assert far < rounding_tolerance(precision='tf32') and (far > 1e-5) == (kind=='cuda') # TF32 shows
         assert there.cpu().device.type=='cpu' and torch.zeros(2, device=device).device==device
         if kind=='mps':
             with pytest.raises(TypeError, match='float64'): there.double()

@@ -5,16 +5,14 @@ As many studies are simulated as a quarter of the time allows; the recipes follo
 import os, sys, tempfile, time
 from dataclasses import replace
 from datetime import date
-from itertools import islice
 from pathlib import Path
 import pandas as pd, torch
-import torch.nn.functional as F
-from mura_nb.ablations import device_name, step_speed
+from mura_nb.ablations import device_name
 from mura_nb.core import settings
 from mura_nb.data import image_store, mura_index, patient_split, train_dls
-from mura_nb.networks import SingleLogit
 from mura_nb.phantom import make_phantom
-from mura_nb.training import adam
+from mura_nb.rehearsal import TIMED, WARM_UP, training_speed
+from mura_nb.training import loader_speed
 
 RECIPES = ['resnet50_b16', 'densenet169_b16', 'densenet169_b64']
 A_CORE = 9/2.7  # studies that a core simulates in a second
@@ -24,37 +22,15 @@ def dataset(folder, studies):
     df = mura_index(make_phantom(Path(folder)/'phantom', studies, size=512, valid_frac=.05))
     return df, patient_split(df), image_store(df, folder=Path(folder)/'store')
 
-def now():
-    "The clock, once a GPU has done what it was given"
-    if torch.cuda.is_available(): torch.cuda.synchronize()
-    return time.perf_counter()
-
-def rate(batches, n, step=lambda x, y: None):
-    "Images a second of `n` batches after two that are not timed"
-    for x, y, _ in islice(batches, 2): step(x, y)
-    begin, seen = now(), 0
-    for x, y, _ in islice(batches, n):
-        step(x, y)
-        seen += len(x)
-    return seen/(now()-begin)
-
-def endless(dl):
-    while True: yield from dl
-
-def measured(recipe, data, workers, n):
+def measured(recipe, df, tune, store, workers, small):
     "Images a second of the loader alone, of the step alone and of both together, and memory"
-    dl = train_dls(*data, recipe, workers=workers).train
-    net = SingleLogit(recipe.backbone, 'none', recipe.precision).to(dl.device).train()
-    opt = adam(net.parameters(), recipe.lr)
-    def step(x, y):
-        F.binary_cross_entropy_with_logits(net(x).flatten(), y).backward()
-        opt.step()
-        opt.zero_grad()
     if torch.cuda.is_available(): torch.cuda.reset_peak_memory_stats()
-    found = dict(both_images_s=rate(endless(dl), n, step))
+    steps = (1, 2) if small else (WARM_UP, TIMED)
+    shuffled = df[~tune & (df.split == 'train')].sample(frac=1, random_state=0)
+    speed = training_speed(recipe, shuffled, store, *steps, workers)
     memory = torch.cuda.max_memory_allocated()/2**30 if torch.cuda.is_available() else None
-    alone = step_speed(recipe.backbone, recipe.precision, recipe.batch_size, recipe.crop, max(3, n//2))
-    return dict(loader_images_s=rate(endless(dl), n), step_images_s=alone, **found, memory_gib=memory)
+    loader = loader_speed(train_dls(df, tune, store, recipe, workers=workers), steps[1]).images_per_s[0]
+    return dict(loader_images_s=loader, step_images_s=speed['step'], both_images_s=speed['both'], memory_gib=memory)
 
 def main(table, seconds, small=False):
     begin, cores, rows = time.time(), len(os.sched_getaffinity(0)), []
@@ -65,12 +41,12 @@ def main(table, seconds, small=False):
         about = dict(studies=studies, images=len(data[0]), cores=cores, workers=workers, device=device_name(),
             torch=torch.__version__, date=date.today().isoformat())
         for name in RECIPES:
-            for precision in ('single', 'bfloat16'):
+            for precision in ('tf32', 'bfloat16'):
                 start = time.time()
                 if rows and start-begin+1.2*rows[-1]['seconds'] > seconds: return
                 recipe = replace(settings().recipe(name), precision=precision)
                 if small: recipe = replace(recipe, batch_size=4, resize=40, crop=32)
-                speed = measured(recipe, data, workers, 4 if small else 60)
+                speed = measured(recipe, *data, workers, small)
                 shown = {k: getattr(recipe, k) for k in ('backbone', 'precision', 'batch_size', 'crop')}
                 rows.append(shown | speed | about | dict(seconds=time.time()-start))
                 pd.DataFrame(rows).to_csv(table, index=False, float_format='%.4g')
