@@ -58,7 +58,7 @@ def workplace(tmp_path_factory):
     made_up(d/'pictures')
     ini = with_key((ROOT/'settings.ini').read_text(), 'profile smoke', recipes='lite0_smoke', n_boot=20,
         ensemble='lite0_smoke fusenet_smoke')
-    ini = with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none', precision='tf32') # shows on the pretended GPU
+    ini = with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none', precision='tf32') # which shows
     ini = with_key(ini, 'recipe lite0_smoke', epochs=1, lr=.02)
     (d/'settings.ini').write_text(ini)
     return d
