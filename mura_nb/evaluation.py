@@ -18,8 +18,6 @@ import numpy as np
 import pandas as pd
 
 from .core import STUDY_TYPES, Table, fmt_ci, fmt_num, settings
-from .phantom import MURA_STUDIES
-from .mura_size import MURA_IMAGES
 from .data import mura_index
 from .metrics import METRICS, check_resampling, group_metrics, interval, resamples
 from .pooling import (MURA_VALID, STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups,
@@ -266,6 +264,8 @@ def is_mura(
     "Has an index the studies and images of MURA v1.1, by split, study type and label?"
     root, labelled = df.attrs.get('root'), df[df.split != 'test']
     if root and (Path(root)/'truth'/'card.json').is_file() or labelled.label.isna().any(): return False
+    from mura_nb.phantom import MURA_STUDIES # here: mujoco, numba and scipy take a second to import
+    from mura_nb.mura_size import MURA_IMAGES # here: as above
     for column, counts in (('study', MURA_STUDIES), ('path', MURA_IMAGES)):
         found = labelled.groupby(['split', 'study_type', 'label'])[column].nunique().to_dict()
         wanted = {(split, t, label): counts[t][k][label]

@@ -7,7 +7,7 @@ __all__ = ['STEPS', 'IMAGES', 'READERS', 'WIDTH', 'CARD', 'WARM_UP', 'TIMED', 'C
            'rehearsal_step', 'made_maps', 'codes_of_classes', 'step_counts', 'step_times', 'training_speed',
            'shuffled_train', 'run_step', 'rehearsal_table', 'over_bounds', 'rehearse']
 
-# %% ../nbs/12c_rehearsal.ipynb #33da4f80
+# %% ../nbs/12c_rehearsal.ipynb #37a6b335
 import json
 import os
 import shutil
@@ -24,7 +24,7 @@ from .mura_size import make_mura_phantom
 from .data import load_data, mura_index, patient_split, train_dls
 from .usage import PeakMemory, folder_size
 
-# %% ../nbs/12c_rehearsal.ipynb #a265ec8a
+# %% ../nbs/12c_rehearsal.ipynb #d032bcc8
 class Step(NamedTuple):
     "A part of the report that is rehearsed"
     run:object # function without arguments that does the work and gives what it counted, or (count, seconds of these)
@@ -33,7 +33,7 @@ class Step(NamedTuple):
     whole:float # how many the report has on MURA; 0: not part of it
     network:bool # does a GPU carry it out where there is one?
 
-# %% ../nbs/12c_rehearsal.ipynb #2adbc1c1
+# %% ../nbs/12c_rehearsal.ipynb #2c721951
 STEPS = {} # name -> Step, in the order of the report
 IMAGES = 36_808 + 3_197 # of MURA
 
@@ -50,7 +50,7 @@ def rehearsal_step(
         return run
     return register
 
-# %% ../nbs/12c_rehearsal.ipynb #a1f3f341
+# %% ../nbs/12c_rehearsal.ipynb #6c6062aa
 READERS = 20 # chapters that read the data
 
 @rehearsal_step('index', 'the index of the folder and the tuning split', 'images', IMAGES)
@@ -61,7 +61,7 @@ def _index():
     patient_split(df, s.tune_frac, s.seed)
     return len(df)
 
-# %% ../nbs/12c_rehearsal.ipynb #606b6e95
+# %% ../nbs/12c_rehearsal.ipynb #235b5385
 @rehearsal_step('image_store', 'decoding and checking every file, into the image store', 'images', IMAGES)
 def _image_store():
     "The first reading"
@@ -72,7 +72,7 @@ def _read_again():
     "A later reading"
     return len(load_data().df)
 
-# %% ../nbs/12c_rehearsal.ipynb #c778d0b5
+# %% ../nbs/12c_rehearsal.ipynb #87802a0a
 def made_maps(
     n:int, # maps
     seed:int=0 # of the places
@@ -82,7 +82,7 @@ def made_maps(
     y,x = np.mgrid[:7,:7] + .5
     return np.exp(-((y-places[:,0])**2 + (x-places[:,1])**2)/4).astype(np.float32)
 
-# %% ../nbs/12c_rehearsal.ipynb #720fed2e
+# %% ../nbs/12c_rehearsal.ipynb #89c0da99
 def _boxes_file(): return settings().cache/'rehearsal'/'boxes.npy'
 
 @rehearsal_step('boxes', 'a box from the heat map of each view', 'maps', 2*IMAGES)
@@ -96,7 +96,7 @@ def _boxes():
     with write_atomic(_boxes_file()) as tmp: np.save(tmp, found)
     return 2*len(df),seconds
 
-# %% ../nbs/12c_rehearsal.ipynb #a68e92b6
+# %% ../nbs/12c_rehearsal.ipynb #a092895a
 @rehearsal_step('crops', 'cutting and keeping the crops', 'crops', 2*IMAGES)
 def _crops():
     "Crops of plain and mirrored views"
@@ -106,7 +106,7 @@ def _crops():
     kept,seconds = timed(make_crops, store, df.path.tolist(), np.load(_boxes_file()), recipe)
     return 2*len(kept),seconds
 
-# %% ../nbs/12c_rehearsal.ipynb #0866e446
+# %% ../nbs/12c_rehearsal.ipynb #812ed077
 WIDTH = 2048 # numbers of a code
 
 def codes_of_classes(
@@ -121,7 +121,7 @@ def codes_of_classes(
     codes += .2*middles[classes]
     return np.maximum(codes, 0, out=codes)
 
-# %% ../nbs/12c_rehearsal.ipynb #3a5b4b54
+# %% ../nbs/12c_rehearsal.ipynb #e7b9b024
 @rehearsal_step('fusion', "training the fusion layer on both branches' codes", 'images x epochs', 20*IMAGES)
 def _fusion():
     "All epochs of the fusion layer"
@@ -137,7 +137,7 @@ def _fusion():
     (_,history),seconds = timed(fit_fusion, *parts, WeightedBCE(type_weights(train)), s.recipe(s.fusenet))
     return len(history)*len(train),seconds
 
-# %% ../nbs/12c_rehearsal.ipynb #cab9ad95
+# %% ../nbs/12c_rehearsal.ipynb #7e1350ef
 @rehearsal_step('map_boxes', 'enlarging a map to the file and boxing it', 'maps', 7*11*1_490 + 2*3_197)
 def _map_boxes():
     "A box on each image of the internal test"
@@ -153,7 +153,7 @@ def _map_boxes():
     _,seconds = timed(lambda: [one(*pair) for pair in zip(df.path, maps)])
     return len(df),seconds
 
-# %% ../nbs/12c_rehearsal.ipynb #71fca172
+# %% ../nbs/12c_rehearsal.ipynb #c19ca125
 @rehearsal_step('evaluation', 'evaluating and comparing networks on the internal test', 'networks', 40)
 def _evaluation():
     "Five networks, each evaluated and compared with the first, and the floor"
@@ -170,7 +170,7 @@ def _evaluation():
         return results,compared,floor(df[df.split=='train'], valid)
     return 5,timed(all_tables)[1]
 
-# %% ../nbs/12c_rehearsal.ipynb #089a6566
+# %% ../nbs/12c_rehearsal.ipynb #5aaafdd1
 CARD = ('recipe','backbone','weights','preprocessing') # what a database says of its codes
 
 def _database_file(): return settings().results/'database.hdf5'
@@ -187,7 +187,7 @@ def _database():
             for a in range(0, len(train), 32): append_in_place(tmp, codes[a:a+32], train[a:a+32])
     return len(train),timed(write)[1]
 
-# %% ../nbs/12c_rehearsal.ipynb #f6c3aa75
+# %% ../nbs/12c_rehearsal.ipynb #c8d6a53c
 @rehearsal_step('codes', 'comparing nine kinds of codes', 'kinds', 2*9)
 def _codes():
     "Whitened, metric-learned and joined codes, each searched"
@@ -203,7 +203,7 @@ def _codes():
         return len(variants)
     return timed(all_kinds)
 
-# %% ../nbs/12c_rehearsal.ipynb #0df11ec9
+# %% ../nbs/12c_rehearsal.ipynb #012ca251
 @rehearsal_step('search', 'answering queries, one by one, half of them within a study type', 'queries', 3_197)
 def _search():
     "Neighbours of made-up codes"
@@ -213,9 +213,9 @@ def _search():
     def ask(): return [db.nearest(q, 5, study_type=('WRIST', None)[i%2]) for i,q in enumerate(asked)]
     return len(asked),timed(ask)[1]
 
-# %% ../nbs/12c_rehearsal.ipynb #043d6eee
+# %% ../nbs/12c_rehearsal.ipynb #cb0bdffb
 WARM_UP,TIMED = 20,50 # steps on a GPU
-CPU_IMAGES = 320 # that a step with a network reads on a processor
+CPU_IMAGES = 192 # that a step with a network reads on a processor, where that is more than two batches
 
 def step_counts(
     batch_size:int, # images a step
@@ -223,10 +223,10 @@ def step_counts(
     )->tuple: # steps to warm up, steps that are timed
     "How many training steps are run"
     if gpu: return WARM_UP,TIMED
-    steps = max(3, CPU_IMAGES//batch_size)
-    return steps//3,steps-steps//3
+    steps = max(2, CPU_IMAGES//batch_size)
+    return max(1, steps//3),steps-max(1, steps//3)
 
-# %% ../nbs/12c_rehearsal.ipynb #5f792366
+# %% ../nbs/12c_rehearsal.ipynb #a10983c2
 def step_times():
     "A fastai callback that keeps when the steps of the training end (`.ends`) and the seconds of each (`.seconds`)"
     import time
@@ -247,7 +247,7 @@ def step_times():
             self.seconds.append(self.ends[-1]-self.began)
     return StepTimes()
 
-# %% ../nbs/12c_rehearsal.ipynb #03fd0abe
+# %% ../nbs/12c_rehearsal.ipynb #93bc8d76
 def training_speed(
     recipe, # `Recipe`; its weights are not loaded
     df:pd.DataFrame, # index rows with labels
@@ -272,7 +272,7 @@ def training_speed(
     both = count/(clock.ends[-1]-clock.ends[warm_up-1])
     return dict(both=both, step=count/sum(clock.seconds[warm_up:]), images=count)
 
-# %% ../nbs/12c_rehearsal.ipynb #04262980
+# %% ../nbs/12c_rehearsal.ipynb #a8a0eb47
 PART = 32 # images of a batch that are computed together without a GPU
 EPOCH = round(36_808*.9) # training images of MURA without the tuning split
 
@@ -293,7 +293,7 @@ def _training_step(recipe):
         return speed['images'],speed['images']/speed['both']
     return run
 
-# %% ../nbs/12c_rehearsal.ipynb #0ff936a4
+# %% ../nbs/12c_rehearsal.ipynb #5c8cc0ac
 _TRAINED = dict(resnet50_b16=1, resnet50_b32=0, resnet50_b64=1, resnet50_b128=0, densenet169_b16=1, densenet169_b32=1,
     densenet169_b64=1, densenet169_b128=0) # recipe -> how often the report trains it
 
@@ -302,7 +302,7 @@ for _recipe,_times in _TRAINED.items():
     _words = f"training {_network.replace('resnet','ResNet-').replace('densenet','DenseNet-')}, batch size {_batch}"
     rehearsal_step(f'train_{_recipe}', _words, 'images x epochs', 12*EPOCH*_times, True)(_training_step(_recipe))
 
-# %% ../nbs/12c_rehearsal.ipynb #998d5c92
+# %% ../nbs/12c_rehearsal.ipynb #7e68196d
 def _part(share_of_gpu=1):
     "Some images of the internal test, more where there is a GPU"
     import torch # here: it takes seconds to import
@@ -316,7 +316,7 @@ def _untrained(backbone='resnet50'):
     recipe = settings().recipe(f'{backbone}_b16')
     return SingleLogit(recipe.backbone, 'none').to(compute_device()).eval(),recipe
 
-# %% ../nbs/12c_rehearsal.ipynb #d30d935a
+# %% ../nbs/12c_rehearsal.ipynb #590b44f0
 @rehearsal_step('loader', 'the loader alone, augmented training images', 'images', 0)
 def _loader():
     "Batches without a network"
@@ -327,7 +327,7 @@ def _loader():
     def read(): return sum(len(x) for x,*_ in view_dl(views, 32, min(s.workers, os.cpu_count() or 1), shuffle=True))
     return timed(read)
 
-# %% ../nbs/12c_rehearsal.ipynb #ae9e7907
+# %% ../nbs/12c_rehearsal.ipynb #7ff82a16
 def _prediction(backbone):
     "Predictions of a network"
     from mura_nb.predictions import predict # here: torch takes seconds to import
@@ -341,7 +341,7 @@ def _predict_resnet50(): return _prediction('resnet50')
 @rehearsal_step('predict_densenet169', 'predictions of DenseNet-169', 'images', 3*(3_197+3_681), True)
 def _predict_densenet169(): return _prediction('densenet169')
 
-# %% ../nbs/12c_rehearsal.ipynb #d2d48174
+# %% ../nbs/12c_rehearsal.ipynb #d3799724
 @rehearsal_step('features', 'features and maps of both branches, plain and mirrored', 'views', 4*IMAGES, True)
 def _features():
     "The feature pass of a branch"
@@ -350,7 +350,7 @@ def _features():
     views = [SideViews(df, store, recipe, m) for m in (False, True)]
     return 2*len(df),timed(both_sides, model, views, 'features')[1]
 
-# %% ../nbs/12c_rehearsal.ipynb #75047214
+# %% ../nbs/12c_rehearsal.ipynb #d620ad19
 @rehearsal_step('heat_maps', 'heat maps in pixels of the files', 'maps', 7*1_490 + 2*3_197, True)
 def _heat_maps():
     "Grad-CAM of the last layer"
@@ -360,7 +360,7 @@ def _heat_maps():
     blocks = [images[a:a+16] for a in range(0, len(images), 16)]
     return len(df),timed(lambda: [len(evidence(model, recipe, block)[1]) for block in blocks])[1]
 
-# %% ../nbs/12c_rehearsal.ipynb #2585acb9
+# %% ../nbs/12c_rehearsal.ipynb #452a78bf
 @rehearsal_step('encoding', 'codes of the training images', 'images', 36_808, True)
 def _encoding():
     "Codes for the database"
@@ -368,7 +368,7 @@ def _encoding():
     (model,recipe),(df,store) = _untrained(),_part()
     return timed(lambda: sum(map(len, Encoder(model, recipe).batches(df, store))))
 
-# %% ../nbs/12c_rehearsal.ipynb #cec0f405
+# %% ../nbs/12c_rehearsal.ipynb #13103dea
 BOUNDS = dict(peak_gib=8., disk_gb=20.) # memory of any step; disk of all steps beyond the data
 
 def run_step(
@@ -386,7 +386,7 @@ def run_step(
     with write_atomic(s.results/'steps'/f'{name}.json') as tmp: tmp.write_text(json.dumps(done))
     return s.results/'steps'/f'{name}.json'
 
-# %% ../nbs/12c_rehearsal.ipynb #92b5489c
+# %% ../nbs/12c_rehearsal.ipynb #485772fa
 def _workplace(folder, share):
     "The folder of a rehearsal with settings and data; seconds that simulating took now"
     folder.mkdir(parents=True, exist_ok=True)
@@ -402,7 +402,7 @@ def _in_process(name, folder):
     command = f"from mura_nb.rehearsal import run_step; run_step('{name}')"
     subprocess.run([sys.executable, '-c', command], cwd=folder, env=env, check=True)
 
-# %% ../nbs/12c_rehearsal.ipynb #64308f45
+# %% ../nbs/12c_rehearsal.ipynb #e9d652bd
 def rehearsal_table(
     records:list # of dicts, from the files of `run_step`
     )->pd.DataFrame: # a row a step: step, what, unit, count, seconds, peak_gib, disk_gb, whole, cpu_hours, network
@@ -411,7 +411,7 @@ def rehearsal_table(
     t.insert(t.columns.get_loc('whole')+1, 'cpu_hours', t.seconds/t['count']*t.whole/3600)
     return t
 
-# %% ../nbs/12c_rehearsal.ipynb #c874b216
+# %% ../nbs/12c_rehearsal.ipynb #9c168e58
 def over_bounds(
     t:pd.DataFrame # from `rehearsal_table`
     )->list: # of texts, empty where all is well
@@ -421,7 +421,7 @@ def over_bounds(
     disk = t.disk_gb.clip(lower=0).sum()
     return said + ([f"{disk:.1f} GB of disk, more than {BOUNDS['disk_gb']:g}"] if disk>BOUNDS['disk_gb'] else [])
 
-# %% ../nbs/12c_rehearsal.ipynb #ed858587
+# %% ../nbs/12c_rehearsal.ipynb #fa445959
 def rehearse(
     share:float=1., # of MURA's studies, .001 to 1
     folder:Path=None, # of the rehearsal; default data/rehearsal-SHARE beside the profile's data

@@ -297,13 +297,13 @@ def tab_to(page, where):
     raise AssertionError(f'the keyboard does not get to {where}')
 
 
-def open_chooser(page, times=4):
+def open_chooser(page, times=8):
     "The file chooser that Enter opens; on a busy machine Gradio may draw the page anew under the first key"
     from playwright.sync_api import TimeoutError
     for i in range(times):
         tab_to(page, "document.activeElement.closest('#drop') !== null")
         try:
-            with page.expect_file_chooser(timeout=8_000) as chooser: page.keyboard.press('Enter')
+            with page.expect_file_chooser(timeout=5_000) as chooser: page.keyboard.press('Enter')
             return chooser.value
         except TimeoutError:
             if i==times-1: raise

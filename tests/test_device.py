@@ -2,7 +2,7 @@
 import contextlib, importlib, inspect, json, os, re, shutil, sys, textwrap, warnings
 from pathlib import Path
 from unittest import mock
-import numpy as np, pytest, torch
+import matplotlib.pyplot as plt, numpy as np, pytest, torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from pretend import Elsewhere, pretend
@@ -72,7 +72,8 @@ def at_work(folder):
         m.chdir(folder)
         m.setenv('MURA_NB_PROFILE', 'smoke')
         m.setenv('MURA_NB_DATA', str(folder/'pictures'))
-        yield m
+        try: yield m
+        finally: plt.close('all')
 
 
 def run(name, only='', seen=None):
