@@ -111,7 +111,7 @@ def activation_size(
     recipe:Recipe # size of the view
     )->int: # bytes of one view's activations in half precision
     "How much disk the activations of a view take"
-    blank = torch.zeros(1, 3, recipe.crop, recipe.crop, device=next(model.parameters()).device)
+    blank = torch.zeros(1, 3, recipe.crop, recipe.crop, device=device_of(model))
     return 2*split_backbone(model.eval())[0](blank).numel()
 
 # %% ../nbs/05a_controls.ipynb #40917b21

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOLERANCES', 'WeightsUnavailable', 'load_in_order', 'packaged_net', 'create_body', 'input_stats', 'Renormalise',
-           'net_input', 'gpu_arithmetic', 'in_precision', 'SingleLogit', 'device_of', 'network_outputs',
+           'net_input', 'gpu_arithmetic', 'in_precision', 'SingleLogit', 'device_of', 'wait_for', 'network_outputs',
            'rounding_tolerance', 'recomputed', 'split_backbone', 'weights_key', 'versions', 'model_builder',
            'load_model', 'load_networks', 'reads_crops']
 
@@ -262,6 +262,13 @@ def device_of(
     )->torch.device: # the processor for one without weights
     "Where a network is"
     return next((t.device for t in chain(model.parameters(), model.buffers())), torch.device('cpu'))
+
+# %% ../nbs/03a_networks.ipynb #3a06614c
+def wait_for(
+    device:torch.device # where something was computed
+    ):
+    "Until a GPU has done what it was given; at once on a processor"
+    if device.type in ('cuda','mps'): getattr(torch, device.type).synchronize()
 
 # %% ../nbs/03a_networks.ipynb #d357fa7c
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import nn
 from .core import ModelFiles, Recipe, progress, write_atomic
 from .data import eval_dl
 from .metrics import expit
+from .networks import network_outputs
 
 # %% ../nbs/03e_predictions.ipynb #b8bcdf20
 _keys = ['path','study','patient','study_type','label']
@@ -25,7 +26,6 @@ def as_predictions(
     return df[_keys].assign(logit=z, prob=expit(z), split=df.split).reset_index(drop=True)
 
 # %% ../nbs/03e_predictions.ipynb #462941af
-@torch.no_grad()
 def predict(
     model:nn.Module, # gives a logit an image
     df:pd.DataFrame, # index rows, labels may be missing
@@ -34,10 +34,10 @@ def predict(
     workers:int=None # loader processes; default the profile's
     )->pd.DataFrame: # path, study, patient, study_type, label, logit, prob, split; order of `df`
     "Logit and probability of every image"
-    was_training,device = model.training,next(model.parameters()).device
+    was_training = model.training
     batches = progress(eval_dl(df, store, recipe, workers=workers), desc=f'{recipe.name}, predicting')
     model.eval()
-    try: logits = [model(b[0].to(device)).float().cpu() for b in batches]
+    try: logits = [network_outputs(model, b[0]) for b in batches]
     finally: model.train(was_training)
     return as_predictions(df, torch.cat(logits))
 

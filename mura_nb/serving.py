@@ -17,7 +17,7 @@ from .images import read_picture, refuse_truncated_files
 from .metrics import expit, logit
 from .pooling import pool_studies
 from .evaluation import evaluate
-from .networks import load_networks, net_input
+from .networks import load_networks, net_input, wait_for
 from .engines import (ENGINES, Engine, EngineUnavailable, PRECISIONS, checked_picture, has_bf16, part_of,
     probe_views, require_packages)
 from .maps import heat_boxes
@@ -193,7 +193,7 @@ def eager(
     batch = net_input(list(views), device)
     def run():
         with torch.inference_mode(): z = net(batch)
-        if device=='cuda': torch.cuda.synchronize()
+        wait_for(torch.device(device))
         return z
     return run
 

@@ -23,7 +23,7 @@ from fastai.torch_core import rank_distrib
 from .core import (ModelFiles, Recipe, fingerprint, load_table, progress, save_table, seed_everything,
     write_atomic)
 from .data import index_fingerprint
-from .networks import gpu_arithmetic, recomputed
+from .networks import device_of, gpu_arithmetic, recomputed, wait_for
 from .distributed import distributed_training, first_process, sum_over_processes
 
 # %% ../nbs/03d_training.ipynb #0e14cbcd
@@ -323,19 +323,15 @@ def follow_start(
     return replace(recipe, lr=float(f'{recipe.lr_of_start*kept*recipe.batch_size/start.batch_size:.6g}'))
 
 # %% ../nbs/03d_training.ipynb #ecf66ade
-def _wait(device):
-    "Until a GPU has done what it was given"
-    if device.type in ('cuda','mps'): getattr(torch, device.type).synchronize()
-
 def _items_per_s(batches, step, device):
     "Items a second; the first two batches are not counted"
     for batch in itertools.islice(batches, 2): step(batch)
-    _wait(device)
+    wait_for(device)
     began,n = time.perf_counter(),0
     for batch in batches:
         step(batch)
         n += len(batch[0])
-    _wait(device)
+    wait_for(device)
     return n/(time.perf_counter()-began)
 
 # %% ../nbs/03d_training.ipynb #c4e7fcdb
@@ -346,7 +342,7 @@ def loader_speed(
     )->pd.DataFrame: # what (loader, step, both), images_per_s: a row each
     "How fast batches are loaded, used, and both"
     if batches<1: raise ValueError(f'batches {batches}: must be at least 1')
-    dl = getattr(dl, 'train', dl)
+    if isinstance(dl, DataLoaders): dl = dl.train
     epoch,device = dl.dataset.epoch,torch.device(dl.device or 'cpu')
     def loaded(): return itertools.islice(itertools.chain.from_iterable(itertools.repeat(dl)), batches+2)
     found = dict(loader=_items_per_s(loaded(), lambda batch: None, device))
@@ -450,7 +446,7 @@ def train_on_features(
     "Train a network on kept features, on the device that it is on"
     seed_everything(recipe.seed)
     model = make()
-    order,device = feature_order(len(train), recipe.seed),next(model.parameters()).device
+    order,device = feature_order(len(train), recipe.seed),device_of(model)
     model,history = train_learner(feature_dls(train, tuned, recipe.batch_size, order, device), model, loss, recipe)
     return model,history.drop(columns=['seconds','images_per_s'])
 
@@ -464,7 +460,7 @@ def outputs(
     call=None # function of a batch, such as the network's `codes`; default the network
     )->torch.Tensor: # (n,) or (n, C), on the CPU
     "What a network gives for kept features, in evaluation mode"
-    was_training,device = net.training,next(net.parameters()).device
+    was_training,device = net.training,device_of(net)
     net.eval()
     batches = torch.arange(len(data)).split(batch_size)
     try: found = [(call or net)(*data.inputs(rows, side, device)).cpu() for rows in batches]
