@@ -82,5 +82,5 @@ def test_speed_is_measured_on_a_processor_too(root, tmp_path):
     )
     assert not r.returncode, r.stderr[-2000:]
     (row,) = csv.DictReader(table.open()) # the time is over after the first
-    assert row['backbone'] == 'torchvision:resnet50' and row['precision'] == 'single' and row['studies'] == '28'
+    assert row['backbone'] == 'torchvision:resnet50' and row['precision'] == 'tf32' and row['studies'] == '28'
     assert all(float(row[f'{k}_images_s']) > 0 for k in ('loader', 'step', 'both')) and row['device'] and row['torch']

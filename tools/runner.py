@@ -5,6 +5,7 @@ from pathlib import Path
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbformat.v4 import new_markdown_cell, new_output
+from kernels import fork_kernels
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = {'notest', 'slow', 'ablation', 'cuda', 'demo'}
@@ -85,11 +86,12 @@ def run_cell(client, i, log):
 def run_notebook(nb, cwd, run=(), keep=True, env=None, on_cell=lambda i, n, cell: None, on_stderr=lambda text: None):
     """Run the code cells of `nb` in place. Cells with a flag that is not in `run` are left out; `keep` keeps their
     stored outputs, but not those of `demo`, whose sentences are true of the demo alone."""
+    fork_kernels()
     todo = [i for i, cell in enumerate(nb.cells) if cell.cell_type == 'code' and cell.source.strip()]
     client = Client(nb, kernel_name='python3', timeout=None, coalesce_streams=True)
     client.on_stderr, client.stopping = on_stderr, False
     env = dict(os.environ, PYDEVD_DISABLE_FILE_VALIDATION='1') | (env or {})
-    with (tempfile.TemporaryFile('w+') as log,
+    with (tempfile.NamedTemporaryFile('w+') as log,
             client.setup_kernel(cwd=str(cwd), env=env, stdout=log, stderr=log), interruptible(client)):
         for j, i in enumerate(todo):
             cell = nb.cells[i]
