@@ -53,7 +53,7 @@ class Provisioner(LocalProvisioner):
 def fork_kernels():
     "From now on the kernels of this process are forked"
     if sys.platform != 'linux': return
-    os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline') # what ipykernel sets, before the import
+    os.environ.setdefault('MPLBACKEND', 'module://matplotlib_inline.backend_inline') # as ipykernel does
     factory = KernelProvisionerFactory.instance()
     factory.provisioners['forked'] = EntryPoint('forked', 'kernels:Provisioner', factory.GROUP_NAME)
     factory.default_provisioner_name = 'forked'
