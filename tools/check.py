@@ -4,15 +4,15 @@ The chapters run in a temporary copy of the tree, so nothing of the user's is to
 with CUDA their cells flagged cuda run too, and after them the whole report on it, to a rendered site.
 pytest runs beside them, each with half of the processors, and its output comes after theirs.
 --all (make test-all) adds the outer checks of tests/; these run alone where this very tree has just passed the rest."""
-import multiprocessing, os, shutil, subprocess, sys, tempfile, time
+import os, shutil, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from kernels import server
 from runner import ROOT, chapters
 
 BIN = Path(sys.executable).parent
 PASSED = ROOT/'.cache'/'passed'
-HEAVY = ['nbdev.test', 'fastai.vision.all', 'matplotlib.pyplot', 'sklearn.metrics', 'skimage.measure', 'timm', 'h5py']
 STEPS = {  # what is checked -> files, the command that writes them, what to do
     'notebooks are clean': (['nbs/*.ipynb'], [BIN/'nbdev-clean'], 'Run .venv/bin/nbdev-clean.'),
     'modules in step with notebooks': (['mura_nb/*.py'], [BIN/'nbdev-export'],
@@ -86,8 +86,7 @@ def steps(d, cuda):
     for name, args in STEPS.items(): yield name, partial(in_step, d, *args)
     for k in [k for k in os.environ if k.startswith('MURA_NB_')]: del os.environ[k]
     os.environ.update(MURA_NB_PROFILE='smoke', PYTHONPATH=str(d), PYTHONWARNINGS='ignore::FutureWarning')
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload(HEAVY)
+    context = server()
     flags = ['slow', 'ablation'] + ['cuda']*cuda
     for f in chapters(): yield f'chapter {f.stem}', partial(chapter, d, f.name, flags, context)
     if cuda: yield 'smoke report on CUDA', partial(report, d)
