@@ -6,6 +6,7 @@
 __all__ = ['GPUS', 'LOADERS', 'load_rehearsal', 'forward_flops', 'gpu_hours', 'cost_table', 'gpu_table']
 
 # %% ../nbs/16_speed.ipynb #8d042967
+from functools import cache
 from pathlib import Path
 import pandas as pd
 import torch
@@ -28,6 +29,7 @@ GPUS = { # class -> stated operations a second, the share of them that a trainin
     'A100 class':(156e12, .125)} # TF32, NVIDIA's data sheet of 2020
 LOADERS = 8 # loader processes beside a GPU
 
+@cache
 def forward_flops(
     backbone:str, # timm:NAME or torchvision:NAME
     side:int=224 # of the image, px
