@@ -137,7 +137,8 @@ def make_crops(
     recipe:Recipe # sizes and `pixels`
     )->Crops:
     "Cut all crops once, into one flat file in the cache"
-    parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, recipe.fit, recipe.resize, recipe.crop, recipe.pixels]
+    sizes = [recipe.fit, recipe.resize, recipe.crop, recipe.pixels]
+    parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, *sizes, 'float16']
     file = cache_file('fusenet/crops', parts, '.npy')
     if not file.is_file():
         claim_disk(file.parent, 4*len(paths)*recipe.resize**2, f'crops of {len(paths):,} images')

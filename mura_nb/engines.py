@@ -111,14 +111,14 @@ def _traced(part):
 def probe_views(
     side:int, # px
     n:int=16 # views
-    )->np.ndarray: # (n, side, side) uint8, the same on every machine
+    )->np.ndarray: # (n, side, side) float32, whole grey values, the same on every machine
     "Synthetic views on which engines are compared"
     rng,views = np.random.default_rng(7),[]
     for k in range(n):
         cells = Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8))
         coarse = cells.resize((side, side), Image.Resampling.BICUBIC)
         noise = rng.integers(-40, 41, (side, side))*(k%2)
-        views.append((np.asarray(coarse, float)*(1-k/(2*n)) + noise).clip(0, 255).astype(np.uint8))
+        views.append((np.asarray(coarse, float)*(1-k/(2*n)) + noise).clip(0, 255).astype(np.uint8).astype(np.float32))
     return np.stack(views)
 
 # %% ../nbs/03c_engines.ipynb #4dc5987b
@@ -146,7 +146,8 @@ _FITS = dict(stretch='sx = resize/width, sy = resize/height, tx = ty = 0',
         'sx = w/width, sy = h/height; tx = (resize-w)//2, ty = (resize-h)//2')
 _STEPS = ['a point (x, y) of the picture goes to (sx x + tx - offset, sy y + ty - offset) of the view; '
         'x and y are measured in pixels from the outer corner of the first pixel',
-    'axes with a scale below 1 are shrunk first: Pillow resize, BILINEAR (antialiased), to max(1, round(n s)) pixels',
+    'axes with a scale below 1 are shrunk first: Pillow resize of floating-point pixels (mode F), BILINEAR '
+        '(antialiased), to max(1, round(n s)) pixels',
     'the rest of the map, if it is only a shift by whole pixels, is a cut; else Pillow transform, AFFINE, BILINEAR, '
         'with the inverse of the rest. 0 where the picture does not reach']
 
