@@ -65,7 +65,7 @@ def test_every_study_has_a_name():
 
 
 def test_minutes_of_a_stopped_report_add_up(tmp_path):
-    import json, report
+    import report
     from types import SimpleNamespace
     s = SimpleNamespace(results=tmp_path / 'results')
     report.Minutes(s, tmp_path).add('04_a', 120, False) # stopped
