@@ -251,6 +251,7 @@ def _places(at, n):
 # %% ../nbs/07b_database.ipynb #450fa2cf
 class Database:
     "Codes of images and what is known of them, read from a file as needed"
+    variant = () # name and fingerprint of the map that its codes went through; none for those of the network
     def __init__(self,
         path:Path=None, # default `database.hdf5` of the profile's results
         encoder:Encoder=None, # for queries that are images: the one that made the codes; default by the card

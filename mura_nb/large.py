@@ -115,9 +115,11 @@ def index(self:Database,
     "The approximate index of a database; ValueError for another metric"
     check_distance(metric)
     state = self.path.stat()
-    file = self.path.with_suffix(f'.{metric}-{fingerprint(state.st_mtime_ns, state.st_size, len(self))}.faiss')
+    kind = '-'.join([*self.variant[:1], metric]) # the plain code has no name in it
+    key = fingerprint(state.st_mtime_ns, state.st_size, len(self), *self.variant)
+    file = self.path.with_suffix(f'.{kind}-{key}.faiss')
     def _made():
-        for old in self.path.parent.glob(f'{self.path.stem}.{metric}-*.faiss'):
+        for old in self.path.parent.glob(f'{self.path.stem}.{kind}-*.faiss'):
             if old!=file: old.unlink() # of another state of the database
         return Approximate(Blocks(self), self.paths, metric, file=file)
     return self.cached(('index', metric), _made)
@@ -492,6 +494,15 @@ def nearest(self:MilvusDatabase, # noqa: PLR0913
         return t.drop(columns='code').iloc[at].assign(distance=near)
     found = nearest_places(find, k, per)
     return found.assign(label=found.label.astype('Int8').mask(found.label==-1))
+
+# %% ../nbs/07c_large.ipynb #b9b649f9
+@patch
+def coded(self:MilvusDatabase,
+    name:str='plain' # of a code
+    )->MilvusDatabase: # itself
+    "The collection; ValueError for another code than plain"
+    if name!='plain': raise ValueError(f'code {name!r}: a Milvus collection offers plain')
+    return self
 
 # %% ../nbs/07c_large.ipynb #1a86e93d
 def open_database(
