@@ -102,12 +102,12 @@ def minutes_table(
     try: t = load_table('report_minutes', out)
     except FileNotFoundError: return Markdown('*No report has run from the first chapter to the last yet.*')
     small = (t[['first','again']].fillna(0)<least).all(axis=1)
-    rest = t.loc[small, ['first','again']].sum(min_count=1)
-    rows = [dict(chapter=f'the other {small.sum()}', **rest), dict(chapter='all', **t[['first','again']].sum(min_count=1))]
+    sums = {f'the other {small.sum()}':t[small], 'all':t}
+    rows = [dict(chapter=k, **d[['first','again']].sum(min_count=1)) for k,d in sums.items()]
     shown = pd.concat([t[~small], pd.DataFrame(rows)], ignore_index=True)
     words = dict(first='from nothing, min', again='from kept results, min')
     caption = f'Minutes of the report on {data_source()}.'
-    return Table(shown.rename(columns=words), caption, {w:'.1f' for w in words.values()})
+    return Table(shown.rename(columns=words), caption, dict.fromkeys(words.values(), '.1f'))
 
 # %% ../nbs/16_speed.ipynb #193e2bd9
 def trainings_table()->Table: # a row a trained network of the profile
