@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['place_windows', 'peak_windows', 'random_windows', 'look_windows', 'bags_at', 'GatedAttention', 'LookBranch',
-           'train_look_branch', 'look_pass']
+           'train_look_branch', 'look_pass', 'pooled_features', 'fit_fusion', 'fused_predictions']
 
 # %% ../nbs/04f_looks.ipynb #1d49ee99
 import math
@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import nn
 from .core import (ModelFiles, Recipe, cached, fingerprint, load_card, progress, save_model,
     seed_everything, settings)
-from .data import train_dls, view_dl
+from .data import targets, train_dls, view_dl
 from .networks import SingleLogit, device_of, load_model, model_builder, versions, weights_key
-from .training import ProgressBar, data_key, train_learner
-from .predictions import predict, save_predictions
+from .training import Features, ProgressBar, data_key, outputs, train_learner, train_on_features
+from .predictions import as_predictions, predict, save_predictions
 from .baselines import WeightedBCE, type_weights, with_results
 from .maps import FINER, normalise
 from .crops import BranchFeatures, Crops, LocalViews, make_crops
@@ -65,16 +65,16 @@ def peak_windows(
     heat:torch.Tensor, # (B, h, h) heat maps over square views, any range
     area:float, # of a window, share of the view, above 0 and below 1
     k:int # windows of each map, at least 1
-    )->torch.Tensor: # (B, k, 4) shares 0..1 of the view, the strongest first
+    )->torch.Tensor: # (B, k, 4) on the CPU: shares 0..1 of the view, the strongest first
     "Windows of constant area where the sum of a map is highest. ValueError for another shape, area or number"
     if heat.ndim!=3 or heat.shape[1]!=heat.shape[2]:
         raise ValueError(f'heat maps of shape {tuple(heat.shape)}: must be (B, h, h)')
     points,found = FINER*heat.shape[1],[]
     n = _points_of_window(points, area, k)
-    for block in heat.float().split(256): # a map takes some hundred times its memory
+    for block in heat.float().cpu().split(256): # a map takes some hundred times its memory
         fine = F.interpolate(normalise(block)[:,None], scale_factor=FINER, mode='bilinear', align_corners=False)[:,0]
         found.append(_window_boxes(place_windows(_window_scores(fine, n), n, k), points, n, math.sqrt(area)))
-    return torch.cat(found) if found else heat.new_zeros(0, k, 4)
+    return torch.cat(found) if found else torch.zeros(0, k, 4)
 
 # %% ../nbs/04f_looks.ipynb #13f7cba0
 def random_windows(
@@ -137,6 +137,9 @@ class LookBranch(nn.Module):
         super().__init__()
         self.net = SingleLogit(recipe.backbone, 'none', recipe.precision)
         self.attention,self.precision = GatedAttention(self.net.head.in_features),recipe.precision
+
+    @property
+    def head(self): return self.net.head # the output layer
 
     def crops(self,
         x:torch.Tensor # (B, 3, k*side, side), ImageNet statistics
@@ -240,3 +243,31 @@ def look_pass(
     parts = [weights_key(branch), bags.key, recipe.resize, recipe.crop, paths]
     found = cached('fusenet/looks', parts, lambda: _both_sides(branch, df, bags, recipe))
     return BranchFeatures(paths, **found)
+
+# %% ../nbs/04f_looks.ipynb #e4aea877
+def pooled_features(
+    df:pd.DataFrame, # labelled index rows
+    *branches # `BranchFeatures` of each branch
+    )->Features:
+    "Pooled features of the branches side by side"
+    return Features(targets(df), np.concatenate([b.codes[:, b.rows(df.path)] for b in branches], 2))
+
+# %% ../nbs/04f_looks.ipynb #5c53e0cb
+def fit_fusion(
+    train:Features, # pooled features of both branches, labelled
+    tuned:Features, # of the tuning split
+    loss, # from `WeightedBCE`
+    recipe:Recipe # batch_size, lr, epochs, patience, seed
+    )->tuple: # nn.Linear, history
+    "Train the fusion layer on pooled features of both branches"
+    return train_on_features(lambda: nn.Linear(train.x[0].shape[2], 1), train, tuned, loss, recipe)
+
+# %% ../nbs/04f_looks.ipynb #76446ffc
+@torch.no_grad()
+def fused_predictions(
+    layer:nn.Linear, # from `fit_fusion`
+    df:pd.DataFrame, # index rows
+    *branches # `BranchFeatures` of each branch
+    )->pd.DataFrame: # as `predict` gives it
+    "Predictions from kept features of the plain view"
+    return as_predictions(df, outputs(layer, pooled_features(df, *branches)).reshape(-1))
