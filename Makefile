@@ -56,7 +56,6 @@ gpu-wheels:  ## maintainers: what tools/gpu_check.sh takes along to a machine wi
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \
-	   echo "# pillow is 13 although gradio asks for less: the results were made with it (why: [tool.uv] in pyproject.toml)."; \
 	   uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 

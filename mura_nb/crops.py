@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from .core import Recipe, cache_file, cached, claim_disk, fingerprint, progress, save_table, write_atomic
-from .geometry import box_geometry, eval_geometry, train_geometry, view_geometry, warp
+from .geometry import box_geometry, eval_geometry, seen, train_geometry, view_geometry, warp
 from .data import Views, view_dl
 from .pooling import pool_studies
 from .evaluation import evaluate
@@ -28,13 +28,13 @@ def cut(
     recipe:Recipe, # `fit`, `resize`, `crop` of the view; `pixels`
     mirrored:bool=False, # is the view mirrored?
     side:int=None # of the crop, px; default the recipe's `resize`
-    )->np.ndarray: # (side, side) uint8
+    )->np.ndarray: # (side, side) float32 0..255, rounded to half precision
     "The crop of a box, from the network's input or from the file"
     side,view = side or recipe.resize,view_geometry(img.shape, recipe, mirrored)
     crop = box_geometry(box, recipe.crop, side)
     if recipe.pixels=='file': picture = warp(img, crop @ view, (side, side))
     else: picture = warp(warp(img, view, (recipe.crop, recipe.crop)), crop, (side, side))
-    return np.rint(picture).astype(np.uint8)
+    return picture.astype(np.float16).astype(np.float32) # as it is kept
 
 # %% ../nbs/04d_crops.ipynb #74669fb0
 def cut_bag(
@@ -43,7 +43,7 @@ def cut_bag(
     recipe:Recipe, # as for `cut`
     mirrored:bool=False, # is the view mirrored?
     side:int=None # of a crop, px; default the recipe's `resize`
-    )->np.ndarray: # (k*side, side) uint8
+    )->np.ndarray: # (k*side, side) float32 0..255
     "The crops of several boxes, one above the other"
     return np.concatenate([cut(img, box, recipe, mirrored, side) for box in boxes])
 
@@ -160,7 +160,7 @@ def global_pass(
 # %% ../nbs/04d_crops.ipynb #850a51cd
 @dataclass
 class Crops:
-    "Crops by path: `crops[path]` the plain one, `crops[path, True]` the mirrored one; (side, side) uint8"
+    "Crops by path: `crops[path]` the plain one, `crops[path, True]` the mirrored one; (side, side) float16 0..255"
     paths:list # (n,) of the images
     boxes:np.ndarray # (2, n, 4) or of a bag (2, n, k, 4): shares 0..1 of the plain, of the mirrored evaluation view
     pixels:np.ndarray # (2, n, side, side), of a bag (2, n, k*side, side)
@@ -189,12 +189,12 @@ def make_crops(
     "Cut all crops once, into one flat file in the cache"
     side,bags = side or recipe.resize,boxes.reshape(2, len(paths), -1, 4)
     view = recipe.fit,recipe.resize,recipe.crop,recipe.pixels
-    parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, *view, side]
+    parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, *view, side, 'float16']
     file,shape = cache_file('fusenet/crops', parts, '.npy'),(2, len(paths), bags.shape[2]*side, side)
     if not file.is_file():
-        claim_disk(file.parent, int(np.prod(shape)), f'crops of {len(paths):,} images')
+        claim_disk(file.parent, 2*int(np.prod(shape)), f'crops of {len(paths):,} images')
         with write_atomic(file) as tmp:
-            out = np.lib.format.open_memmap(tmp, 'w+', np.uint8, shape)
+            out = np.lib.format.open_memmap(tmp, 'w+', np.float16, shape)
             for i in progress(range(len(paths)), desc=f'crops from the {recipe.pixels}'):
                 for m in (0, 1): out[m, i] = cut_bag(store[paths[i]], bags[m, i], recipe, bool(m), side)
             out.flush()
@@ -204,12 +204,14 @@ def make_crops(
 def crop_view(
     img:np.ndarray, # (k*side, side), k crops one above the other
     recipe:Recipe, # `resize`, `crop` and augmentation of a crop
-    rng:np.random.Generator=None # of the augmentation; None: as in evaluation
-    )->np.ndarray: # (k*crop, crop)
+    rng:np.random.Generator=None, # of the augmentation; None: as in evaluation
+    noise:np.random.Generator=None # of the noise; None: none
+    )->np.ndarray: # (k*crop, crop) float32
     "Crops as the second branch gets them, one above the other"
-    parts,size = np.split(img, len(img)//img.shape[1]),(recipe.crop, recipe.crop)
-    if rng is None: return np.concatenate([warp(p, eval_geometry(p.shape, recipe), size) for p in parts])
-    return np.concatenate([warp(p, train_geometry(p.shape, replace(recipe, flip=False), rng), size) for p in parts])
+    def geometry(hw):
+        return eval_geometry(hw, recipe) if rng is None else train_geometry(hw, replace(recipe, flip=False), rng)
+    parts = np.split(img, len(img)//img.shape[1])
+    return np.concatenate([seen(p, geometry(p.shape), recipe, noise) for p in parts])
 
 # %% ../nbs/04d_crops.ipynb #07c2e5df
 class LocalViews(Views):
@@ -221,7 +223,8 @@ class LocalViews(Views):
     def __getitem__(self, i):
         rng = self.generator(i) if self.train else None
         mirrored = bool(rng.random()<.5) if self.train and self.recipe.flip else self.mirrored
-        return crop_view(self.store[self.paths[i], mirrored], self.recipe, rng), self.y[i], self.t[i]
+        noise = self.generator(i, 1) if self.train else None
+        return crop_view(self.store[self.paths[i], mirrored], self.recipe, rng, noise), self.y[i], self.t[i]
 
 Crops.views = LocalViews
 

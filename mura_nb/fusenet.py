@@ -39,7 +39,7 @@ class Fused:
     logit:np.ndarray # (n,)
     heatmap:np.ndarray # (n, h, w) 0..1, over the evaluation view
     boxes:np.ndarray # (n, 4), with looks (n, k, 4): pixels of each file
-    crops:np.ndarray # (n, side, side), with looks (n, k, side, side): uint8
+    crops:np.ndarray # (n, side, side), with looks (n, k, side, side): float32 0..255
     weights:np.ndarray=None # (n, k) of the looks, adding up to 1
 
 # %% ../nbs/05_fusenet.ipynb #a0dfa44c
@@ -104,7 +104,7 @@ def view_boxes(self:FuseNet,
 @patch
 @torch.no_grad()
 def second(self:FuseNet,
-    bags:list # of (k*side, side) uint8
+    bags:list # of (k*side, side) grey values
     )->tuple: # codes (n, C); with looks the weights (n, k) of the crops, else None
     "What the second branch gives for crops"
     x = net_input([crop_view(b, self.local) for b in bags], device_of(self))
