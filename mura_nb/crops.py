@@ -153,7 +153,7 @@ def global_pass(
     recipe:Recipe # sizes and `fit`
     )->BranchFeatures:
     "Features and heat maps of the frozen global branch for all rows"
-    key = fingerprint(data_key(df, store), recipe.fit, recipe.resize, recipe.crop)
+    key = fingerprint(data_key(df, store), recipe.fit, recipe.resize, recipe.crop, 'float32')
     views = [SideViews(df, store, recipe, m) for m in (False, True)]
     return extract_features(model, df, views, 'global', key, fine=True)
 
