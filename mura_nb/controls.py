@@ -28,7 +28,7 @@ from .predictions import as_predictions, load_predictions
 from .baselines import WeightedBCE, type_weights
 from .maps import BOX, FINER, SMALLEST, at_least
 from .crops import BranchFeatures, LazyCrops, LocalViews, SideViews, branch_boxes, global_pass
-from .fusenet import fit_fusion
+from .looks import fit_fusion
 
 # %% ../nbs/05a_controls.ipynb #70ca45fe
 CONTROLS = dict( # name -> words, heat map, pixels

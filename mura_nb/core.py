@@ -120,9 +120,17 @@ class _Rules(_Course):
     time_of:str = knob(str, 'the recipe whose training time this one gets: epochs follow from measured images a '
         'second', pattern=r'\w+', default=None)
 
+# %% ../nbs/00_core.ipynb #b1d73fd6
+@dataclass(frozen=True)
+class _Looks(_Rules):
+    "What the second branch of a FuseNet looks at"
+    looks:int = knob(int, "FuseNet: crops a view, each of the same area; left out, one crop, the heat map's largest "
+        'region', 1, 16, default=None)
+    look_area:float = knob(float, 'FuseNet: area of each of these crops, share of the view', .01, .9, default=None)
+
 # %% ../nbs/00_core.ipynb #47e94c5b
 @dataclass(frozen=True)
-class Recipe(_Rules):
+class Recipe(_Looks):
     "How one network is trained"
     heatmap:str = knob(str, 'FuseNet: how feature maps become a heat map', choices=('cam','max'), default=None)
     threshold:float = knob(float, "FuseNet: share of the heat map's range above which a point belongs to the crop; "
@@ -165,9 +173,12 @@ class _Compared(_Run):
     baseline:str = knob(str, 'the recipe of the first baseline')
     local:str = knob(str, "the recipe of FuseNet's local branch")
     fusenet:str = knob(str, "the recipe of FuseNet's fusion layer")
+    look_local:str = knob(str, "the recipe of the second branch of a FuseNet with crops of constant area")
+    look:str = knob(str, "the recipe of that FuseNet's fusion layer")
     ensemble:tuple = knob(tuple, 'the recipes whose mean is the ensemble')
     sweep:tuple = knob(tuple, 'ablation: recipes that differ in batch size')
     repeats:tuple = knob(tuple, 'ablation: recipes that differ in seed')
+    look_repeats:tuple = knob(tuple, 'ablation: global branches that differ in seed, each with looks of its seed')
     starts:tuple = knob(tuple, 'ablation: recipes with and without ImageNet weights')
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
@@ -291,8 +302,9 @@ def _data_folder(root, profile):
 # %% ../nbs/00_core.ipynb #7d669e56
 def _recipes_of(s):
     "Names of all recipes of a profile, each once"
-    studies = s.ensemble, s.sweep, s.repeats, s.starts, s.crops, s.precisions, s.backbones
-    return list(dict.fromkeys([*s.recipes, s.baseline, s.local, s.fusenet, *itertools.chain(*studies)]))
+    studies = s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones
+    single = s.baseline, s.local, s.fusenet, s.look_local, s.look
+    return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies)]))
 
 # %% ../nbs/00_core.ipynb #4a5c1ed7
 def settings(

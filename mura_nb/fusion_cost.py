@@ -14,7 +14,8 @@ from .training import Features
 from .baselines import WeightedBCE, type_weights
 from .crops import (BranchFeatures, LocalViews, SideViews, both_sides, branch_boxes, crops_at, cut,
     global_pass, local_pass)
-from .fusenet import FuseNet, pooled_features
+from .looks import pooled_features
+from .fusenet import FuseNet
 
 # %% ../nbs/05b_fusion_cost.ipynb #5ec24f43
 def _branch_codes(net, pictures):

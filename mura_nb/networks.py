@@ -406,7 +406,8 @@ def model_builder(
 def _single_logit(card): return SingleLogit(card['recipe']['backbone'], 'none', card['recipe']['precision'])
 
 # %% ../nbs/03a_networks.ipynb #f80fd392
-_rooms = dict(fusenet='mura_nb.fusenet') # architecture -> the later room that registers its builder
+# architecture -> the later room that registers its builder
+_rooms = dict(fusenet='mura_nb.fusenet', look_branch='mura_nb.looks')
 
 def _builder(architecture, path):
     "The registered function"
@@ -457,5 +458,6 @@ def load_networks(
 def reads_crops(
     card:dict # of a model
     )->bool:
-    "Is this FuseNet's local branch, which reads crops instead of whole pictures?"
-    return card.get('architecture')=='single_logit' and 'heatmap' in card['recipe']
+    "Is this FuseNet's second branch, which reads crops instead of whole pictures?"
+    kind = card.get('architecture')
+    return kind=='look_branch' or kind=='single_logit' and 'heatmap' in card['recipe']

@@ -7,7 +7,7 @@ __all__ = ['ABOUT', 'cli', 'Version', 'Inputs', 'Models', 'Threshold', 'Form', '
            'Precision', 'PREDICT_EXAMPLES', 'LocateOut', 'DicomKind', 'LOCATE_EXAMPLES', 'SearchType', 'SearchCount',
            'SearchDatabase', 'Sheet', 'NoSheet', 'ExcludedPatient', 'Distance', 'SearchBox', 'SEARCH_EXAMPLES',
            'NewFolder', 'StudyCount', 'Seed', 'LongSide', 'ValidShare', 'NormalHardware', 'Pairs', 'DicomFolder',
-           'SIMULATE_EXAMPLES', 'Processes', 'Recipes', 'TRAIN_EXAMPLES', 'IndexModel', 'IndexFile', 'Half',
+           'SIMULATE_EXAMPLES', 'Processes', 'Recipes', 'TRAIN_EXAMPLES', 'Second', 'IndexModel', 'IndexFile', 'Half',
            'Overwrite', 'Add', 'BatchSize', 'INDEX_EXAMPLES', 'ExportModel', 'ExportFile', 'Branch', 'EXPORT_EXAMPLES',
            'Share', 'Work', 'WithAblation', 'Host', 'Port', 'PageModel', 'Browser', 'PlainErrors', 'run_command',
            'predict_command', 'locate_command', 'search_command', 'simulate_command', 'check_command', 'train_command',
@@ -338,7 +338,7 @@ def train_command(
     from mura_nb.baselines import run_recipe  # here: torch takes seconds to import
     s = settings()
     chosen = [s.recipe(r) for r in recipes or [s.baseline]]
-    if fused := [r.name for r in chosen if r.heatmap]:
+    if fused := [r.name for r in chosen if r.heatmap or r.looks]:
         raise typer.BadParameter(f"{', '.join(fused)}: a recipe of FuseNet; mura-nb fuse trains it, in one process")
     if first: typer.echo(f"processes: {os.environ.get('WORLD_SIZE', 1)}")
     df,store,tune = _data_ready()
@@ -347,17 +347,18 @@ def train_command(
         if first: typer.echo(_card_line(card))
 
 # %% ../nbs/13_programs.ipynb #659c062d
-@cli.command('fuse', epilog=_examples('train', 'fuse'))
-def fuse_command():
-    "Train FuseNet of the profile: local branch, then the fusion layer, on top of the trained baseline."
-    from mura_nb.core import ModelFiles, settings  # here: help must come at once
-    from mura_nb.networks import load_model  # here: torch takes seconds to import
-    from mura_nb.training import follow_start  # here: torch takes seconds to import
-    from mura_nb.fusenet import train_fusenet  # here: torch takes seconds to import
-    s = settings()
-    base = load_model(ModelFiles(s.baseline).model)[0]
-    local = follow_start(s.recipe(s.local), s.recipe(s.baseline))
-    typer.echo(_card_line(train_fusenet(local, s.recipe(s.fusenet), base, *_data_ready())))
+Second = Annotated[str, typer.Option(help='What the second branch reads: the crop of the report, or several of '
+    'constant area', **_one_of('both','crop','looks'))]
+
+@cli.command('fuse', epilog=_examples('train', 'fuse', 'fuse --second looks'))
+def fuse_command(
+    second:Second='both' # which FuseNet
+    ):
+    "Train FuseNet of the profile: second branch, then the fusion layer, on top of the trained baseline."
+    from mura_nb.fusenet import train_look, train_profile  # here: torch takes seconds to import
+    _data_ready()
+    for name,train in dict(crop=train_profile, looks=train_look).items():
+        if second in ('both', name): typer.echo(_card_line(train()))
 
 # %% ../nbs/13_programs.ipynb #7492c870
 IndexModel = Annotated[str, _model_option('Recipe whose network makes the codes. Default: the baseline of the profile')]

@@ -128,7 +128,7 @@ def codes_of_classes(
 def _fusion():
     "All epochs of the fusion layer"
     from mura_nb.crops import BranchFeatures # here: torch takes seconds to import
-    from mura_nb.fusenet import fit_fusion, pooled_features # here: as above
+    from mura_nb.looks import fit_fusion, pooled_features # here: as above
     from mura_nb.baselines import WeightedBCE, type_weights # here: as above
     s,df = settings(),load_data().df
     tune,y,paths = patient_split(df, s.tune_frac, s.seed),df.label.to_numpy(int),df.path.tolist()
