@@ -225,7 +225,7 @@ def sweep_figure(
     "Mean IoU against the level of the box; Otsu's threshold at the right"
     # here: pyplot takes seconds to import
     import matplotlib.pyplot as plt
-    fig,ax = plt.subplots(figsize=(7, 4), dpi=90, layout='constrained')
+    fig,ax = plt.subplots(figsize=(7, 5.4), dpi=90, layout='constrained')
     sources = map_sources()
     for i,(method,group) in enumerate(table[table.score=='iou'].groupby('method', sort=False)):
         curve,otsu,fused = group[group.level!='otsu'],group[group.level=='otsu'],' ' in method # of other networks
@@ -236,7 +236,7 @@ def sweep_figure(
     ax.text(LEVEL, ax.get_ylim()[1], ' the report', fontsize=7.5, va='top', color='.4')
     ax.set(xlabel='level, share of the maximum', ylabel='mean IoU with the true box', title=title)
     ax.set_xticks([.1, .3, .5, .7, .9, 1], ['.1', '.3', '.5', '.7', '.9', 'Otsu'])
-    ax.legend(frameon=False, fontsize=7.5, bbox_to_anchor=(1, .5), loc='center left')
+    fig.legend(frameon=False, fontsize=7.5, loc='outside lower center', ncols=2)
     plt.close(fig)
     return fig
 
@@ -271,7 +271,7 @@ def measure_localisation():
     called = {k:called_studies(sources[reading.box]) for k,reading in readings.items()}
     boxes = read_test(data, readings, called)
     shares = {k:box_shares(found, data, called[k]) for k,found in boxes.items()}
-    save_table(pd.concat([share.assign(read=k) for k,share in shares.items()]), 'gradcam_equal')
+    save_table(pd.concat([d.assign(read=k) for k,d in shares.items()], ignore_index=True), 'gradcam_equal')
     save_table(shares[list(readings)[-1]], 'gradcam_boxed')
     if data.truth is None: return
     write_test_tables(data, readings, boxes, called)
