@@ -24,8 +24,8 @@ STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | ck
 report: choice $(STAMP)  ## run the chapters and render them to _site/
 	@$(BIN)/python tools/report.py
 
-ablations: choice $(STAMP)  ## the same, with the cells that study what stands beside the report
-	@$(BIN)/python tools/report.py --ablation
+ablations: choice $(STAMP)  ## the studies beside the report, hours (STUDY=name: one of them; an unknown name lists all)
+	@$(BIN)/python tools/report.py $(if $(STUDY),--study $(STUDY),--ablation)
 
 rehearse: $(STAMP)  ## the way of profile paper over simulated data of MURA's size: time, memory, disk (SHARE=.1: a tenth)
 	@$(BIN)/mura-nb rehearse --share $(or $(SHARE),1)
@@ -56,7 +56,6 @@ gpu-wheels:  ## maintainers: what tools/gpu_check.sh takes along to a machine wi
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \
-	   echo "# pillow is 13 although gradio asks for less: the results were made with it (why: [tool.uv] in pyproject.toml)."; \
 	   uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 

@@ -97,9 +97,21 @@ class _Pictures(_Training):
     resize:int = knob(int, 'side after resizing, px', 16, 4096)
     crop:int = knob(int, 'side of what the network sees, px', 16, 4096)
 
+# %% ../nbs/00_core.ipynb #965cd924
+@dataclass(frozen=True)
+class _Course(_Pictures):
+    "How a training changes on its way"
+    anneal_epochs:int = knob(int, 'last epochs in which the learning rate falls along half a cosine to zero; left out, '
+        'it falls on plateaus alone', 1, 1000, default=None)
+    first_epochs:int = knob(int, 'first epochs that see smaller pictures, of side first_crop', 1, 1000, default=None)
+    first_crop:int = knob(int, 'side of what the network sees in the first epochs, px; resize shrinks with it',
+        16, 4096, default=None)
+    noise:float = knob(float, 'standard deviation of noise added to a view in training, grey levels', 0, 64,
+        default=None)
+
 # %% ../nbs/00_core.ipynb #3fde9afb
 @dataclass(frozen=True)
-class _Rules(_Pictures):
+class _Rules(_Course):
     "What follows from other trainings, or from the training itself"
     lr_of_start:float = knob(float, 'share of the learning rate at which the network it starts from was kept; times '
         'the ratio of the batch sizes it takes the place of lr', 1e-4, 10, default=None)
@@ -242,6 +254,17 @@ def _recipe_raw(ini, name, file, seen=()):
     return _recipe_raw(ini, like, file, (name, *seen)) | raw
 
 # %% ../nbs/00_core.ipynb #1daf6a74
+def _checked_course(r, file):
+    "A recipe whose first and last epochs fit"
+    where = f'{file}: [recipe {r.name}]'
+    if (r.first_epochs is None)!=(r.first_crop is None):
+        raise SettingError(f'{where} has one of first_epochs and first_crop: needs both or neither')
+    if r.first_crop and r.first_crop>r.crop:
+        raise SettingError(f'{where} first_crop = {r.first_crop}: must be at most crop = {r.crop}')
+    if (r.anneal_epochs or 0)>r.epochs:
+        raise SettingError(f'{where} anneal_epochs = {r.anneal_epochs}: must be at most epochs = {r.epochs}')
+    return r
+
 def read_recipe(
     name:str, # the NAME of a `[recipe NAME]` section
     profile:Settings, # whose `resize` and `crop` hold unless the recipe has its own
@@ -250,7 +273,7 @@ def read_recipe(
     ini = _read_ini(profile.file)
     raw = dict(resize=str(profile.resize), crop=str(profile.crop)) | _recipe_raw(ini, name, profile.file)
     if timed_by := raw.get('time_of'): _section(ini, 'recipe', timed_by, profile.file)
-    return Recipe(name=name, **_typed(Recipe, profile.file, f'recipe {name}', raw))
+    return _checked_course(Recipe(name=name, **_typed(Recipe, profile.file, f'recipe {name}', raw)), profile.file)
 
 # %% ../nbs/00_core.ipynb #b8e6e905
 def _data_folder(root, profile):

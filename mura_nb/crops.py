@@ -10,7 +10,7 @@ __all__ = ['cut', 'BranchFeatures', 'SideViews', 'both_sides', 'extract_features
 from dataclasses import dataclass, replace
 import numpy as np, pandas as pd, torch
 from .core import Recipe, cache_file, cached, claim_disk, fingerprint, progress, write_atomic
-from .geometry import box_geometry, eval_geometry, train_geometry, view_geometry, warp
+from .geometry import box_geometry, eval_geometry, seen, train_geometry, view_geometry, warp
 from .data import Views, view_dl
 from .networks import SingleLogit, device_of, weights_key
 from .training import data_key
@@ -22,7 +22,7 @@ def cut(
     box, # (4,) shares 0..1 of the evaluation view
     recipe:Recipe, # `fit`, `resize`, `crop`, `pixels`
     mirrored:bool=False # is the view mirrored?
-    )->np.ndarray: # (resize, resize) uint8
+    )->np.ndarray: # (resize, resize) float32 0..255
     "The crop of a box, from the network's input or from the file"
     view,size = view_geometry(img.shape, recipe, mirrored),(recipe.resize, recipe.resize)
     crop = box_geometry(box, recipe.crop, recipe.resize)
@@ -111,7 +111,7 @@ def global_pass(
 # %% ../nbs/04d_crops.ipynb #850a51cd
 @dataclass
 class Crops:
-    "Crops by path: `crops[path]` the plain one, `crops[path, True]` the mirrored one; (side, side) uint8"
+    "Crops by path: `crops[path]` the plain one, `crops[path, True]` the mirrored one; (side, side) float16 0..255"
     paths:list # (n,) of the images
     boxes:np.ndarray # (2, n, 4) shares 0..1 of the plain, of the mirrored evaluation view
     pixels:np.ndarray # (2, n, side, side)
@@ -137,12 +137,13 @@ def make_crops(
     recipe:Recipe # sizes and `pixels`
     )->Crops:
     "Cut all crops once, into one flat file in the cache"
-    parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, recipe.fit, recipe.resize, recipe.crop, recipe.pixels]
+    sizes = [recipe.fit, recipe.resize, recipe.crop, recipe.pixels]
+    parts = [store.table.loc[paths, 'pixels'].tolist(), boxes, *sizes, 'float16']
     file = cache_file('fusenet/crops', parts, '.npy')
     if not file.is_file():
-        claim_disk(file.parent, 2*len(paths)*recipe.resize**2, f'crops of {len(paths):,} images')
+        claim_disk(file.parent, 4*len(paths)*recipe.resize**2, f'crops of {len(paths):,} images')
         with write_atomic(file) as tmp:
-            out = np.lib.format.open_memmap(tmp, 'w+', np.uint8, (2, len(paths), recipe.resize, recipe.resize))
+            out = np.lib.format.open_memmap(tmp, 'w+', np.float16, (2, len(paths), recipe.resize, recipe.resize))
             for i in progress(range(len(paths)), desc=f'crops from the {recipe.pixels}'):
                 for m in (0, 1): out[m, i] = cut(store[paths[i]], boxes[m, i], recipe, bool(m))
             out.flush()
@@ -156,12 +157,12 @@ class LocalViews(Views):
         self.mirrored = mirrored
 
     def __getitem__(self, i):
-        size,rng = (self.recipe.crop,)*2,self.generator(i) if self.train else None
+        rng = self.generator(i) if self.train else None
         mirrored = bool(rng.random()<.5) if self.train and self.recipe.flip else self.mirrored
         img = self.store[self.paths[i], mirrored]
         if self.train: geometry = train_geometry(img.shape, replace(self.recipe, flip=False), rng)
         else: geometry = eval_geometry(img.shape, self.recipe)
-        return warp(img, geometry, size), self.y[i], self.t[i]
+        return seen(img, geometry, self.recipe, self.generator(i, 1) if self.train else None), self.y[i], self.t[i]
 
 Crops.views = LocalViews
 

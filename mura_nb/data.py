@@ -16,7 +16,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from .core import Recipe, STUDY_TYPES, Table, compute_device, fingerprint, settings
 from .images import ImageStore, scan_files
-from .geometry import Geometry, eval_geometry, train_geometry, warp
+from .geometry import Geometry, epoch_sizes, eval_geometry, seen, train_geometry
 from .layout import SPLITS, parse_path, read_lists, walk_files
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -317,7 +317,7 @@ def targets(
 
 # %% ../nbs/02_data.ipynb #a77deea8
 class Views:
-    "The images of an index as a network sees them: item i is (uint8 crop x crop, label, index of the type)"
+    "The images of an index as a network sees them: item i is (float32 0..255 crop x crop, label, index of the type)"
     n_inp = 1
     def __init__(self,
         df:pd.DataFrame, # index rows
@@ -332,8 +332,8 @@ class Views:
 
     def __len__(self): return len(self.paths)
     def __getitem__(self, i):
-        size = (self.recipe.crop, self.recipe.crop)
-        return warp(self.store[self.paths[i]], self.geometry(i), size), self.y[i], self.t[i]
+        r,rng = (epoch_sizes(self.recipe, self.epoch),self.generator(i, 1)) if self.train else (self.recipe,None)
+        return seen(self.store[self.paths[i]], self.geometry(i), r, rng), self.y[i], self.t[i]
 
     def generator(self,
         *what # row of the item; nothing for the order of the epoch
@@ -348,7 +348,8 @@ def geometry(self:Views,
     )->Geometry: # pixels of the file -> pixels of the item
     "The map of an item in this epoch"
     hw = self.store[self.paths[i]].shape
-    return train_geometry(hw, self.recipe, self.generator(i)) if self.train else eval_geometry(hw, self.recipe)
+    if not self.train: return eval_geometry(hw, self.recipe)
+    return train_geometry(hw, epoch_sizes(self.recipe, self.epoch), self.generator(i))
 
 # %% ../nbs/02_data.ipynb #5f57af55
 @cache
@@ -378,13 +379,13 @@ def _loader_class():
     import torch # here: torch and fastai take seconds to import
     from fastai.vision.core import TensorImage
     class ViewLoader(_async_loader()):
-        "Batches of `Views`: (B, 1, h, w) uint8, (B,) float32, (B,) int64"
+        "Batches of `Views`: (B, 1, h, w) float32 0..1, (B,) float32, (B,) int64"
         def get_idxs(self):
             n = len(self.dataset)
             return self.dataset.generator().permutation(n).tolist() if self.shuffle else list(range(n))
         def create_batch(self, items):
             x,y,t = zip(*items)
-            x = TensorImage(torch.from_numpy(np.stack(x)[:,None]))
+            x = TensorImage(torch.from_numpy(np.stack(x)[:,None]/np.float32(255)))
             return x, torch.from_numpy(np.array(y, np.float32)), torch.from_numpy(np.array(t, np.int64))
         def retain(self, res, b): return res
         def after_iter(self):
@@ -401,10 +402,10 @@ def view_dl(
     device=None # default `compute_device`
     ): # fastai loader: batches (x, y, t), x float32 (B, 3, h, w) normalised by ImageNet's statistics
     "Views as batches"
-    from fastai.data.transforms import IntToFloatTensor, Normalize # here: fastai takes seconds to import
+    from fastai.data.transforms import Normalize # here: fastai takes seconds to import
     from fastai.vision.core import imagenet_stats
     from torch import device as torch_device
-    tfms = [IntToFloatTensor(), Normalize.from_stats(*imagenet_stats, cuda=False)]
+    tfms = [Normalize.from_stats(*imagenet_stats, cuda=False)]
     device,workers = torch_device(device or compute_device()),settings().workers if workers is None else workers
     workers = min(workers, -(-len(views)//batch_size))
     return _loader_class()(views, bs=min(batch_size, len(views)), shuffle=shuffle, drop_last=shuffle,

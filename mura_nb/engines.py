@@ -80,21 +80,21 @@ def _heads(net, maps, heat):
 
 # %% ../nbs/03c_engines.ipynb #9065fe5d
 class _Graph(torch.nn.Module):
-    "From 8-bit views to logit, codes and heat map: what the file computes"
+    "From views of grey values to logit, codes and heat map: what the file computes"
     def __init__(self, part):
         super().__init__()
         mean,std = (torch.tensor(v)[:,None,None] for v in input_stats(part.recipe.backbone))
         self.net,self.heat = part.net,part.heat
         self.register_buffer('scale', 1/(255*std))
         self.register_buffer('shift', -mean/std)
-    def forward(self, view): # (B, crop, crop) uint8
-        return _heads(self.net, self.net.body(view[:,None].float()*self.scale + self.shift), self.heat)
+    def forward(self, view): # (B, crop, crop) float32 0..255
+        return _heads(self.net, self.net.body(view[:,None]*self.scale + self.shift), self.heat)
 
 # %% ../nbs/03c_engines.ipynb #afea648e
 def _traced(part):
     "The network as ONNX bytes. Whatever comes out is compared with PyTorch before it is used"
     side = part.recipe.crop
-    graph,x = _Graph(part).eval(),torch.zeros(2, side, side, dtype=torch.uint8)
+    graph,x = _Graph(part).eval(),torch.zeros(2, side, side)
     named = dict(input_names=[INPUT], output_names=list(OUTPUTS))
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -111,14 +111,14 @@ def _traced(part):
 def probe_views(
     side:int, # px
     n:int=16 # views
-    )->np.ndarray: # (n, side, side) uint8, the same on every machine
+    )->np.ndarray: # (n, side, side) float32, whole grey values, the same on every machine
     "Synthetic views on which engines are compared"
     rng,views = np.random.default_rng(7),[]
     for k in range(n):
         cells = Image.fromarray(rng.integers(0, 256, (9, 9), dtype=np.uint8))
         coarse = cells.resize((side, side), Image.Resampling.BICUBIC)
         noise = rng.integers(-40, 41, (side, side))*(k%2)
-        views.append((np.asarray(coarse, float)*(1-k/(2*n)) + noise).clip(0, 255).astype(np.uint8))
+        views.append((np.asarray(coarse, float)*(1-k/(2*n)) + noise).clip(0, 255).astype(np.uint8).astype(np.float32))
     return np.stack(views)
 
 # %% ../nbs/03c_engines.ipynb #4dc5987b
@@ -126,7 +126,7 @@ TOLERANCE,BATCHES = 1e-4,(1,5,16) # of logits; batch sizes that are tried
 
 def difference(
     run, # function of views (n, side, side) that gives n logits
-    views:np.ndarray, # (n, side, side) uint8
+    views:np.ndarray, # (n, side, side) 0..255
     want, # (n,) logits
     sizes=BATCHES # of the batches
     )->float: # largest difference, for logits beyond 1 relative to their size; inf for results that do not fit
@@ -146,7 +146,8 @@ _FITS = dict(stretch='sx = resize/width, sy = resize/height, tx = ty = 0',
         'sx = w/width, sy = h/height; tx = (resize-w)//2, ty = (resize-h)//2')
 _STEPS = ['a point (x, y) of the picture goes to (sx x + tx - offset, sy y + ty - offset) of the view; '
         'x and y are measured in pixels from the outer corner of the first pixel',
-    'axes with a scale below 1 are shrunk first: Pillow resize, BILINEAR (antialiased), to max(1, round(n s)) pixels',
+    'axes with a scale below 1 are shrunk first: Pillow resize of floating-point pixels (mode F), BILINEAR '
+        '(antialiased), to max(1, round(n s)) pixels',
     'the rest of the map, if it is only a shift by whole pixels, is a cut; else Pillow transform, AFFINE, BILINEAR, '
         'with the inverse of the rest. 0 where the picture does not reach']
 
@@ -180,7 +181,7 @@ def onnx_card(
     heat = 'class activation map' if part.heat=='cam' else 'largest absolute feature'
     return dict(format='mura_nb ONNX 1', model=card['recipe'].get('name'), part=part.role, backbone=recipe.backbone,
         recipe=recipe.card(), preprocessing=preprocessing(recipe),
-        input=dict(name=INPUT, dtype='uint8', shape=['batch', recipe.crop, recipe.crop], range=[0, 255]),
+        input=dict(name=INPUT, dtype='float32', shape=['batch', recipe.crop, recipe.crop], range=[0, 255]),
         outputs=dict(logit='(batch,), above 0: rather abnormal', codes='(batch, C), mean of each feature map',
             heat=f'(batch, h, w), {heat}, not normalised'),
         decision=_decision(part), source={k:card.get(k) for k in ('sha256','fingerprint','data','metrics')},
@@ -323,7 +324,7 @@ class _Torch:
         self.net.precision = 'bfloat16' if precision=='bf16' else 'single'
         self.version = torch.__version__
 
-    def __call__(self, views): # (n, side, side) uint8 -> the arrays of `OUTPUTS`
+    def __call__(self, views): # (n, side, side) float32 -> the arrays of `OUTPUTS`
         with torch.inference_mode(), _torch_threads(self.threads):
             maps = self.net.features(net_input(list(views), self.device)).float()
             return [o.float().cpu().numpy() for o in _heads(self.net, maps, self.heat)]
@@ -336,7 +337,7 @@ class _Pieces:
     def __init__(self, file, precision, threads):
         self.file,self.precision,self.threads,self.lock = file,precision,threads,threading.Lock()
 
-    def __call__(self, views): # (n, side, side) uint8 -> the arrays of `OUTPUTS`
+    def __call__(self, views): # (n, side, side) float32 -> the arrays of `OUTPUTS`
         n,cores = len(views),self.threads
         size = min(PIECE[self.precision], -(-n//cores))
         size = 1<<(size-1).bit_length() # 1, 2 or 4: few shapes to prepare for
@@ -574,15 +575,16 @@ class Engine:
         self.part,self.precision,self.threads = part,precision,threads
         self.run,self.name,self.passed = _first(part, name, precision, threads, device)
 
-    def prepare(self, img)->np.ndarray: # (h, w) uint8 -> (crop, crop) uint8
+    def prepare(self, img)->np.ndarray: # (h, w) uint8 -> (crop, crop) float32 0..255
         "A picture as a view"
         return warp(img, eval_geometry(img.shape, self.part.recipe), (self.part.recipe.crop,)*2)
 
-    def outputs(self, views)->dict: # (n, crop, crop) uint8 -> logit (n,), codes (n, C), heat (n, h, w)
-        "Logits, codes and heat maps of views; ValueError for another shape or type"
-        side,views = self.part.recipe.crop,np.asarray(views)
-        if views.dtype!=np.uint8 or views.ndim!=3 or not len(views) or views.shape[1:]!=(side, side):
-            raise ValueError(f'views {views.dtype} {views.shape}: must be uint8 (n, {side}, {side})')
+    def outputs(self, views)->dict: # (n, crop, crop) 0..255 -> logit (n,), codes (n, C), heat (n, h, w)
+        "Logits, codes and heat maps of views; ValueError for another shape or what is no grey value"
+        side,views = self.part.recipe.crop,np.asarray(views, np.float32)
+        fits = views.ndim==3 and len(views) and views.shape[1:]==(side, side)
+        if not fits or not (0<=views.min() and views.max()<=255):
+            raise ValueError(f'views {views.shape}: must be grey values 0 to 255, (n, {side}, {side})')
         return dict(zip(OUTPUTS, self.run(views)))
 
 # %% ../nbs/03c_engines.ipynb #2f7389ff

@@ -223,7 +223,7 @@ def deletion_insertion(
         soft = gaussian_filter(img.astype(float), BLUR*long)
         masks = [gaussian_filter((rank<share).astype(float), EDGE*long) for share in shares]
         pixels = [m*soft + (1-m)*img for m in masks] + [m*img + (1-m)*soft for m in masks]
-        x = net_input([warp(np.uint8(p.round()), view, side) for p in pixels])
+        x = net_input([warp(p, view, side) for p in pixels])
         with borrowed(net): out.append(expit(network_outputs(net, x).double().numpy()))
     return tuple(np.array(out).reshape(len(images), 2, len(shares)).transpose(1, 0, 2))
 
@@ -244,7 +244,7 @@ def next_maps(
     maps:list # heat maps of images
     )->list: # of the same shapes, 0..1
     "For each image the next one's map, stretched to it"
-    def stretched(m, hw): return warp(np.uint8(255*scaled(m)), Geometry.resize(m.shape, hw), hw)/255
+    def stretched(m, hw): return warp(scaled(m), Geometry.resize(m.shape, hw), hw)
     return [stretched(maps[(i+1) % len(maps)], m.shape) for i,m in enumerate(maps)]
 
 # %% ../nbs/07a_localisation.ipynb #96b0278f

@@ -6,7 +6,8 @@
 __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'LEVEL', 'BOX', 'PEAK', 'SCORES', 'heatmaps', 'normalise', 'largest_region',
            'region_boxes', 'at_least', 'heat_mask', 'heat_boxes', 'borrowed', 'hooked', 'find_layer', 'cam_and_logit',
            'grad_cam', 'AsColumn', 'torchcam_maps', 'map_speeds', 'file_map', 'scaled', 'check_level', 'read_level',
-           'map_box', 'map_peak', 'MapGrid', 'box_area', 'shared_area', 'overlap', 'box_contains', 'scores', 'box_hits']
+           'map_boxes', 'map_box', 'map_peak', 'mean_map', 'MapGrid', 'box_area', 'shared_area', 'overlap',
+           'box_contains', 'scores', 'box_hits']
 
 # %% ../nbs/04b_maps.ipynb #0931c725
 import difflib
@@ -364,27 +365,51 @@ def read_level(
     return text if text=='otsu' else float(text)
 
 # %% ../nbs/04b_maps.ipynb #0ccd7010
-def _region_box(mask):
-    "Bounds (x0, y0, x1, y1) of the largest 8-connected region of a mask (H, W) that is not empty"
+def _regions(heat, level):
+    "Bounds (x0, y0, x1, y1) of the 8-connected regions above a level, and their shares of the evidence, row by row"
+    # here: scipy.ndimage takes long to import
+    from scipy.ndimage import find_objects, label
+    number,n = label(heat>level, np.ones((3, 3)))
+    evidence = np.bincount(number.ravel(), heat.ravel(), n+1)
+    bounds = [(across.start, down.start, across.stop, down.stop) for down,across in find_objects(number)]
+    return bounds,evidence[1:]/evidence.sum()
+
+# %% ../nbs/04b_maps.ipynb #06aae7ec
+def _threshold(heat, level):
+    "A level as a number; `heat` is divided by its maximum"
+    if check_level(level)!='otsu': return level
     # here: skimage takes long to import
-    from skimage.measure import label
-    (y0,y1),(x0,x1) = (np.flatnonzero(mask.any(k))[[0,-1]] for k in (1, 0))
-    regions = label(mask[y0:y1+1,x0:x1+1], connectivity=2)
-    ys,xs = np.nonzero(regions==1+np.argmax(np.bincount(regions.ravel())[1:]))
-    return tuple(float(v) for v in (x0+xs.min(), y0+ys.min(), x0+xs.max()+1, y0+ys.max()+1))
+    from skimage.filters import threshold_otsu
+    return threshold_otsu(heat) if heat.min()<heat.max() else 0
+
+# %% ../nbs/04b_maps.ipynb #5e8afe34
+def map_boxes(
+    heat:np.ndarray, # (H, W) heat map, at least 0
+    level=LEVEL, # share of the maximum, 0 to 1, or otsu (Otsu 1979)
+    at_most:int=5, # boxes, at least 1
+    least:float=.05, # smallest score of any but the first, 0 to 1
+    step:int=1 # every `step`-th pixel each way is looked at, at least 1
+    )->list: # of (box, score): (x0, y0, x1, y1) in pixels, half-open; share of the map's evidence in it, 0 to 1
+    "Boxes of the separate regions of a map, best first; none where it is 0. ValueError for what is not allowed"
+    heat = np.asarray(heat)
+    if heat.ndim!=2 or not heat.size: raise ValueError(f'a heat map of shape {heat.shape}: must be (H, W)')
+    if at_most<1 or step<1: raise ValueError(f'at_most {at_most}, step {step}: must be at least 1')
+    few = scaled(heat[min(step//2, len(heat)-1)::step,min(step//2, heat.shape[1]-1)::step])
+    level = _threshold(few, level)
+    if not few.max()>0: return []
+    bounds,score = _regions(few, level)
+    order = np.argsort(-score, kind='stable')[:at_most]
+    found = [(step*np.array(bounds[i]), float(score[i])) for i in order if i==order[0] or score[i]>=least]
+    return [(tuple(float(v) for v in np.minimum(b, heat.shape[::-1]*2)), s) for b,s in found]
 
 # %% ../nbs/04b_maps.ipynb #3957c781
 def map_box(
     heat:np.ndarray, # (H, W) heat map, at least 0
     level=LEVEL # share of the maximum, 0 to 1, or otsu (Otsu 1979)
     ): # (x0, y0, x1, y1) in pixels, half-open; None where the map is 0 everywhere
-    "The box around the largest region of a heat map. ValueError for another shape or level"
-    # here: skimage takes long to import
-    from skimage.filters import threshold_otsu
-    heat = scaled(heat)
-    if heat.ndim!=2 or not heat.size: raise ValueError(f'a heat map of shape {heat.shape}: must be (H, W)')
-    if check_level(level)=='otsu': level = threshold_otsu(heat) if heat.min()<heat.max() else 0
-    return _region_box(heat>level) if heat.max()>0 else None
+    "The box around the region with the most evidence. ValueError for another shape or level"
+    found = map_boxes(heat, level, at_most=1)
+    return found[0][0] if found else None
 
 # %% ../nbs/04b_maps.ipynb #45057d82
 def map_peak(
@@ -394,6 +419,14 @@ def map_peak(
     if not heat.max()>0: return np.nan,np.nan
     y,x = np.unravel_index(heat.argmax(), heat.shape)
     return x+.5,y+.5
+
+# %% ../nbs/04b_maps.ipynb #7bad3e04
+def mean_map(
+    maps:list # heat maps (H, W) of one image, at least 0, one for each network
+    )->np.ndarray: # (H, W) 0..1
+    "The mean of maps that are divided by their maxima, divided by its own. ValueError without a map"
+    if not len(maps): raise ValueError('no maps to average')
+    return scaled(np.mean([scaled(m) for m in maps], 0))
 
 # %% ../nbs/04b_maps.ipynb #6a1110c7
 @dataclass(frozen=True)

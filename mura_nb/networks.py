@@ -184,7 +184,7 @@ class Renormalise(nn.Module):
 
 # %% ../nbs/03a_networks.ipynb #b692a8fe
 def net_input(
-    pictures:list, # n pictures of one size, (h, w) uint8 each
+    pictures:list, # n pictures of one size, (h, w) each, grey values 0..255
     device='cpu' # where to
     )->torch.Tensor: # (n, 3, h, w), ImageNet statistics
     "Pictures as the loaders bring them to a network"

@@ -186,7 +186,7 @@ def compare_engines(
 # %% ../nbs/11b_serving.ipynb #5d80033c
 def eager(
     engine:Engine, # of PyTorch
-    views:np.ndarray # (n, crop, crop) uint8
+    views:np.ndarray # (n, crop, crop) float32 0..255
     ): # function without arguments
     "PyTorch's forward pass alone, its batch on the device already"
     device,net = engine.run.device,engine.run.net
