@@ -487,22 +487,15 @@ def nearest(self:MilvusDatabase, # noqa: PLR0913
     )->pd.DataFrame: # path, study_type, label, patient, study, distance
     "Rows nearest to a code: the engine's, in the order of exact distances and the hash of the path"
     self._check_search(k, metric, index)
+    tables = []
     def find(n):
-        t = self._enough(code, min(n, MILVUS_ROWS), study_type, exclude_patient)
-        codes,places = np.array(t.code.tolist()),np.arange(len(t))
-        near,at = exact_order(code, codes, places, min(n, MILVUS_ROWS), lambda i: t.path[i], metric)
-        return t.drop(columns='code').iloc[at].assign(distance=near)
-    found = nearest_places(find, k, per)
-    return found.assign(label=found.label.astype('Int8').mask(found.label==-1))
-
-# %% ../nbs/07c_large.ipynb #b9b649f9
-@patch
-def coded(self:MilvusDatabase,
-    name:str='plain' # of a code
-    )->MilvusDatabase: # itself
-    "The collection; ValueError for another code than plain"
-    if name!='plain': raise ValueError(f'code {name!r}: a Milvus collection offers plain')
-    return self
+        n = min(n, MILVUS_ROWS)
+        tables.append(t := self._enough(code, n, study_type, exclude_patient))
+        near,at = exact_order(code, np.array(t.code.tolist()), np.arange(len(t)), n, lambda i: t.path[i], metric)
+        return near,at,t.study.to_numpy(object)[at]
+    near,at,_ = nearest_places(find, k, per)
+    t = tables[-1].drop(columns='code').iloc[at]
+    return t.assign(label=t.label.astype('Int8').mask(t.label==-1), distance=near)
 
 # %% ../nbs/07c_large.ipynb #1a86e93d
 def open_database(
