@@ -287,7 +287,7 @@ def order_difference(
     )->pd.Series: # value, lo, hi, n
     "Mean paired difference of two orders, with its 95 % interval"
     a,b = (heights[(heights.game==game) & (heights.order==k)].reset_index(drop=True) for k in orders)
-    return mean_intervals(a[[column]]-b[[column]], a.patient, n_boot).iloc[0]
+    return mean_intervals(a[[column]]-b[[column]], a.patient, n_boot, difference=True).iloc[0]
 
 # %% ../nbs/07a_localisation.ipynb #1a09c610
 ORDERS = dict(report="the source report's map", chosen='the chosen map', other='map of another image',
