@@ -158,7 +158,7 @@ def compare_scores(
     n_boot:int=2000 # resamples of patients
     )->pd.DataFrame: # score, value, lo, hi, n, diff, diff_lo, diff_hi
     "Means and mean paired differences, each with its 95 % interval"
-    means,gains = mean_intervals(values, patient, n_boot),mean_intervals(difference, patient, n_boot)
+    means,gains = mean_intervals(values, patient, n_boot),mean_intervals(difference, patient, n_boot, difference=True)
     return means.assign(diff=gains.value, diff_lo=gains.lo, diff_hi=gains.hi).rename_axis('score').reset_index()
 
 # %% ../nbs/06c_boxes.ipynb #80c5e648
