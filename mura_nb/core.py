@@ -303,14 +303,10 @@ def _data_folder(root, profile):
 # %% ../nbs/00_core.ipynb #7d669e56
 def _recipes_of(s):
     "Names of all recipes of a profile, each once"
-<<<<<<< /tmp/tmp5gg2j0dw.txt
-    studies = s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones
+    studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
+        s.alignment)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies)]))
-=======
-    studies = s.ensemble, s.sweep, s.repeats, s.starts, s.crops, s.precisions, s.backbones, s.alignment
-    return list(dict.fromkeys([*s.recipes, s.baseline, s.local, s.fusenet, *itertools.chain(*studies)]))
->>>>>>> /tmp/tmped__6xdb.txt
 
 # %% ../nbs/00_core.ipynb #4a5c1ed7
 def settings(
