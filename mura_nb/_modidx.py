@@ -780,6 +780,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.findings.main_effects': ('findings.html#main_effects', 'mura_nb/findings.py'),
                                   'mura_nb.findings.main_pairs': ('findings.html#main_pairs', 'mura_nb/findings.py'),
                                   'mura_nb.findings.main_results': ('findings.html#main_results', 'mura_nb/findings.py'),
+                                  'mura_nb.findings.pair_words': ('findings.html#pair_words', 'mura_nb/findings.py'),
                                   'mura_nb.findings.paired_findings': ('findings.html#paired_findings', 'mura_nb/findings.py'),
                                   'mura_nb.findings.reported_table': ('findings.html#reported_table', 'mura_nb/findings.py'),
                                   'mura_nb.findings.run_differences': ('findings.html#run_differences', 'mura_nb/findings.py'),
