@@ -16,6 +16,7 @@ STOPPED = '''::: {{.callout-important .stopped}}
 What stands above was made by this run; nothing below this place was run.
 :::'''
 LACKING = '> **⚠ The tables of this run lack what the sentence at this place speaks of.**'
+LATER = '> *What stands here is told once `make ablations STUDY={}` has been run on these radiographs.*'
 
 class CellError(Exception): "A cell that failed: `cell` is its index, `line` the error in one line"
 
@@ -84,7 +85,9 @@ def run_cell(client, i, log):
     except (CellExecutionError, DeadKernelError) as e:
         if client.stopping: raise KeyboardInterrupt from None
         if 'demo' not in directives(cell) or isinstance(e, DeadKernelError): raise failure(e, i, log) from None
-        cell.outputs = [new_output('display_data', {'text/markdown': LACKING})] # a sentence does not end the report
+        study = directives(cell)['demo'] # whose tables the sentence reads, where these are not the report's own
+        words = LATER.format(study) if study else LACKING
+        cell.outputs = [new_output('display_data', {'text/markdown': words})] # a sentence does not end the report
     cell.execution_count = None
     for out in cell.outputs: out.update({'execution_count': None} if out.output_type == 'execute_result' else {})
 
