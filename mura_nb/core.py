@@ -160,6 +160,7 @@ class _Compared(_Run):
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
     backbones:tuple = knob(tuple, 'ablation: recipes of different networks at about equal time')
+    rivals:tuple = knob(tuple, 'ablation: seeds of one network and a larger one, beside the ensemble')
 
 # %% ../nbs/00_core.ipynb #c968c50b
 @dataclass(frozen=True)
@@ -268,7 +269,7 @@ def _data_folder(root, profile):
 # %% ../nbs/00_core.ipynb #7d669e56
 def _recipes_of(s):
     "Names of all recipes of a profile, each once"
-    studies = s.ensemble, s.sweep, s.repeats, s.starts, s.crops, s.precisions, s.backbones
+    studies = s.ensemble, s.sweep, s.repeats, s.starts, s.crops, s.precisions, s.backbones, s.rivals
     return list(dict.fromkeys([*s.recipes, s.baseline, s.local, s.fusenet, *itertools.chain(*studies)]))
 
 # %% ../nbs/00_core.ipynb #4a5c1ed7
