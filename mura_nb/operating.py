@@ -93,12 +93,11 @@ def calibration_view(
     caption: str, # what the models were evaluated on
 ) -> Table: # a row a model
     "Calibration errors as they are printed"
-    rows = []
+    rows, names = [], (f'scaled {reference} less it', f'the {reference} is', DETECTABLE)
     for r in t.itertuples():
         ends = pd.Series(dict(lo=r.diff_lo, hi=r.diff_hi))
+        said = fmt_ci(r.diff, *ends), verdict(r.diff, *ends, higher=False), fmt_num(detectable(ends))
         rows.append({'model': r.model, 'calibration error': fmt_ci(r.ece, r.lo, r.hi),
                      'after Platt scaling': fmt_ci(r.platt, r.platt_lo, r.platt_hi),
-                     f'scaled {reference} less it': fmt_ci(r.diff, r.diff_lo, r.diff_hi),
-                     f'the {reference} is': verdict(r.diff, *ends, higher=False),
-                     DETECTABLE: fmt_num(detectable(ends))})
+                     **dict(zip(names, ('–',)*3 if r.model == reference else said))})
     return Table(pd.DataFrame(rows), f'{caption} 95 % intervals in brackets.')

@@ -34,8 +34,9 @@ def training_minutes(
     out:Path=None # results folder, default the profile's
     )->float: # over all epochs of all trainings that they need, each counted once
     "Minutes of training, read from the histories; FileNotFoundError for a recipe that was not trained"
-    needed = [*names, *((s.baseline, s.local) if s.fusenet in names else ())]
-    return sum(load_table(f'history_{n}', out).seconds.sum() for n in dict.fromkeys(needed))/60
+    needed = dict.fromkeys([*names, *((s.baseline, s.local) if s.fusenet in names else ())])
+    histories = [load_table(f'history_{n}', out) for n in needed]
+    return sum(h.seconds.sum() for h in histories if 'seconds' in h)/60
 
 # %% ../nbs/06e_rivals.ipynb #8d5bfce0
 def rivals_table(
