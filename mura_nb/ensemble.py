@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['align', 'load_members', 'mean_members', 'ensemble', 'split_studies', 'best_member', 'member_table', 'evaluate_all',
            'save_results', 'ensemble_results', 'bold_best', 'StackedTables', 'ensemble_table', 'beside_report',
-           'fusion_results', 'difference_table', 'compare_members', 'members_view', 'subsets', 'subset_figure',
-           'tuned_table']
+           'fusion_results', 'difference_table', 'compare_members', 'members_view', 'subsets', 'subset_figure']
 
 # %% ../nbs/06_ensemble.ipynb #9bb0a4e0
 from itertools import combinations
@@ -17,7 +16,7 @@ from .core import ModelFiles, Table, data_source, fmt_ci, fmt_num, save_table, s
 from .data import load_data
 from .metrics import METRICS, logit
 from .pooling import pool_studies
-from .comparison import compare, fmt_p, holm
+from .comparison import DETECTABLE, compare, corrected_verdict, detectable, fmt_p, holm, verdict
 from .evaluation import NOT_COMPARABLE, evaluate, floor, report_table, reported_caption, source_report
 
 # %% ../nbs/06_ensemble.ipynb #9ce5112b
@@ -128,7 +127,9 @@ def member_table(
         rows.append({'recipe':n, 'network':network, 'batch':r.batch_size, 'input side, px':r.crop,
             'epochs at most':r.epochs, 'AUC':evaluate(d, n_boot=0)['auc'].value, 'operating threshold':thresholds[n]})
     caption = f'The members on the tuning split ({len(d)} studies, {data_source(s)}).'
-    return Table(pd.DataFrame(rows), f'{caption} Best member: `{best_member(tune)}`.')
+    t = pd.DataFrame(rows)
+    spread = fmt_num(t.AUC.max()-t.AUC.min())
+    return Table(t, f'{caption} Best member: `{best_member(tune)}`. Spread of the AUC: {spread}.')
 
 # %% ../nbs/06_ensemble.ipynb #a569dacb
 def evaluate_all(
@@ -238,9 +239,9 @@ def difference_table(
     comparisons:dict, # words for what is compared -> Comparison
     caption:str # of the table
     )->Table: # one row per comparison
-    "Differences of two models each, with intervals and two-sided p"
-    rows = [dict(comparison=words, metric=METRICS[c.metric], difference=str(c), p=fmt_p(c.p))
-        for words,c in comparisons.items()]
+    "Differences of two models each, with intervals, two-sided p and what they say"
+    rows = [{'comparison':words, 'metric':METRICS[c.metric], 'difference':str(c), 'p':fmt_p(c.p), 'verdict':c.verdict,
+        DETECTABLE:fmt_num(c.detectable)} for words,c in comparisons.items()]
     return Table(pd.DataFrame(rows), caption)
 
 # %% ../nbs/06_ensemble.ipynb #b7775a1a
@@ -265,10 +266,11 @@ def members_view(
     )->Table: # one row per member
     "The ensemble less each member, as it is printed"
     rows = [{'member':f'{r.member} (best member)' if r.member==best else r.member, 'AUC alone':r.alone,
-        'AUC of the ensemble':r.ensemble, 'difference':fmt_ci(r.value, r.lo, r.hi), 'p':fmt_p(r.p),
-        'p (Holm)':fmt_p(r.p_holm), 'p (DeLong, studies independent)':fmt_p(r.delong_p)} for r in against.itertuples()]
-    return Table(pd.DataFrame(rows), f'Ensemble less member, internal test, {data_source()}. '
-        '95 % intervals and p from the same resamples of patients for both.')
+        'difference':fmt_ci(r.value, r.lo, r.hi), 'p':fmt_p(r.p), 'p (Holm)':fmt_p(r.p_holm),
+        'verdict':corrected_verdict(verdict(r.value, r.lo, r.hi), r.p if r.member==best else r.p_holm),
+        DETECTABLE:fmt_num(detectable(r))} for r in against.itertuples()]
+    return Table(pd.DataFrame(rows), f'Ensemble (AUC {fmt_num(against.ensemble[0])}) less member, internal test, '
+        f'{data_source()}. 95 % intervals and p from the same resamples of patients for both.')
 
 # %% ../nbs/06_ensemble.ipynb #6c8f38f5
 def subsets(
@@ -304,12 +306,3 @@ def subset_figure(
     ax.legend(frameon=False, loc='lower right', fontsize='small')
     plt.close(fig)
     return fig
-
-# %% ../nbs/06_ensemble.ipynb #1bf7f17d
-def tuned_table(
-    tuned:dict, # from `tuned_columns`
-    caption:str # of the table
-    )->Table: # one row per metric, one column per reading of the probabilities
-    "Metrics of one model as it is, at its operating threshold and after Platt scaling"
-    rows = [dict(metric=words, **{n:str(r[m]) for n,r in tuned.items()}) for m,words in METRICS.items() if m!='ap']
-    return Table(pd.DataFrame(rows), caption)

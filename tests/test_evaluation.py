@@ -13,10 +13,11 @@ from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 
 from mura_nb.core import STUDY_TYPES
-from mura_nb.metrics import METRICS, group_metrics, interval, prob_bin, resamples
+from mura_nb.metrics import METRICS, group_metrics, interval, mean_intervals, metric_interval, prob_bin, resamples
 from mura_nb.pooling import POOL, check_studies, pool_studies
 from mura_nb.calibration import operating_point, platt, reliability_figure, reliability_table
-from mura_nb.comparison import compare, compare_types, delong, holm, two_sided
+from mura_nb.comparison import (
+    compare, compare_seeds, compare_types, delong, detectable, holm, seed_interval, two_sided, verdict)
 from mura_nb.evaluation import evaluate, floor, report_table, roc_at, source_report, tuned_columns
 
 COUNTS = dict(
@@ -194,6 +195,105 @@ def test_chunks_make_no_difference_to_counts():
     w = [*resamples(7, 600, seed=0, chunk=250)]
     assert [len(x) for x in w] == [1, 250, 250, 100]
     assert all((x.sum(1) == 7).all() and (x >= 0).all() for x in w)
+
+
+# ---- bounds
+def separated(n=46):
+    "Studies that a model gets all right, one a patient"
+    y = np.arange(n) % 2
+    name = [f's{i:03}' for i in range(n)]
+    return pd.DataFrame(dict(study=name, patient=name, study_type='HAND', label=y, prob=0.1 + 0.8 * y))
+
+
+@pytest.mark.parametrize('n', [8, 46, 200])
+def test_no_interval_without_width_at_a_bound(n):
+    "46 of 46 has a lower end near .92, and so has an AUC or a kappa of 1 its own"
+    t = evaluate(separated(n), n_boot=200).table.set_index(['metric', 'group'])
+    for m in ('accuracy', 'auc', 'kappa', 'sensitivity', 'specificity', 'f1', 'ap'):
+        row = t.loc[(m, 'ALL')]
+        assert row.value == row.hi == 1 and row.lo < 1
+    np.testing.assert_allclose(t.loc[('accuracy', 'ALL')].lo, 0.025 ** (1 / n))
+    np.testing.assert_allclose(t.loc[('kappa', 'ALL')].lo, 2 * 0.025 ** (1 / n) - 1)
+    wrong = separated(n).assign(prob=lambda d: 1 - d.prob)
+    t = evaluate(wrong, n_boot=200).table.set_index(['metric', 'group'])
+    assert t.loc[('accuracy', 'ALL')].lo == 0 < t.loc[('accuracy', 'ALL')].hi
+
+
+def test_few_errors_count_no_more_than_the_patients():
+    "One error among 40 studies of 20 patients: Clopper and Pearson with at most 20 observations"
+    from scipy.stats import beta
+
+    s = separated(40).assign(patient=[f'p{i // 2}' for i in range(40)])
+    s.loc[0, 'prob'] = 0.9
+    r = evaluate(s, n_boot=400)['accuracy']
+    np.testing.assert_allclose(r.lo, beta.ppf(0.025, 0.975 * 20, 0.025 * 20 + 1))
+    np.testing.assert_allclose(r.hi, beta.ppf(0.975, 0.975 * 20 + 1, 0.025 * 20))
+
+
+def test_many_errors_keep_the_percentiles():
+    s = studies_of(300, 1)
+    patient, y, p = pd.factorize(s.patient)[0], s.label.to_numpy(), s.prob.to_numpy()
+    draws = np.concatenate([group_metrics(w, patient, y, p) for w in resamples(patient.max() + 1, 300)])
+    for m in ('accuracy', 'auc', 'kappa', 'brier'):
+        d = draws[:, list(METRICS).index(m)]
+        np.testing.assert_allclose(metric_interval(d, m, patient, y)[1:], np.quantile(d[1:], [0.025, 0.975]))
+
+
+def test_shares_and_differences_of_hits():
+    hits = pd.DataFrame(dict(hit=[1] * 46, iou=np.linspace(0, 1, 46)))
+    t = mean_intervals(hits, range(46), 200)
+    np.testing.assert_allclose(t.loc['hit', ['lo', 'hi']].astype(float), [0.025 ** (1 / 46), 1])
+    assert t.loc['iou'].lo > 0.35
+    same = mean_intervals(hits[['hit']] * 0, range(46), 200, difference=True).iloc[0]
+    assert same.lo == same.hi == 0
+
+
+def test_two_perfect_models_may_still_differ():
+    "No resample moves the difference, and the interval is that of two independent models"
+    a = separated()
+    c = compare(a, a.assign(prob=a.prob * 0.9 + 0.04), n_boot=100)
+    assert c.value == 0 and c.lo == -c.hi < -0.05 and c.verdict == 'cannot tell'
+    same = compare(a, a, n_boot=100)
+    assert same.lo == same.hi == 0 and np.isnan(same.detectable)
+
+
+# ---- what a comparison could have seen
+def test_detectable_difference_is_seen_four_times_in_five():
+    "A difference of the stated size has an interval above zero in 80 % of repetitions"
+    rng = np.random.default_rng(0)
+    se = 0.004
+    size = detectable(pd.Series(dict(lo=-1.96 * se, hi=1.96 * se)))
+    assert abs(np.mean(rng.normal(size, se, 20000) > 1.96 * se) - 0.8) < 0.01
+    assert verdict(size, size - 1.96 * se, size + 1.96 * se) == 'better'
+
+
+def test_seeds_cover_the_truth():
+    "Three seeds a method, on the metric itself: shared patients, patients of each seed, and the seeds"
+    rng, inside = np.random.default_rng(0), {}
+    for spread in (0, 0.01, 0.05):
+        found = []
+        for _ in range(1500):
+            patients = rng.normal(0, 0.01, (2, 401, 1)) + rng.normal(0, 0.005, (2, 401, 3))
+            sampled = patients[:, :1] + spread * rng.normal(size=(2, 1, 3))
+            a, b = np.concatenate([sampled, sampled + patients[:, 1:]], 1)
+            _, lo, hi, p, _ = seed_interval(a, b)
+            found.append(lo <= 0 <= hi)
+            assert (p >= 0.05) == (lo <= 0 <= hi)
+        inside[spread] = np.mean(found)
+    assert min(inside.values()) > 0.93, inside
+
+
+def test_seed_comparison_shows_every_training():
+    many = [mura_like()[:200]] * 3
+    noisy = [
+        s.assign(prob=np.clip(s.prob + np.random.default_rng(k).normal(0, 0.1, 200), 0, 1)) for k, s in enumerate(many)
+    ]
+    r = compare_seeds(noisy, many, n_boot=50)
+    assert len(r.table) == 6 and r.table.groupby('arm').value.std()['b'] == 0
+    np.testing.assert_allclose(r.value, r.table.groupby('arm').value.mean().diff().iloc[-1] * -1)
+    assert 'smallest detectable' in r._repr_markdown_()
+    with pytest.raises(ValueError, match='needs two at least'):
+        compare_seeds(noisy[:1], many)
 
 
 # ---- paired comparison

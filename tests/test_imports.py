@@ -19,6 +19,7 @@ LIGHT = [
     'calibration',
     'comparison',
     'evaluation',
+    'operating',
     'ensemble',
     'database',
     'large',
