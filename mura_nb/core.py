@@ -183,11 +183,8 @@ class _Compared(_Run):
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
     backbones:tuple = knob(tuple, 'ablation: recipes of different networks at about equal time')
-<<<<<<< /tmp/tmpegs5055p.txt
     alignment:tuple = knob(tuple, 'ablation: recipes whose maps are measured for displacement', default=())
-=======
     rivals:tuple = knob(tuple, 'ablation: seeds of one network and a larger one, beside the ensemble')
->>>>>>> /tmp/tmpk670tmro.txt
 
 # %% ../nbs/00_core.ipynb #c968c50b
 @dataclass(frozen=True)
@@ -307,15 +304,10 @@ def _data_folder(root, profile):
 # %% ../nbs/00_core.ipynb #7d669e56
 def _recipes_of(s):
     "Names of all recipes of a profile, each once"
-<<<<<<< /tmp/tmp8i3ex37d.txt
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
-        s.alignment)
+        s.alignment, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies)]))
-=======
-    studies = s.ensemble, s.sweep, s.repeats, s.starts, s.crops, s.precisions, s.backbones, s.rivals
-    return list(dict.fromkeys([*s.recipes, s.baseline, s.local, s.fusenet, *itertools.chain(*studies)]))
->>>>>>> /tmp/tmpfbv3hl9o.txt
 
 # %% ../nbs/00_core.ipynb #4a5c1ed7
 def settings(
