@@ -130,7 +130,7 @@ def response_offset(
     return dict(x=x, y=y, x_spread=spread[0], y_spread=spread[1], n=n)
 
 # %% ../nbs/04bb_alignment.ipynb #2c2ea561
-VIEWS,PATCHES = 32,12 # of the tuning split; patches in each
+VIEWS,PATCHES = 48,12 # of the tuning split; patches in each
 
 def suspicious_views(
     name:str, # of a recipe that is trained

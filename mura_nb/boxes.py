@@ -79,8 +79,8 @@ def peaks_and_boxes(
     )->pd.DataFrame: # path, prob, peak_x, peak_y, level (str), x0, y0, x1, y1, seconds; nan without evidence
     "Where the maps of images have their maximum and their box, one row per image and level; kept in the cache"
     levels = [str(level) for level in levels]
-    networks,recipes = [weights_key(net) for net,_ in nets],[card['recipe'] for _,card in nets]
-    parts = [3, networks, recipes, data_key(rows, store), cam_method(method), LARGER, STRIDE, levels]
+    networks,placed = [weights_key(net) for net,_ in nets],[(card['recipe'], card.get('offsets')) for _,card in nets]
+    parts = [4, networks, placed, data_key(rows, store), cam_method(method), LARGER, STRIDE, levels]
     make = lambda: _locate(nets, rows.path.tolist(), store, method, levels, batch_size)
     return cached('gradcam/boxes', parts, make, dtype=dict(level=str))
 
