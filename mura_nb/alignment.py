@@ -20,8 +20,8 @@ from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
 from .evaluation import evaluate
-from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, device_of, load_networks, map_cells, map_layer,
-    net_input, weights_key)
+from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, borrowed, device_of, hooked, load_networks,
+    map_cells, map_layer, net_input, weights_key)
 from .training import data_key
 from .predictions import load_predictions
 from .maps import BOX, box_contains, cam_and_logit, file_map, map_peak, scaled
@@ -39,25 +39,35 @@ def fill_patch(
     mean = (x*soft).sum((2, 3), keepdim=True)/soft.sum((2, 3), keepdim=True)
     return x + soft*(mean-x)
 
-# %% ../nbs/04bb_alignment.ipynb #cbc5696d
+# %% ../nbs/04bb_alignment.ipynb #1168c92c
 PATCH = 1.5 # width of a patch, in cells
 
-def _maps(net, x, layer):
+def _heat_maps(net, x, layer):
     "Heat maps (B, h, w) of a layer, as they are drawn"
     return cam_and_logit(net, x, map_layer(net, layer), pooled=layer=='last')[1]
 
+def _feature_maps(net, x, layer):
+    "Feature maps (B, C, h, w) of a layer"
+    maps = []
+    with borrowed(net), torch.no_grad(), hooked([map_layer(net, layer) or net.body], lambda m, i, o: maps.append(o)):
+        net(x.to(device_of(net)))
+    return maps[-1].float().cpu()
+
+# %% ../nbs/04bb_alignment.ipynb #cbc5696d
 def patch_responses(
     net:nn.Module, # `SingleLogit`
     x:torch.Tensor, # (B, 3, side, side) views
     places:np.ndarray, # (B, m, 2) x and y of the middles of the patches, px of the view
-    layer:str='last' # one of `MAP_LAYERS`
+    layer:str='last', # one of `MAP_LAYERS`
+    features:bool=False # all feature maps of the layer together, instead of the heat map
     )->np.ndarray: # (B, m, h, w) absolute change of the map
     "How much each cell of a map changes when one patch of the view is filled"
     size,found = PATCH*map_cells(net, layer, x.shape[-1], 'layers').stride,[]
+    maps = _feature_maps if features else _heat_maps
     for views,at in zip(x.split(16), torch.as_tensor(places).float().split(16)):
-        still = _maps(net, views, layer)
-        moved = [_maps(net, fill_patch(views, at[:,k], size), layer) for k in range(at.shape[1])]
-        found.append((torch.stack(moved, 1)-still[:,None]).abs())
+        still = maps(net, views, layer)
+        moved = [maps(net, fill_patch(views, at[:,k], size), layer)-still for k in range(at.shape[1])]
+        found.append(torch.stack([m.norm(dim=1) if features else m.abs() for m in moved], 1))
     return torch.cat(found).numpy()
 
 # %% ../nbs/04bb_alignment.ipynb #05066d88
@@ -76,43 +86,51 @@ def response_curve(
     return middles,mean-mean.min() if len(mean) else mean
 
 # %% ../nbs/04bb_alignment.ipynb #a28f5167
-def _curve_centre(distance, answer):
+def _curve_centre(distance, answer, room):
     "The centre of the curve about itself, cells; 0 where nothing answers"
-    centre = 0.
-    for _ in range(100):
-        middles,mean = response_curve(distance, answer, centre)
+    centre,low,high = 0.,*room
+    for _ in range(60):
+        inner = (low+centre>=WINDOW) & (high-centre>=WINDOW) # cells whose window lies inside the view
+        some = np.broadcast_to(inner if inner.any() else True, distance.shape)
+        middles,mean = response_curve(distance[some], answer[some], centre)
         if not mean.sum()>0: return centre
         step = (middles*mean).sum()/mean.sum() - centre
         centre = float(np.clip(centre+step, -WINDOW, WINDOW))
-        if abs(step)<1e-3: break
+        if abs(step)<2e-3: break
     return centre
 
 # %% ../nbs/04bb_alignment.ipynb #bb94c8d4
-def _by_axis(share, places, cells):
-    "Along x and along y: distances (B, m, w) of patches from cells, in cells, and the answers (B, m, w)"
-    answer = share.sum(2),share.sum(3)
-    middles = [start+cells.stride*np.arange(a.shape[-1]) for start,a in zip(cells.start, answer)]
-    return [(places[...,k,None]-middles[k])/cells.stride for k in (0, 1)],answer
+def _alike(change):
+    "Answers (B, m, h, w) in which patches, and then cells, count alike"
+    strength = change.sum((2, 3), keepdims=True)
+    share = change/np.maximum(strength + .5*strength.mean(1, keepdims=True), 1e-12) # plain patches count less
+    return share/np.maximum(share.mean((0, 1)), 1e-3*share.mean()+1e-12)
+
+def _by_axis(change, places, cells):
+    "Along x and y: distances (B, m, w) of patches from cells, answers (B, m, w), room (w,) before and behind; in cells"
+    for k,answer in enumerate((_alike(change).mean(2), _alike(change).mean(3))):
+        middles = cells.start[k] + cells.stride*np.arange(answer.shape[-1])
+        room = middles/cells.stride,(cells.side-middles)/cells.stride
+        yield (places[...,k,None]-middles)/cells.stride,answer,room
 
 # %% ../nbs/04bb_alignment.ipynb #2eaabdc7
 def response_offset(
     change:np.ndarray, # (B, m, h, w) from `patch_responses`
     places:np.ndarray, # (B, m, 2) of its patches, px of the view
     cells, # `CellGrid` by the layers
-    resamples:int=100, # of the views
+    resamples:int=50, # of the views
     seed:int=0 # of the resamples
     )->dict: # x and y (right and down), x_spread, y_spread: px of the view; n views
     "How far the cells that answer must be moved to lie on the patches"
-    share = change/np.maximum(change.sum((1, 2, 3), keepdims=True), 1e-12) # each view counts alike
-    distance,answer = _by_axis(share, places, cells)
-    def both(views): return [_curve_centre(distance[k][views], answer[k][views])*cells.stride for k in (0, 1)]
+    axes = list(_by_axis(change, places, cells))
+    def both(views): return [_curve_centre(d[views], a[views], room)*cells.stride for d,a,room in axes]
     rng,n = np.random.default_rng(seed),len(change)
     spread = np.std([both(rng.integers(0, n, n)) for _ in range(resamples)], 0)
     x,y = both(slice(None))
     return dict(x=x, y=y, x_spread=spread[0], y_spread=spread[1], n=n)
 
 # %% ../nbs/04bb_alignment.ipynb #2c2ea561
-VIEWS,PATCHES = 32,12 # of the tuning split; patches in each
+VIEWS,PATCHES = 48,12 # of the tuning split; patches in each
 
 def suspicious_views(
     name:str, # of a recipe that is trained
@@ -131,15 +149,16 @@ def layer_offsets(
     net:nn.Module, # `SingleLogit`
     x:torch.Tensor, # (B, 3, side, side) views
     key:str, # fingerprint of what they show
-    seed:int=0 # of the places of the patches
+    seed:int=0, # of the places of the patches
+    features:bool=False # of all feature maps, as in `patch_responses`
     )->pd.DataFrame: # layer, x, y (right, down), x_spread, y_spread: px of the view, from the place by the layers; n
     "The measured displacement of the maps of both layers"
     places = np.random.default_rng([seed, 5]).uniform(0, x.shape[-1], (len(x), PATCHES, 2))
     def measure(layer):
-        change = patch_responses(net, x, places, layer)
+        change = patch_responses(net, x, places, layer, features)
         return dict(layer=layer) | response_offset(change, places, map_cells(net, layer, x.shape[-1], 'layers'))
     def make(): return pd.DataFrame([measure(layer) for layer in MAP_LAYERS])
-    return cached('alignment/offsets', [1, weights_key(net), key, PATCHES, PATCH, WINDOW, seed], make)
+    return cached('alignment/offsets', [2, weights_key(net), key, PATCHES, PATCH, WINDOW, seed, features], make)
 
 # %% ../nbs/04bb_alignment.ipynb #e107fb7b
 def write_offsets(
@@ -173,8 +192,7 @@ def response_table(
     places = np.random.default_rng([seed, 5]).uniform(0, x.shape[-1], (len(x), PATCHES, 2))
     def curves(layer):
         cells,change = map_cells(net, layer, x.shape[-1], 'layers'),patch_responses(net, x, places, layer)
-        share = change/np.maximum(change.sum((1, 2, 3), keepdims=True), 1e-12)
-        for axis,distance,answer in zip(('right','down'), *_by_axis(share, places, cells)):
+        for axis,(distance,answer,_) in zip(('right','down'), _by_axis(change, places, cells)):
             px,mean = response_curve(distance, answer)
             mean = mean/max(mean.max(initial=0), 1e-12)
             yield pd.DataFrame(dict(layer=layer, axis=axis, px=px*cells.stride, answer=mean))
@@ -215,7 +233,8 @@ def displacement_parts(
     nets = {'random weights':SingleLogit(recipe.backbone)}
     if recipe.weights!='none': nets['starting weights'] = SingleLogit(recipe.backbone, recipe.weights)
     nets = {k:n.eval().to(device_of(net)) for k,n in nets.items()} | dict(trained=net)
-    rows = [layer_offsets(n, x, key).assign(network=k) for k,n in nets.items()]
+    rows = [layer_offsets(n, x, key, features=True).assign(network=k) for k,n in nets.items()]
+    rows.append(layer_offsets(net, x, key).assign(network='trained, heat map'))
     by_layers = pd.DataFrame(dict(layer=MAP_LAYERS, network='the layers', x=0., y=0., x_spread=np.nan, y_spread=np.nan))
     table = pd.concat([by_layers, *rows], ignore_index=True)
     cells = {layer:map_cells(net, layer, recipe.crop, 'layers') for layer in MAP_LAYERS}
@@ -253,7 +272,7 @@ def placed_peaks(
         views = [eval_geometry(img.shape, recipe) for img in images]
         x = net_input([warp(img, g, (side, side)) for img,g in zip(images, views)], device_of(net))
         for layer in MAP_LAYERS:
-            for path,img,view,heat in zip(paths[i:i+16], images, views, _maps(net, x, layer)):
+            for path,img,view,heat in zip(paths[i:i+16], images, views, _heat_maps(net, x, layer)):
                 peaks = {p:map_peak(file_map(heat, view, side, img.shape, 0, grids[layer, p])) for p in PLACEMENTS}
                 rows += [(path, layer, p, *peak) for p,peak in peaks.items()]
     return pd.DataFrame(rows, columns=['path','layer','placement','peak_x','peak_y'])
@@ -340,7 +359,7 @@ def placement_figure(
     one,recipe = about.iloc[area.iloc[len(area)//2]],Recipe(**card['recipe'])
     image,side = store[one.path],recipe.crop
     view = eval_geometry(image.shape, recipe)
-    heat = _maps(net, net_input([warp(image, view, (side, side))], device_of(net)), 'last')[0]
+    heat = _heat_maps(net, net_input([warp(image, view, (side, side))], device_of(net)), 'last')[0]
     fig,axes = plt.subplots(1, len(PLACEMENTS), figsize=(8.5, 3.6), dpi=90, layout='constrained')
     for ax,placement in zip(axes, PLACEMENTS):
         placed = scaled(file_map(heat, view, side, image.shape, 0, map_cells(net, 'last', side, placement)))

@@ -8,7 +8,7 @@ from nbdev.doclinks import NbdevLookup, patch_name
 from runner import ROOT, directives
 
 NBS = ROOT/'nbs'
-NUMBER = re.compile(r'^(\d+)([a-z]?)_')
+NUMBER = re.compile(r'^(\d+)([a-z]*)_')
 LONG = 8  # lines of code from which on it is folded
 BEST = ('text/markdown', 'text/html', 'image/svg+xml', 'image/png', 'image/jpeg', 'text/plain')  # of an output
 PICTURES = ('.png', '.jpg', '.jpeg', '.svg')

@@ -1,0 +1,134 @@
+"Where the cells of a map lie: by the layers, against gradients; by responses, for a known displacement; and in use"
+
+from dataclasses import replace
+import json
+import numpy as np, pytest, torch
+from torch import nn
+from mura_nb import alignment as A, evidence as V, maps as M
+from mura_nb.core import save_model, settings
+from mura_nb.engines import onnx_card, part_of
+from mura_nb.geometry import Geometry, eval_geometry
+from mura_nb.networks import CellGrid, SingleLogit, cell_grid, hooked, load_networks, map_cells, split_backbone
+
+
+def gradient_centre(net, layer, side, images=3):
+    "Centre of the squared gradients of a layer's middle cell, mean of both axes; the middle of that cell"
+    torch.manual_seed(0)
+    maps, total = [], torch.zeros(side, side)
+    with hooked([layer], lambda module, inputs, output: maps.append(output)):
+        for _ in range(images):
+            x = torch.randn(1, 3, side, side, requires_grad=True)
+            net(x)
+            middle = maps[-1].shape[-1] // 2
+            mixture = maps[-1][0, :, middle, middle] @ torch.randn(maps[-1].shape[1])
+            total += torch.autograd.grad(mixture, x)[0].square().sum((0, 1))
+    cells, px = cell_grid(net, layer, side), torch.arange(side) + 0.5
+    found = [(total.sum(k) @ px / total.sum()).item() for k in (0, 1)]
+    return np.mean(found), cells.start[0] + cells.stride * middle
+
+
+# sides at which the border of the view cuts little off a field
+NETWORKS = [
+    ('timm:tf_efficientnet_lite0', 'earlier', 352, 15.5),
+    ('torchvision:resnet50', 'last', 256, 0.5),
+    ('torchvision:densenet169', 'earlier', 256, 6.5),
+    ('timm:resnet18d', 'last', 224, 0.5),
+    ('timm:convnext_atto', 'last', 96, 16),
+]
+
+
+@pytest.mark.parametrize('backbone,layer,side,start', NETWORKS[:3])
+def test_layers_say_what_gradients_say(backbone, layer, side, start):
+    torch.manual_seed(0)
+    net = SingleLogit(backbone).eval()
+    module = net.body if layer == 'last' else split_backbone(net)[0][-1]
+    found, place = gradient_centre(net, module, side)
+    assert cell_grid(net, module, side).start == (start, start)
+    assert abs(found - place) < 1.2
+
+
+@pytest.mark.parametrize('backbone,layer,side,start', NETWORKS[3:])
+def test_other_families(backbone, layer, side, start):
+    assert cell_grid(SingleLogit(backbone), side=side) == CellGrid(side, 32, (start, start))
+
+
+def test_dilation_asymmetric_padding_and_odd_sizes():
+    dilated = nn.Conv2d(2, 2, 3, padding=2, dilation=2)
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, stride=2, padding=1), dilated, nn.AvgPool2d(3, 2))
+    assert cell_grid(net, side=65) == CellGrid(65, 4, (2.5, 2.5))
+    lite = SingleLogit('timm:tf_efficientnet_lite0')
+    assert cell_grid(lite, lite.body.conv_stem, 96).start == (1.5, 1.5)  # pads behind
+    assert cell_grid(lite, lite.body.conv_stem, 97).start == (0.5, 0.5)  # pads on both sides
+
+
+def test_a_network_that_does_not_tell_is_drawn_in_tiles():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 4, 3, padding=1)
+
+        def forward(self, x):
+            return self.body(torch.nn.functional.avg_pool2d(x, 8)).mean((1, 2, 3))
+
+    assert map_cells(Functional(), side=64) is None
+    with pytest.raises(ValueError, match='do not tell'): map_cells(Functional(), side=64, placement='layers')
+
+
+@pytest.mark.parametrize('turn', [0, 90])
+def test_a_placed_map_returns_to_its_pixel(turn):
+    "A single lit cell has its maximum where the cell lies, for turned views as for others"
+    hw, side, cells = (300, 200), 224, CellGrid(224, 32, (31.5, 4.0))
+    s = settings(profile='smoke')
+    recipe = replace(s.recipe(s.baseline), resize=256, crop=224)
+    view = Geometry.rotate(turn, (112, 112)) @ eval_geometry(hw, recipe)
+    heat = torch.zeros(7, 7)
+    heat[3, 2] = 1
+    peak = M.map_peak(M.file_map(heat, view, side, hw, cells=cells))
+    want = view.inverse.points((31.5 + 64, 4 + 96))
+    np.testing.assert_allclose(peak, want, atol=1)
+    x0, y0, x1, y1 = M.heat_boxes(heat[None], 0.7, 0.01, cells)[0].numpy() * side
+    np.testing.assert_allclose([(x0 + x1) / 2, (y0 + y1) / 2], (31.5 + 64, 4 + 96), atol=4)
+
+
+class Displaced(nn.Module):
+    "Looks at a spot beside the middle of each cell"
+
+    def __init__(self, spot):
+        super().__init__()
+        self.body, self.head = nn.Conv2d(3, 1, 16, stride=16, bias=False), nn.Linear(1, 1)
+        y, x = torch.meshgrid(torch.arange(16) + 0.5, torch.arange(16) + 0.5, indexing='ij')
+        self.body.weight.data[:] = torch.exp(-((x - spot[0]) ** 2 + (y - spot[1]) ** 2) / 8)
+        self.head.weight.data.fill_(1)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3))).squeeze(1)
+
+
+@pytest.mark.parametrize('features', [False, True])
+def test_a_known_displacement_is_measured(features):
+    rng, net = np.random.default_rng(3), Displaced((4, 11))
+    x = torch.as_tensor(rng.random((30, 3, 128, 128)), dtype=torch.float32)
+    places = rng.uniform(0, 128, (30, 8, 2))
+    found = A.response_offset(A.patch_responses(net, x, places, features=features), places, map_cells(net, side=128), 5)
+    assert abs(found['x'] + 4) < 1 and abs(found['y'] - 3) < 1
+
+
+def test_the_card_moves_maps_and_file(tmp_path):
+    "An offset on a card is used by a loaded network, by `evidence` and by the ONNX card"
+    s = settings(profile='smoke')
+    recipe = replace(s.recipe(s.baseline), resize=112, crop=96, name='moved')
+    torch.manual_seed(0)
+    net = SingleLogit(recipe.backbone)
+    card = dict(architecture='single_logit', recipe=recipe.card(), offsets=dict(last=[-10.0, 4.0, 1.0, 1.0]))
+    path = save_model(net, card, tmp_path / 'moved')
+    ((loaded, _),) = load_networks(path)
+    assert map_cells(loaded, side=96).start == (21.5, 35.5)
+    assert V.CamMethod('x').grid(96, loaded).cells == CellGrid(96, 32, (21.5, 35.5))
+    cells = onnx_card(part_of((loaded, card)))['heat_cells']
+    assert (cells['x'], cells['y'], cells['stride']) == (21.5, 35.5, 32)
+    image = np.random.default_rng(0).integers(0, 256, (120, 120), dtype=np.uint8)
+    moved, still = (V.evidence(loaded, recipe, [image], V.CamMethod('x', placement=p))[1][0] for p in (None, 'layers'))
+    view = eval_geometry(image.shape, recipe).inverse
+    (a, b), (c, d) = view.points((38, 40)).astype(int), view.points((48, 36)).astype(int)
+    assert abs(moved[b, a] - still[d, c]) <= 0.06 * still.max()
+    assert 'offsets' in json.loads(path.with_suffix('.json').read_text())
