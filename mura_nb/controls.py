@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CONTROLS', 'ACTIVATIONS', 'control_boxes', 'true_boxes', 'Upper', 'Both', 'activation_size', 'activations',
            'Controls', 'boxes_of_control', 'control_views', 'run_control', 'control_rows', 'profile_controls',
-           'by_seed', 'control_table', 'save_control_tables', 'controls_view', 'controls_figure']
+           'by_seed', 'control_table', 'save_control_tables', 'controls_view', 'controls_figure', 'agreement']
 
 # %% ../nbs/05a_controls.ipynb #d6d4930c
 import copy, tempfile
@@ -383,3 +383,12 @@ def controls_figure(
         xlabel='AUC less that of the global branch, 95 % interval', title=title)
     plt.close(fig)
     return fig
+
+# %% ../nbs/05a_controls.ipynb #030b6d16
+def agreement(
+    a:pd.DataFrame, # studies of a network
+    b:pd.DataFrame # the same studies of another
+    )->dict: # label 0 or 1 -> -1..1
+    "Correlation of two networks' log odds by study, within each label"
+    x,y = (np.log(p) - np.log1p(-p) for p in (d.prob.clip(1e-6, 1-1e-6) for d in (a, b)))
+    return {label:float(np.corrcoef(x[a.label==label], y[a.label==label])[0,1]) for label in (0, 1)}
