@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['THRESHOLDS', 'cut', 'cut_bag', 'BranchFeatures', 'SideViews', 'fine_maps', 'both_sides', 'extract_features',
            'global_pass', 'Crops', 'make_crops', 'crop_view', 'LocalViews', 'LazyCrops', 'branch_boxes', 'crops_at',
-           'local_pass', 'threshold_table', 'best_threshold', 'tuned_threshold']
+           'local_pass', 'threshold_table', 'best_threshold', 'tuned_threshold', 'crop_hits']
 
 # %% ../nbs/04d_crops.ipynb #36cf63fb
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from .evaluation import evaluate
 from .networks import SingleLogit, device_of, gpu_arithmetic, in_precision, split_backbone, weights_key
 from .training import data_key
 from .predictions import predict
-from .maps import borrowed, heat_boxes, heatmaps
+from .maps import BOX, borrowed, box_hits, heat_boxes, heatmaps
 
 # %% ../nbs/04d_crops.ipynb #7e59a1d0
 def cut(
@@ -325,3 +325,16 @@ def tuned_threshold(
     table = threshold_table(model, tuned, store, features, recipe)
     save_table(table, 'fusenet_threshold', out)
     return replace(recipe, threshold=best_threshold(table))
+
+# %% ../nbs/04d_crops.ipynb #e66d1bb8
+def crop_hits(
+    truth:pd.DataFrame, # path, kind, x0, y0, x1, y1 in pixels of the file
+    boxes:pd.DataFrame, # the same columns without kind, shares 0..1 of the evaluation view
+    store, # image store
+    recipe:Recipe # of the view
+    )->pd.DataFrame: # path, kind, x0 ... of the truth, hit, chance, area, inside
+    "Whether each crop holds the abnormality of its image"
+    t = truth[['path','kind',*BOX]].merge(boxes, on='path', suffixes=('', '_found'))
+    views = [eval_geometry(store[p].shape, recipe) for p in t.path]
+    true = np.stack([view.boxes(box)/recipe.crop for view,box in zip(views, t[BOX].to_numpy())])
+    return pd.concat([t[['path','kind',*BOX]], box_hits(t[[f'{k}_found' for k in BOX]].to_numpy(), true)], axis=1)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['Fused', 'FuseNet', 'train_fusenet', 'train_profile', 'train_look', 'branch_predictions', 'fusenet_results',
-           'branch_gains', 'groups_table', 'size_groups', 'crop_hits', 'fusenet_boxes', 'hits_table', 'agreement']
+           'branch_gains', 'gains_table', 'groups_table', 'size_groups', 'fusenet_boxes', 'look_boxes', 'hits_table',
+           'places_table']
 
 # %% ../nbs/05_fusenet.ipynb #975ed932
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, load_card, save_model,
+from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, fmt_num, load_card, save_model,
     save_table, settings)
 from .geometry import eval_geometry, file_box, warp
 from .data import load_data, patient_split
@@ -25,8 +26,8 @@ from mura_nb.networks import (SingleLogit, device_of, load_model, model_builder,
 from .training import data_key, follow_start
 from .predictions import load_predictions, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
-from .maps import BOX, FINER, SMALLEST, box_area, box_hits, heat_boxes, heatmaps, normalise
-from .crops import (THRESHOLDS, branch_boxes, crop_view, crops_at, cut_bag, fine_maps, global_pass,
+from .maps import BOX, FINER, SMALLEST, box_area, heat_boxes, heatmaps, normalise
+from .crops import (THRESHOLDS, branch_boxes, crop_hits, crop_view, crops_at, cut_bag, fine_maps, global_pass,
     local_pass, tuned_threshold)
 from .looks import (LookBranch, bags_at, fit_fusion, fused_predictions, look_pass, look_windows, peak_windows,
     pooled_features, train_look_branch)
@@ -211,26 +212,41 @@ def train_look()->dict: # card of the whole network
 
 # %% ../nbs/05_fusenet.ipynb #c6cef938
 def branch_predictions()->dict: # name of a column -> predictions by image
-    "Predictions of global branch, local branch and FuseNet for the internal test"
+    "Predictions of the global branch, of both second branches and of both FuseNets for the internal test"
     s = settings()
-    roles = {s.baseline:'global', s.local:'local', s.fusenet:'FuseNet'}
+    roles = {s.baseline:'global', s.local:'local', s.fusenet:'FuseNet', s.look_local:'looks', s.look:'FuseNet, looks'}
     return {f'{n} ({role})':load_predictions(n, 'valid') for n,role in roles.items()}
 
 # %% ../nbs/05_fusenet.ipynb #30f30971
 def fusenet_results()->dict: # name of a column -> `evaluate`'s result on the internal test
-    "Evaluate global branch, local branch and FuseNet, and the floor; what has not been trained yet is trained"
-    s,_ = settings(),train_profile()
+    "Evaluate all branches, both FuseNets and the floor; what has not been trained yet is trained"
+    s,_ = settings(),(train_profile(), train_look())
     df,studies = load_data().df,{name:pool_studies(p) for name,p in branch_predictions().items()}
     studies['floor'] = floor(df[df.split=='train'], df[df.split=='valid'])
     return {name:evaluate(d, n_boot=s.n_boot) for name,d in studies.items()}
 
 # %% ../nbs/05_fusenet.ipynb #29b19bbf
-def branch_gains()->pd.DataFrame: # network, diff, lo, hi, p, p_holm
-    "AUC of local branch and FuseNet less that of the global branch, by study of the internal test"
+def branch_gains()->pd.DataFrame: # network, auc, diff, lo, hi, p, p_holm, detectable, n
+    "AUC of second branches and FuseNets less that of the global branch, by study of the internal test; also a file"
     (_,base),*others = ((name, pool_studies(p)) for name,p in branch_predictions().items())
     found = {name:compare(d, base, n_boot=settings().n_boot) for name,d in others}
-    rows = [dict(network=name, diff=c.value, lo=c.lo, hi=c.hi, p=c.p) for name,c in found.items()]
-    return pd.DataFrame(rows).assign(p_holm=holm([c.p for c in found.values()]))
+    rows = [dict(network=name, auc=c.a, diff=c.value, lo=c.lo, hi=c.hi, p=c.p, n=c.n) for name,c in found.items()]
+    table = pd.DataFrame(rows).assign(p_holm=holm([c.p for c in found.values()]))
+    table['detectable'] = 2.8*(table.hi-table.lo)/(2*1.96) # 2.8 standard errors
+    save_table(table, 'fusenet_gains')
+    return table
+
+# %% ../nbs/05_fusenet.ipynb #09260132
+def gains_table(
+    gains:pd.DataFrame # from `branch_gains`
+    )->Table: # a row a network
+    "Differences from the global branch as they are printed"
+    difference = [fmt_ci(*v) for v in zip(gains['diff'], gains.lo, gains.hi)]
+    shown = {'network':gains.network, 'AUC less global branch':difference,
+        'p (Holm)':gains.p_holm.map(fmt_num), 'smallest detectable difference':gains.detectable.map(fmt_num)}
+    where = data_source()
+    caption = f'{gains.n[0]:,} studies of the internal test, {where}; 95 % intervals of resampled patients.'
+    return Table(pd.DataFrame(shown), f'Paired differences. {caption}')
 
 # %% ../nbs/05_fusenet.ipynb #7aa1e1e0
 def groups_table(
@@ -259,19 +275,6 @@ def size_groups(
     kind = third.map(words).astype(str).to_numpy()
     return truth.assign(kind=kind, size=size).sort_values('size')[['path','kind']]
 
-# %% ../nbs/05_fusenet.ipynb #e66d1bb8
-def crop_hits(
-    truth:pd.DataFrame, # path, kind, x0, y0, x1, y1 in pixels of the file
-    boxes:pd.DataFrame, # the same columns without kind, shares 0..1 of the evaluation view
-    store, # image store
-    recipe:Recipe # of the view
-    )->pd.DataFrame: # path, kind, x0 ... of the truth, hit, chance, area, inside
-    "Whether each crop holds the abnormality of its image"
-    t = truth[['path','kind',*BOX]].merge(boxes, on='path', suffixes=('', '_found'))
-    views = [eval_geometry(store[p].shape, recipe) for p in t.path]
-    true = np.stack([view.boxes(box)/recipe.crop for view,box in zip(views, t[BOX].to_numpy())])
-    return pd.concat([t[['path','kind',*BOX]], box_hits(t[[f'{k}_found' for k in BOX]].to_numpy(), true)], axis=1)
-
 # %% ../nbs/05_fusenet.ipynb #8d385f48
 def fusenet_boxes(
     net:FuseNet, # trained
@@ -284,6 +287,25 @@ def fusenet_boxes(
     boxes = branch_boxes(features, rows, net.recipe)[0]
     table = pd.DataFrame(boxes[shown], columns=BOX).assign(path=rows.path[shown].to_numpy())
     save_table(table, 'fusenet_boxes')
+    return table
+
+# %% ../nbs/05_fusenet.ipynb #d0054fa5
+def look_boxes(
+    net:FuseNet # trained, with looks
+    )->pd.DataFrame: # path, look (0 the strongest), x0, y0, x1, y1 as shares 0..1 of the evaluation view, weight
+    "The crops of the internal test; they go to a file"
+    s,(df,store,_) = settings(),load_data()
+    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
+    features = global_pass(load_model(ModelFiles(s.baseline).model)[0], rows, store, net.recipe)
+    windows = look_windows(features, rows, net.recipe)
+    bags = bags_at(store, windows, rows, net.recipe, net.local)
+    weights = look_pass(net.part, rows, bags, net.local).weights[0]
+    k,shown = windows.shape[2],(rows.split=='valid').to_numpy()
+    table = pd.DataFrame(windows[0,shown].reshape(-1, 4), columns=BOX)
+    table.insert(0, 'path', rows.path[shown].repeat(k).to_numpy())
+    table.insert(1, 'look', np.tile(np.arange(k), shown.sum()))
+    table = table.assign(weight=weights[shown].reshape(-1))
+    save_table(table, 'look_boxes')
     return table
 
 # %% ../nbs/05_fusenet.ipynb #81d9827d
@@ -299,11 +321,21 @@ def hits_table(
     where = data_source()
     return Table(rows.rename(columns=words), f'Crops of the internal test, {where}.')
 
-# %% ../nbs/05_fusenet.ipynb #030b6d16
-def agreement(
-    a:pd.DataFrame, # studies of a network
-    b:pd.DataFrame # the same studies of another
-    )->dict: # label 0 or 1 -> -1..1
-    "Correlation of two networks' log odds by study, within each label"
-    x,y = (np.log(p) - np.log1p(-p) for p in (d.prob.clip(1e-6, 1-1e-6) for d in (a, b)))
-    return {label:float(np.corrcoef(x[a.label==label], y[a.label==label])[0,1]) for label in (0, 1)}
+# %% ../nbs/05_fusenet.ipynb #03699756
+def places_table(
+    crops:dict, # words -> path, x0, y0, x1, y1 of all crops of the internal test, shares 0..1 of the view
+    valid:pd.DataFrame, # images of the internal test: path, label
+    hits:dict=None # words -> path, hit of the crops of abnormal views; None where true boxes are not known
+    )->pd.DataFrame: # crops, views, area, whole_normal, whole_abnormal, area_auc, middle
+    "How large crops are, how often they are the whole view, and where they lie; it goes to a file"
+    from sklearn.metrics import roc_auc_score # here: scikit-learn takes over a second to import
+    label,rows = valid.set_index('path').label.astype(int),[]
+    for words,d in crops.items():
+        area = pd.Series(box_area(d[BOX]), d.path.to_numpy()).groupby(level=0).mean()
+        y,whole = label[area.index],area>.999
+        row = dict(crops=words, views=len(area), area=area.mean(), whole_normal=whole[y==0].mean(),
+            whole_abnormal=whole[y==1].mean(), area_auc=roc_auc_score(y, -area.round(6)))
+        rows.append(row | dict(middle=hits[words].groupby('path').hit.any().mean() if hits else np.nan))
+    table = pd.DataFrame(rows)
+    save_table(table, 'look_places')
+    return table

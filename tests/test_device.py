@@ -22,11 +22,12 @@ SKIPPED = {'ablation','cuda','demo','notest'}
 # chapter -> the cells that use networks, and what these need; export cells always run
 CHAPTERS = {
     '04_baselines':'d1b2709f f7ab282f 96389b26 d10592e9 f1d792ad', '04d_crops':'',
-    '05_fusenet':'bdb83f64 6be46801 0ca8c9da c020f3bf 058face5 4e583d30 14aa4ed6 6f3a3497',
+    '04f_looks':'305213ae f529e0b5 0ca8c9da',
+    '05_fusenet':'bdb83f64 6be46801 c020f3bf 1416545a 058face5 4e583d30 14aa4ed6 6f3a3497 51cc0837',
     '05a_controls':'5e3d130b e9906e67 2a81da71 b1cd56a6', '05b_fusion_cost':'', '06a_evidence':'',
     '07_gradcam':'648eff05 2997b4bc 2bed7c6c', '07a_localisation':'9b68465b 79ad5e83 dd9dcb4a 402db317 5c16a973',
     '07b_database':'6d7adc92 048bdb00 a45a7a2a', '08a_similarity':''}
-WHOLE = ['04_baselines','04b_maps','04d_crops','05_fusenet','05a_controls','05b_fusion_cost','06_ensemble',
+WHOLE = ['04_baselines','04b_maps','04d_crops','04f_looks','05_fusenet','05a_controls','05b_fusion_cost','06_ensemble',
     '06a_evidence','06c_boxes','07_gradcam','07a_localisation','07b_database','08_retrieval']
 
 

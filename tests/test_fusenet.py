@@ -8,9 +8,12 @@ from mura_nb import maps
 from mura_nb.core import settings
 from mura_nb.geometry import eval_geometry, file_box
 from mura_nb.training import follow_start
-from mura_nb.crops import BranchFeatures, branch_boxes, cut
+from mura_nb.crops import BranchFeatures, branch_boxes, cut, cut_bag
+from mura_nb.looks import LookBranch, look_windows, peak_windows, random_windows
 from mura_nb.fusenet import FuseNet
 from mura_nb.controls import control_boxes, run_control
+from mura_nb.evidence import evidence
+from mura_nb.serving import load_engine
 
 heat_maps = hnp.arrays(np.float32, hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=9),
     elements=st.floats(-50, 50, width=32))
@@ -167,3 +170,111 @@ def test_local_branch_of_paper_follows_a_rule(root, tmp_path, monkeypatch):
         s = settings(profile)
         local = s.recipe(s.local)
         assert local.lr_of_start == .1 and local.stop and local.epochs > local.patience*local.stop
+
+
+@pytest.fixture
+def looking(recipe):
+    "FuseNet with looks, new, and the recipes of its fusion and of its second branch"
+    fuse = replace(recipe, heatmap=None, threshold=None, looks=3, look_area=.12, resize=72, crop=64, pixels='file')
+    local = replace(fuse, resize=40, crop=36)
+    return FuseNet(fuse, local), fuse, local
+
+
+def pictures(n=2): return [np.random.default_rng(i).integers(0, 256, (90, 70+i), np.uint8) for i in range(n)]
+
+
+@pytest.mark.parametrize('kind', ['report', 'looks'])
+def test_a_new_fusenet_keeps_its_running_statistics(kind, recipe, looking):
+    "A forward pass of a module that nobody has put into evaluation mode changes no buffer"
+    net = looking[0] if kind == 'looks' else FuseNet(replace(recipe, resize=72, crop=64))
+    before = {k: v.clone() for k, v in net.named_buffers()}
+    net(pictures())
+    for k, v in net.named_buffers(): assert torch.equal(v, before[k]), k
+
+
+@hsettings(max_examples=100, deadline=None)
+@given(heat_maps.filter(lambda a: a.shape[1] == a.shape[2]), st.sampled_from([.06, .12, .25, .9]), st.integers(1, 6))
+def test_windows_of_any_map_have_their_area_and_lie_inside(a, area, k):
+    b = peak_windows(torch.tensor(a), area, k).numpy()
+    assert b.shape == (len(a), k, 4) and (b >= -1e-6).all() and (b <= 1+1e-6).all()
+    np.testing.assert_allclose(b[..., 2:]-b[..., :2], area**.5, atol=1e-5)
+
+
+def test_windows_of_a_batch_are_those_of_single_maps():
+    heat = torch.rand(300, 6, 6, generator=torch.Generator().manual_seed(0))
+    got = peak_windows(heat, .12, 3)
+    for i in (0, 7, 299): assert torch.equal(peak_windows(heat[i:i+1], .12, 3)[0], got[i])
+
+
+def test_the_first_window_is_the_best_of_all():
+    "Against every place, tried one by one"
+    heat = torch.rand(5, 6, 6, generator=torch.Generator().manual_seed(1))
+    coarse = maps.normalise(heat)[:, None]
+    fine = torch.nn.functional.interpolate(coarse, scale_factor=maps.FINER, mode='bilinear')[:, 0]
+    n = int(np.ceil(48*.12**.5))
+    for f, b in zip(fine.double().numpy(), peak_windows(heat, .12, 1)[:, 0].numpy()):
+        sums = [(f[y:y+n, x:x+n].sum(), x, y) for y in range(49-n) for x in range(49-n)]
+        _, x, y = max(sums)
+        np.testing.assert_allclose((b[:2]+b[2:])/2, (np.array([x, y]) + n/2)/48, atol=1/48)
+
+
+def test_windows_do_not_overlap_where_there_is_room():
+    "A window of .06 of the view leaves room for another one wherever it is; two of .25 have it in the corners only"
+    b = random_windows(60, .06, 2)
+    assert (maps.shared_area(b[:, 0], b[:, 1]) < 1e-9).all()
+    assert (maps.shared_area(*random_windows(60, .25, 2).swapaxes(0, 1)) > 0).any()
+
+
+@pytest.mark.parametrize('a', [np.zeros((2, 7, 7)), np.full((2, 7, 7), np.nan), np.full((2, 7, 7), np.inf)])
+def test_maps_that_say_nothing_give_the_middle(a):
+    b = peak_windows(torch.tensor(a, dtype=torch.float32), .12, 2)[:, 0].numpy()
+    np.testing.assert_allclose((b[:, :2]+b[:, 2:])/2, .5, atol=.02)
+
+
+def test_looks_need_their_settings_and_a_finer_map(recipe, looking):
+    df = pd.DataFrame(dict(path=['a']))
+    fine = BranchFeatures(['a'], None, fine=np.zeros((2, 1, 4, 4), np.float32))
+    with pytest.raises(ValueError, match='set both in settings.ini'): look_windows(fine, df, recipe)
+    with pytest.raises(ValueError, match='no finer heat map'): look_windows(BranchFeatures(['a'], None), df, looking[1])
+
+
+def test_a_bag_is_its_crops_one_above_the_other(looking):
+    img, (fuse, local) = pictures()[0], looking[1:]
+    boxes = [(0, 0, .4, .4), (.5, .5, .9, .9)]
+    bag = cut_bag(img, boxes, fuse, side=local.resize)
+    for i, box in enumerate(boxes): np.testing.assert_array_equal(bag[40*i:40*(i+1)], cut(img, box, fuse, side=40))
+
+
+def test_attention_does_not_depend_on_the_order_of_crops(looking):
+    net = LookBranch(looking[2]).eval()
+    x = torch.rand(2, 3, 3*36, 36)
+    turned = torch.cat(x.split(36, 2)[::-1], 2)
+    with torch.no_grad(): (a, wa), (b, wb) = net.weighted(x), net.weighted(turned)
+    torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(wa, wb.flip(1), atol=1e-5, rtol=1e-4)
+
+
+def test_looks_in_an_engine_and_as_evidence(looking):
+    "Logits of all ways are the module's; the crops' maps lie in their boxes"
+    net, fuse, local = looking
+    card = dict(architecture='fusenet', recipe=fuse.card(), local=local.card(), threshold=.5)
+    images = pictures()
+    given_ = net.eval()(images)
+    np.testing.assert_allclose(load_engine((net, card), 'torch')(images), given_.logit, atol=1e-4)
+    logit, heat = evidence(net, fuse, images, 'fusenet_local')
+    np.testing.assert_allclose(logit, given_.logit, atol=1e-5)
+    for m, boxes in zip(heat, given_.boxes):
+        y, x = np.nonzero(m)
+        inside = [(b[0]-1 <= x) & (x <= b[2]) & (b[1]-1 <= y) & (y <= b[3]) for b in boxes]
+        assert np.any(inside, 0).all()
+
+
+def test_recipes_of_looks(root, monkeypatch, tmp_path):
+    "A step of the second branch reads at most one and a half times the pixels of one of the baseline"
+    monkeypatch.chdir(root)
+    monkeypatch.setenv('MURA_NB_DATA', str(tmp_path))
+    for profile in ('demo', 'paper'):
+        s = settings(profile)
+        view, local = s.recipe(s.look), s.recipe(s.look_local)
+        assert (view.looks, view.look_area) == (local.looks, local.look_area)
+        assert local.looks*local.crop**2 <= 1.5*view.crop**2 and local.looks*local.look_area <= .5
