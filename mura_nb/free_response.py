@@ -99,7 +99,8 @@ def measure_free_response():
     part = seen_part(np.array([data.store.sizes[p] for p in paths]), s.recipe(s.baseline))
     images = rows[['path','patient']].assign(abnormal=rows.path.isin(data.truth.index))
     found = dict(map=rate_boxes(boxes, data.truth), centre=rate_boxes(centre_boxes(boxes, part), data.truth))
-    curves = pd.concat([_curve(marks, images, k, who) for who,marks in found.items() for k in CRITERIA])
+    curves = pd.concat([_curve(marks, images, k, who) for who,marks in found.items() for k in CRITERIA],
+        ignore_index=True)
     save_table(curves[~curves.false_boxes.isin(CURVE)].drop(columns='drawn'), 'free_response')
     save_table(curves[curves.drawn].drop(columns='drawn'), 'free_response_curve')
 
