@@ -59,7 +59,7 @@ def free_response(
         true,false = (np.cumsum(w[:,who]*events[k].to_numpy(), 1)[:,last] for k in ('true','false'))
         true = np.pad(true, ((0, 0), (1, 0))) # no box shown
         limits = np.outer(w@total, at) + 1e-9
-        shown = np.stack([(false<=limit[:,None]).sum(1) for limit in limits.T], 1)
+        shown = np.stack([np.searchsorted(row, limit, 'right') for row,limit in zip(false, limits)])
         return np.take_along_axis(true, shown, 1)/np.maximum(w@abnormal, 1e-12)[:,None]
     return np.concatenate([shares(w) for w in resamples(len(names), n_boot)])
 
