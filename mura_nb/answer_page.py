@@ -110,7 +110,8 @@ class DrawnView:
     height:int # of the picture, in pixels
     picture:str # data: address of the radiograph
     heat:str # data: address of the heat map, '' where the study is called normal
-    box:tuple # (x0, y0, x1, y1) found, in pixels of the picture, or None
+    box:tuple # (x0, y0, x1, y1) found, the best, in pixels of the picture, or None
+    others:list # further boxes, in pixels of the picture
     true_box:tuple # (x0, y0, x1, y1) of the truth, in pixels of the picture, or None
     place:str # the box found in words, in pixels of the file
     prob:float # calibrated probability of this view alone, 0 to 1
@@ -129,8 +130,8 @@ def draw_view(
     return DrawnView(
         name=result.name, width=width, height=height,
         picture=picture_address(Image.fromarray(result.image), quality=88),
-        heat=picture_address(heat, 'PNG') if result.called else '', box=result.box, true_box=view.true_box,
-        place=place, prob=answer.model.calibrated(result.prob))
+        heat=picture_address(heat, 'PNG') if result.called else '', box=result.box, others=result.others,
+        true_box=view.true_box, place=place, prob=answer.model.calibrated(result.prob))
 
 # %% ../nbs/11f_answer_page.ipynb #89b3389a
 def problems_html(

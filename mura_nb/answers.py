@@ -215,11 +215,16 @@ class StudyAnswer:
     @property
     def cut(self)->float: return self.model.calibrated(self.model.threshold) # operating threshold, calibrated
     @property
-    def boxes(self)->list: # of (x0, y0, x1, y1) in pixels of the files, None where there is none
-        "The box of each view"
-        views = zip(self.study.views, self.localised)
-        return [None if result.box is None else tuple(view.to_file.boxes(result.box).round(1).tolist())
-                for view, result in views]
+    def found(self)->list: return _found_in_files(self) # a list a view: dict(box, score), best first
+    @property
+    def boxes(self)->list: return [found[0]['box'] if found else None for found in self.found] # the best of each view
+
+# %% ../nbs/11e_answers.ipynb #24e0c27f
+def _found_in_files(answer):
+    "All boxes of each view, best first, in pixels of the files: dict(box, score); an empty list where there is none"
+    views = zip(answer.study.views, answer.localised)
+    return [[dict(box=tuple(view.to_file.boxes(box).round(1).tolist()), score=score) for box, score in result.boxes]
+            for view, result in views]
 
 # %% ../nbs/11e_answers.ipynb #aac0d05c
 def answer_table(
@@ -284,8 +289,8 @@ def answer_study(
 def _view_records(answer):
     "What the record says of each view"
     return [dict(file=view.name, width=view.picture.shape[1], height=view.picture.shape[0], probability=result.prob,
-                 calibrated=answer.model.calibrated(result.prob), box=box)
-            for view, result, box in zip(answer.study.views, answer.localised, answer.boxes)]
+                 calibrated=answer.model.calibrated(result.prob), box=found[0]['box'] if found else None, boxes=found)
+            for view, result, found in zip(answer.study.views, answer.localised, answer.found)]
 
 def _truth_record(study):
     "What is known of a simulated study, None of any other"
@@ -334,7 +339,7 @@ def _overlay_png(answer, view, result):
     "A view with heat map and boxes, as bytes"
     from mura_nb.drawing import overlay  # here: torch takes seconds to import
     heatmap = result.heatmap if answer.called else None
-    picture = Image.fromarray(overlay(result.image, heatmap, result.box, view.true_box))
+    picture = Image.fromarray(overlay(result.image, heatmap, result.box, view.true_box, result.others))
     picture.save(stream := io.BytesIO(), 'PNG', compress_level=3)
     return stream.getvalue()
 

@@ -321,7 +321,7 @@ def _readable(views):
 # %% ../nbs/11c_batch.ipynb #0c66bdf0
 def _write_view(view, found, file, dicom):
     "Write the files of a view; gives its row of the table, and `Unread`s for DICOM files that could not be written"
-    shown = overlay(found.image, found.heatmap if found.called else None, found.box)
+    shown = overlay(found.image, found.heatmap if found.called else None, found.box, others=found.others)
     save_picture(shown, file)
     written,why = dicom_files(view.file, found, shown, file, dicom)
     return located_row(view, found, file, written),[Unread(view.path, why)]*bool(why)

@@ -143,15 +143,17 @@ def _annotation(ref, box, text, layer):
 # %% ../nbs/11a_dicom.ipynb #e558cb9b
 def presentation_state(
     ref, # pydicom Dataset of the original
-    box, # (x0, y0, x1, y1) in its pixels
-    about:str # said beside the box
+    box, # the best one: (x0, y0, x1, y1) in its pixels
+    about:str, # said beside the box
+    others=() # further boxes, the better ones first
     )->Dataset: # of pydicom
-    "The box as a Grayscale Softcopy Presentation State that refers to the original (PS3.3, A.33.1)"
+    "Boxes as a Grayscale Softcopy Presentation State that refers to the original (PS3.3, A.33.1)"
     layer = hd.pr.GraphicLayer('FOUND', order=1, description='region that speaks most for an abnormality')
     shape = 'INVERSE' if ref.PhotometricInterpretation=='MONOCHROME1' else 'IDENTITY'
     return hd.pr.GrayscaleSoftcopyPresentationState([ref], hd.UID(), 902, hd.UID(), 1, content_label='FOUND',
         content_description=f'mura_nb. {NOT_CLINICAL}', graphic_layers=[layer],
-        graphic_annotations=[_annotation(ref, box, f'{about}. {NOT_CLINICAL}', layer)],
+        graphic_annotations=[_annotation(ref, box, f'{about}. {NOT_CLINICAL}', layer)] + [
+            _annotation(ref, b, f'{i}', layer) for i,b in enumerate(others, 2)], # in words no more than their rank
         presentation_lut_transformation=hd.PresentationLUTTransformation(presentation_lut_shape=shape),
         voi_lut_transformations=_window(ref), manufacturer='mura_nb', manufacturer_model_name='mura_nb',
         software_versions=mura_nb.__version__, device_serial_number='0')
@@ -162,7 +164,7 @@ def _makers(ref, found, rgb, kind):
     about,makers = f'Study probability {found.study_prob:.2f}, operating point {found.threshold:.2f}',{}
     if kind!='presentation': makers['capture'] = lambda: secondary_capture(ref, rgb, about)
     if kind!='secondary' and found.box is not None and ref.get('SamplesPerPixel', 1)==1:
-        makers['state'] = lambda: presentation_state(ref, found.box, about)
+        makers['state'] = lambda: presentation_state(ref, found.box, about, found.others)
     return makers
 
 # %% ../nbs/11a_dicom.ipynb #77b13fba

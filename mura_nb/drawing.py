@@ -72,14 +72,15 @@ def _with_heat(image, heat):
 def overlay(
     image:np.ndarray, # (h, w) uint8
     heat:np.ndarray=None, # (h, w) 0..1
-    box=None, # found: x0, y0, x1, y1 in pixels of the image
-    truth=None # true box, dashed
+    box=None, # the best found: x0, y0, x1, y1 in pixels of the image
+    truth=None, # true box, dashed
+    others=() # further boxes that were found, finely dashed
     )->np.ndarray: # (h, w, 3) uint8
     "A radiograph in its own size with heat map and boxes laid over it"
     from PIL import Image, ImageDraw
     img,width = Image.fromarray(_with_heat(image, heat)),max(2, round(max(image.shape)/180))
     draw = ImageDraw.Draw(img)
-    for b,color,dash in ((truth, TRUTH, 4*width), (box, FOUND, 0)):
+    for b,color,dash in ((truth, TRUTH, 4*width), *((b, FOUND, 2*width) for b in others[::-1]), (box, FOUND, 0)):
         if b is None: continue
         for c,w in (('black', width+2), (color, width)):
             for line in _box_lines(b, dash): draw.line(line, fill=c, width=w)

@@ -59,7 +59,7 @@ def free_response(
         true,false = (np.cumsum(w[:,who]*events[k].to_numpy(), 1)[:,last] for k in ('true','false'))
         true = np.pad(true, ((0, 0), (1, 0))) # no box shown
         limits = np.outer(w@total, at) + 1e-9
-        shown = np.stack([(false<=limit[:,None]).sum(1) for limit in limits.T], 1)
+        shown = np.stack([np.searchsorted(row, limit, 'right') for row,limit in zip(false, limits)])
         return np.take_along_axis(true, shown, 1)/np.maximum(w@abnormal, 1e-12)[:,None]
     return np.concatenate([shares(w) for w in resamples(len(names), n_boot)])
 
@@ -99,7 +99,8 @@ def measure_free_response():
     part = seen_part(np.array([data.store.sizes[p] for p in paths]), s.recipe(s.baseline))
     images = rows[['path','patient']].assign(abnormal=rows.path.isin(data.truth.index))
     found = dict(map=rate_boxes(boxes, data.truth), centre=rate_boxes(centre_boxes(boxes, part), data.truth))
-    curves = pd.concat([_curve(marks, images, k, who) for who,marks in found.items() for k in CRITERIA])
+    curves = pd.concat([_curve(marks, images, k, who) for who,marks in found.items() for k in CRITERIA],
+        ignore_index=True)
     save_table(curves[~curves.false_boxes.isin(CURVE)].drop(columns='drawn'), 'free_response')
     save_table(curves[curves.drawn].drop(columns='drawn'), 'free_response_curve')
 

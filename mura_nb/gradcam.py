@@ -46,6 +46,8 @@ class Localised:
     @property
     def box(self)->tuple: return self.boxes[0][0] if self.boxes else None # the best box, or None
     @property
+    def others(self)->list: return [box for box,_ in self.boxes[1:]] # the boxes after the best
+    @property
     def why(self)->str: return _no_box(self) # why there is no box, '' where there is one
     def draw(self, ax, truth=None): # ax: of matplotlib; truth: the true box
         "The radiograph under its heat map, the boxes, and the true box dashed; returns the drawn heat map"

@@ -153,6 +153,22 @@ def test_maps_that_say_nothing_have_no_box(bad):
     assert M.map_box(np.full((9, 5), bad), 'otsu') is None
 
 
+@hsettings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.05, 0.95), st.integers(1, 5))
+def test_boxes_are_the_regions_of_the_most_evidence(seed, level, at_most):
+    "Against scikit-image's labels, on random smooth maps"
+    from scipy.ndimage import gaussian_filter
+    from skimage.measure import label, regionprops
+
+    heat = M.scaled(gaussian_filter(np.random.default_rng(seed).standard_normal((40, 30)), 2))
+    regions = regionprops(label(heat > level, connectivity=2), heat)
+    want = sorted(((float(r.image_intensity.sum() / heat.sum()), r.bbox) for r in regions), key=lambda v: -v[0])
+    found = M.map_boxes(heat, level, at_most, least=0)
+    np.testing.assert_allclose([s for _, s in found], [s for s, _ in want[:at_most]], rtol=1e-5)
+    assert [(y0, x0, y1, x1) for (x0, y0, x1, y1), _ in found] == [b for _, b in want[:at_most]]
+    assert M.map_box(heat, level) == found[0][0]
+
+
 def fusenet(recipe):
     torch.manual_seed(0)
     return FuseNet(replace(recipe, heatmap='cam', pixels='input')).eval()
@@ -182,8 +198,9 @@ def test_every_method_works_for_baseline_fusenet_and_both_together(recipe, pictu
                 assert r.boxes == []
                 continue
             assert 0 <= r.box[0] < r.box[2] <= r.image.shape[1] and 0 <= r.box[1] < r.box[3] <= r.image.shape[0]
-            ((box, score),) = r.boxes
-            assert box == r.box and 0 < score <= 1
+            shares = [score for _, score in r.boxes]
+            assert r.boxes[0][0] == r.box and [b for b, _ in r.boxes[1:]] == r.others and 1 <= len(r.boxes) <= 5
+            assert shares == sorted(shares, reverse=True) and 0 < shares[-1] and sum(shares) <= 1 + 1e-6
 
 
 @pytest.mark.parametrize('backbone', ['torchvision:resnet18', 'torchvision:densenet121'])
