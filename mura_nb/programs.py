@@ -214,8 +214,7 @@ def _database(db, code):
     "The database; an error unless it offers the code"
     from mura_nb.codes import coded  # here: it imports pandas and h5py
     from mura_nb.large import open_database  # here: as above
-    if code=='plain': return db
-    try: coded(db := open_database(db), code)
+    try: coded(db := open_database(db) if code!='plain' else db, code)
     except ValueError as e: raise typer.BadParameter(f'--code: {e}') from None
     return db
 
