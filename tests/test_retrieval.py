@@ -2,8 +2,8 @@
 import os, subprocess, sys, time, warnings
 from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest
-from mura_nb import database as D, large as L, retrieval as R, similarity as S
-from mura_nb.core import STUDY_TYPES, settings
+from mura_nb import codes as C, database as D, large as L, retrieval as R, similarity as S
+from mura_nb.core import STUDY_TYPES, settings, time_calls
 
 CARD = dict(recipe='none', backbone='made up', weights='abc', preprocessing='{}')
 
@@ -248,7 +248,8 @@ def test_nothing_to_search(tmp_path):
     *((dict(k=k), 'whole number') for k in (0, 2.5, None, np.inf, np.nan, '5', True)),
     (dict(exclude_patient=''), 'must name a patient'), (dict(metric='l1'), 'must be one of'),
     (dict(study_type='SKULL'), 'unknown study type'), (dict(index='fast'), 'must be auto'),
-    (dict(box=(0,0,1,1)), 'needs a picture')])
+    (dict(box=(0,0,1,1)), 'needs a picture'), (dict(per='patient'), 'must be one of study, image'),
+    (dict(code='best'), 'offers plain')])
 def test_what_is_not_allowed(db, kw, error):
     with pytest.raises(ValueError, match=error): R.search(np.zeros(8), db, **kw)
 
@@ -339,8 +340,7 @@ def test_labels_that_are_missing():
         R.measure_retrieval({k:v[:,:5] for k,v in found(q).items()}, q, base)
     lacking = rows.assign(label=rows.label.where(rows.index%9>0))
     kept = lacking.dropna(subset='label').index.to_numpy()
-    plain = dict(plain=(codes, codes, 'l2'))
-    a,b = (S.compare_codes(plain, d, at[at<20], at[at>=20], n_boot=9)
+    a,b = (S.compare_codes(dict(plain=codes), d, at[at<20], at[at>=20], n_boot=9)
            for d,at in ((lacking, np.arange(80)), (rows, kept)))
     assert a.equals(b)
 
@@ -356,6 +356,121 @@ def test_fits_that_cannot_be():
     with pytest.raises(ValueError, match='two codes at least'): S.fit_whitening(codes[:1])
     for x,y in ((codes, np.zeros(40)), (codes[None], np.zeros(3)), (codes[None], np.arange(40)), (codes[None,:1], [0])):
         with pytest.raises(ValueError, match='two images of one class'): S.fit_head(x, y)
+
+
+# what fills a place
+
+def views(n=90, width=8):
+    "Thirty studies of three images, near each other"
+    codes,rows = made(n, width, twins=False)
+    codes += 3*np.repeat(np.random.default_rng(1).random((n//3, width)), 3, 0).astype(np.float32)
+    def study(i): return f'train/XR_{STUDY_TYPES[i//3%7]}/patient{i//3:05}/study1_positive'
+    rows = rows.assign(study=[study(i) for i in range(n)], study_type=[STUDY_TYPES[i//3%7] for i in range(n)])
+    return codes, rows.assign(path=[f'{s}/image{i%3+1}.png' for i,s in enumerate(rows.study)])
+
+
+@pytest.mark.parametrize('metric', D.DISTANCES)
+@pytest.mark.parametrize('index', ('exact','approximate'))
+def test_a_study_fills_one_place(tmp_path, metric, index):
+    "The nearest image of each study, in the order of all images by distance; as many studies as there are"
+    codes,rows = views()
+    db = database(tmp_path/'x.hdf5', codes, rows)
+    study = rows.set_index('path').study
+    for i in (0, 31, 89):
+        every = pd.Series(by_hand(codes, rows, codes[i], 90, metric=metric))
+        nearest = every[~every.map(study).duplicated()].tolist()
+        for k in (1, 5, 30, 99):
+            assert R.search(codes[i], db, k=k, metric=metric, index=index).table.path.tolist()==nearest[:k]
+            found = R.search(codes[i], db, k=k, metric=metric, index=index, per='image').table
+            assert found.path.tolist()==every[:k].tolist()
+    kw = dict(study_type='HAND', exclude_patient=rows.patient[0])
+    t = R.search(codes[0], db, k=9, metric=metric, index=index, **kw).table
+    assert set(t.study_type)=={'HAND'} and len(t)==len(set(t.path.map(study)))
+
+
+def test_many_queries_fill_places_with_studies():
+    codes,rows = views()
+    for groups in (None, (rows.study_type, rows.study_type)):
+        at = R.find_neighbours(codes, codes, rows.path, 4, groups, studies=rows.study)
+        every = R.find_neighbours(codes, codes, rows.path, 90, groups)
+        for some,all_ in zip(at, every):
+            all_ = all_[all_>=0]
+            first = all_[~rows.study.iloc[all_].duplicated().to_numpy()][:4]
+            assert some[some>=0].tolist()==first.tolist()
+
+
+def test_milvus_fills_places_with_studies(tmp_path):
+    pytest.importorskip('milvus_lite')
+    codes,rows = views()
+    db = database(tmp_path/'x.hdf5', codes, rows)
+    there = L.MilvusDatabase(tmp_path/'codes.db').fill(db)
+    for kw in ({}, dict(per='image'), dict(k=30), dict(study_type='HAND')):
+        a,b = (R.search(codes[4], d, **kw).table.path.tolist() for d in (db, there))
+        assert a==b
+    there.close()
+
+
+def test_a_filter_is_no_slower_with_the_index(tmp_path):
+    "Median of paired runs: the index asked for with a filter, beside the exact search"
+    codes,rows = made(6000, 256, twins=False)
+    rows = rows.sort_values('study_type', kind='stable')
+    db = database(tmp_path/'x.hdf5', codes[rows.index], rows.reset_index(drop=True))
+    def find(index): return lambda q: db.nearest(q, 5, 'HAND', index=index)
+    took = time_calls({i:find(i) for i in ('exact','approximate')}, codes[:60], warmup=3)
+    assert (took.approximate/took.exact).median() < 1.2
+    for q in codes[:5]: assert find('exact')(q).path.tolist()==find('approximate')(q).path.tolist()
+
+
+def test_a_filter_reads_what_it_leaves():
+    "Rows of a type that lie together are read, and no others"
+    codes,_ = made(7000, 4, twins=False)
+    read = []
+    class Rows:
+        block = 1000
+        def __len__(self): return len(codes)
+        def __getitem__(self, at):
+            if isinstance(at, slice): read.append(at.stop-at.start)
+            return codes[at]
+    keep = (np.arange(7000)>=2500) & (np.arange(7000)<3200)
+    _,at = D.nearest_rows(codes[0], Rows(), 5, lambda at: [str(i) for i in at], keep)
+    assert sum(read)==700 and keep[at].all()
+
+
+def test_filter_inside_the_index():
+    "Where a filter leaves few rows in each list, more lists are looked through"
+    codes,_ = made(20_000, 16, twins=False)
+    keep = np.random.default_rng(0).random(20_000)<.1
+    index = L.Approximate(codes, lambda at: [f'{i:05}' for i in at])
+    found = [index.search(q, 5, keep, probes=8)[1] for q in codes[:40]]
+    truth = [D.nearest_rows(q, codes, 5, lambda at: [f'{i:05}' for i in at], keep)[1] for q in codes[:40]]
+    assert all(keep[at].all() for at in found) and L.recall(found, truth) >= .95
+
+
+# codes by name
+
+def test_other_codes_of_a_database(db, tmp_path):
+    codes,_ = made()
+    assert R.search(codes[3], db, code='plain').table.equals(R.search(codes[3], db).table)
+    with pytest.raises(ValueError, match='offers plain; 08a_similarity makes others'):
+        R.search(codes[3], db, code='cosine')
+    angle = C.CodeMap(C.Projection(np.zeros(8), np.ones(8), unit=True))
+    C.save_code_maps(dict(cosine=angle), 'abc', tmp_path)
+    db = D.Database(db.path)
+    for index in ('exact','approximate'):
+        a = R.search(codes[3], db, code='cosine', index=index).table
+        b = R.search(codes[3], db, metric='cosine').table
+        assert a.path.tolist()==b.path.tolist()
+    np.testing.assert_allclose(a.distance**2, 2*b.distance, atol=1e-5)
+    with pytest.raises(ValueError, match="code 'learned': .* offers plain, cosine$"):
+        R.search(codes[3], db, code='learned')
+    (tmp_path/C.MAPS).write_bytes(b'PK damaged')
+    with pytest.raises(D.DatabaseError, match='not a file of maps'):
+        R.search(codes[3], D.Database(db.path), code='cosine')
+    assert len(R.search(codes[3], D.Database(db.path)).table)==5 # the plain code needs no maps
+
+
+def test_plain_is_no_name_of_a_map(tmp_path):
+    with pytest.raises(ValueError, match='that is the code itself'): C.save_code_maps(dict(plain=None), 'abc', tmp_path)
 
 
 # Milvus
