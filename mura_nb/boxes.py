@@ -284,13 +284,14 @@ def read_test(
     readings:dict, # from `map_readings`
     called:dict # reading -> from `called_studies`
     )->dict: # reading -> as `peaks_and_boxes`, up to five boxes an image
-    "Boxes of abnormal studies and of those called abnormal, of all studies by the last reading; written to files"
+    "Boxes of abnormal studies and of those called so, of all by the last reading; the best written to files"
     name,test,found = settings().baseline,data.rows[data.rows.split=='valid'],{}
     for k,reading in readings.items():
-        rows = test[test.label.eq(1).fillna(False) | test.study.map(called[k])]
-        if data.truth is not None and k==list(readings)[-1]: rows = test
-        found[k] = read_images(reading, rows, data)
-        table = found[k].drop(columns='seconds').merge(test[['path','study','label']], on='path')
+        drawn = test[test.label.eq(1).fillna(False) | test.study.map(called[k])]
+        every = data.truth is not None and k==list(readings)[-1]
+        found[k] = read_images(reading, test if every else drawn, data)
+        best = found[k][(found[k]['rank']==0) & found[k].path.isin(drawn.path)].drop(columns=['rank','seconds'])
+        table = best.merge(test[['path','study','label']], on='path')
         table = table.assign(called=table.study.map(called[k]), method=reading.box)
         with write_atomic(ModelFiles(name).results/'boxes'/f'{name}_{k}.csv') as tmp: table.to_csv(tmp, index=False)
     return found

@@ -66,9 +66,10 @@ def part_of(
         if branch=='global': return ModelPart(_frozen(net), Recipe(**card['recipe']), card)
         name = card['recipe'].get('name')
         raise ValueError(f'branch {branch!r}: {name} is one network and has no branches; FuseNet has')
-    if branch=='local': return ModelPart(_frozen(net.part), Recipe(**card['local']), card, 'local branch')
+    if branch=='local': # with looks, the network that reads each crop
+        return ModelPart(_frozen(getattr(net.part, 'net', net.part)), Recipe(**card['local']), card, 'local branch')
     recipe = Recipe(**card['recipe'])
-    return ModelPart(_frozen(net.whole), recipe, card, 'global branch', recipe.heatmap)
+    return ModelPart(_frozen(net.whole), recipe, card, 'global branch', recipe.heatmap or 'cam')
 
 # %% ../nbs/03c_engines.ipynb #c1feb9c1
 INPUT,OUTPUTS,OPSET = 'view',('logit','codes','heat'),17 # names in the file; version of ONNX's operators

@@ -114,25 +114,32 @@ class Look:
     side:int # of the view, px
     weights:list # weight of each image's map in the sum over the looks
 
+# %% ../nbs/06a_evidence.ipynb #fb28a593
+def _crop_looks(net, boxes, counts, whole):
+    "Looks of the second branch: boxes (n, k, 4) shares of the view, what each counts (n, k), geometries of the views"
+    local,weight = net.local,net.fuse.weight[0,net.whole.head.in_features:]
+    read,part = eval_geometry((local.resize,)*2, local),BranchLogit(getattr(net.part, 'net', net.part), weight)
+    for box,count in zip(boxes.swapaxes(0, 1), counts.T):
+        views = [read @ box_geometry(b, net.recipe.crop, local.resize) @ g for b,g in zip(box, whole)]
+        yield Look(part, views, local.crop, list(count/(box[:,2:]-box[:,:2]).prod(1)))
+
 # %% ../nbs/06a_evidence.ipynb #8979e063
 def _fusenet_looks(net, images):
-    "FuseNet's logits (n,) and its two looks: whole view and crop"
+    "FuseNet's logits (n,), and its looks: the whole view, then each crop"
     recipe,fused = net.recipe,net(images)
     whole = [eval_geometry(i.shape, recipe) for i in images]
-    boxes = [g.boxes(b)/recipe.crop for g,b in zip(whole, fused.boxes)]
-    read = eval_geometry((recipe.resize,)*2, recipe)
-    crops = [read @ box_geometry(b, recipe.crop, recipe.resize) @ g for b,g in zip(boxes, whole)]
-    weight,n = net.fuse.weight[0],net.whole.head.in_features
-    areas = [(b[2:]-b[:2]).prod() for b in boxes]
-    return fused.logit,[Look(BranchLogit(net.whole, weight[:n]), whole, recipe.crop, [1.]*len(images)),
-                        Look(BranchLogit(net.part, weight[n:]), crops, recipe.crop, [1/a for a in areas])]
+    boxes = np.stack([g.boxes(b)/recipe.crop for g,b in zip(whole, fused.boxes)]).reshape(len(images), -1, 4)
+    counts = np.ones(boxes.shape[:2]) if fused.weights is None else fused.weights
+    first = BranchLogit(net.whole, net.fuse.weight[0,:net.whole.head.in_features])
+    view = Look(first, whole, recipe.crop, [1.]*len(images))
+    return fused.logit,[view, *_crop_looks(net, boxes, counts, whole)]
 
 def _looks(net, recipe, images, branches):
     "Logits (n,), or None where the looks give them, and the looks that heat maps are made of"
     if not isinstance(net, FuseNet):
         return None,[Look(net, [eval_geometry(i.shape, recipe) for i in images], recipe.crop, [1.]*len(images))]
-    logit,both = _fusenet_looks(net, images)
-    return logit,both if branches=='both' else [both[branches=='local']]
+    logit,looks = _fusenet_looks(net, images)
+    return logit,dict(both=looks, **{'global':looks[:1]}, local=looks[1:])[branches]
 
 # %% ../nbs/06a_evidence.ipynb #1c536ca7
 def _view_maps(net, images, views, grid, layer=None, pooled=True, outside=0):

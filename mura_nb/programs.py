@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['ABOUT', 'cli', 'Version', 'Inputs', 'Models', 'Threshold', 'Form', 'OneStudy', 'Dataset', 'RowsBy', 'EngineName',
            'Precision', 'PREDICT_EXAMPLES', 'LocateOut', 'DicomKind', 'LOCATE_EXAMPLES', 'SearchType', 'SearchCount',
-           'SearchDatabase', 'Sheet', 'NoSheet', 'ExcludedPatient', 'Distance', 'SearchBox', 'SEARCH_EXAMPLES',
-           'NewFolder', 'StudyCount', 'Seed', 'LongSide', 'ValidShare', 'NormalHardware', 'Pairs', 'DicomFolder',
-           'SIMULATE_EXAMPLES', 'Processes', 'Recipes', 'TRAIN_EXAMPLES', 'Second', 'IndexModel', 'IndexFile', 'Half',
-           'Overwrite', 'Add', 'BatchSize', 'INDEX_EXAMPLES', 'ExportModel', 'ExportFile', 'Branch', 'EXPORT_EXAMPLES',
-           'Share', 'Work', 'WithAblation', 'Host', 'Port', 'PageModel', 'Browser', 'PlainErrors', 'run_command',
-           'predict_command', 'locate_command', 'search_command', 'simulate_command', 'check_command', 'train_command',
-           'fuse_command', 'index_command', 'export_command', 'rehearse_command', 'report_command', 'app_command',
-           'main']
+           'SearchDatabase', 'Sheet', 'NoSheet', 'ExcludedPatient', 'Distance', 'SearchPer', 'SearchCode', 'SearchBox',
+           'SEARCH_EXAMPLES', 'NewFolder', 'StudyCount', 'Seed', 'LongSide', 'ValidShare', 'NormalHardware', 'Pairs',
+           'DicomFolder', 'SIMULATE_EXAMPLES', 'Processes', 'Recipes', 'TRAIN_EXAMPLES', 'Second', 'IndexModel',
+           'IndexFile', 'Half', 'Overwrite', 'Add', 'BatchSize', 'INDEX_EXAMPLES', 'ExportModel', 'ExportFile',
+           'Branch', 'EXPORT_EXAMPLES', 'Share', 'Work', 'WithAblation', 'Host', 'Port', 'PageModel', 'Browser',
+           'PlainErrors', 'run_command', 'predict_command', 'locate_command', 'search_command', 'simulate_command',
+           'check_command', 'train_command', 'fuse_command', 'index_command', 'export_command', 'rehearse_command',
+           'report_command', 'app_command', 'main']
 
 # %% ../nbs/13_programs.ipynb #847e5754
 import os, re, subprocess, sys
@@ -186,10 +186,15 @@ Sheet = Annotated[Path, typer.Option(help='File for the sheet of pictures, .png 
 NoSheet = Annotated[bool, typer.Option('--no-sheet', help='Write no sheet')]
 ExcludedPatient = Annotated[str, typer.Option(help='Leave out this patient, as patient00001', show_default=False)]
 Distance = Annotated[str, typer.Option(help='Distance', **_one_of('l2','cosine'))]
+SearchPer = Annotated[str, typer.Option('--per', help='What fills a place: a study, by its nearest image, or an image',
+    **_one_of('study','image'))]
+SearchCode = Annotated[str, typer.Option('--code', help='Code that is compared: plain, or another that the database '
+    'offers (chapter 08a)')]
 SearchBox = Annotated[str, typer.Option(help='Search for this region only, in pixels of the file',
     metavar='x0,y0,x1,y1', show_default=False)]
 SEARCH_EXAMPLES = _examples('search scan.dcm', 'search picture.png --type WRIST --k 10',
-    'search study/ --type all --format json', 'search picture.png --box 120,80,260,240')
+    'search study/ --type all --format json', 'search picture.png --box 120,80,260,240',
+    'search scan.dcm --per image --code cosine')
 
 # %% ../nbs/13_programs.ipynb #7a7f930c
 def _box(text):
@@ -205,30 +210,39 @@ def _check_sheet(sheet):
     if sheet.suffix.lower() not in ('.png','.pdf') or sheet.is_dir():
         raise typer.BadParameter(f'--sheet {sheet}: must be a file that ends in .png or .pdf')
 
+def _database(db, code):
+    "The database; an error unless it offers the code"
+    from mura_nb.codes import coded  # here: it imports pandas and h5py
+    from mura_nb.large import open_database  # here: as above
+    try: coded(db := open_database(db) if code!='plain' else db, code)
+    except ValueError as e: raise typer.BadParameter(f'--code: {e}') from None
+    return db
+
 # %% ../nbs/13_programs.ipynb #fa8fdee9
 @cli.command('search', epilog=SEARCH_EXAMPLES)
 def search_command( # noqa: PLR0913
     inputs:Inputs, # files and folders
-    k:SearchCount=5, # images for each query
+    k:SearchCount=5, # places for each query
     kind:SearchType='same', # study type
     db:SearchDatabase=None, # file or address
     sheet:Sheet=Path('similar.png'), # file
     no_sheet:NoSheet=False, # table only
     exclude_patient:ExcludedPatient=None, # left out
     metric:Distance='l2', # or cosine
+    per:SearchPer='study', # or image
+    code:SearchCode='plain', # or another that the database offers
     box:SearchBox=None, # pixels of the file
     form:Form='table' # of the output
     ):
-    "Find the images that look most alike."
+    "Find the studies that look most alike, each by its nearest image."
     if not no_sheet: _check_sheet(sheet)
     views,unread = require_views(inputs)
     from mura_nb.batch import save_sheet, search_views  # here: torch takes seconds to import
-    if kind.lower() in ('same','all'): kind = kind.lower()
-    res = search_views(views, db, kind, k=k, exclude_patient=exclude_patient, metric=metric, box=_box(box))
+    how = dict(k=k, exclude_patient=exclude_patient, metric=metric, per=per, code=code, box=_box(box))
+    res = search_views(views, _database(db, code), kind.lower() if kind.lower() in ('same','all') else kind, **how)
     print_table(res.table, form)
-    written = None if no_sheet else save_sheet(res.found, sheet)
-    words = f'written: {written}' if written else 'no sheet: the images found do not lie here'
-    if not no_sheet: typer.echo(words, err=True)
+    if not no_sheet and (written := save_sheet(res.found, sheet)): typer.echo(f'written: {written}', err=True)
+    elif not no_sheet: typer.echo('no sheet: the images found do not lie here', err=True)
     report_unread(unread + res.unread, res.table)
 
 # %% ../nbs/13_programs.ipynb #53a75d46
