@@ -183,7 +183,7 @@ class _Compared(_Run):
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
     backbones:tuple = knob(tuple, 'ablation: recipes of different networks at about equal time')
-    alignment:tuple = knob(tuple, 'ablation: recipes whose maps are measured for displacement', default=())
+    alignment:tuple = knob(tuple, 'ablation: recipes whose maps are measured for displacement')
     rivals:tuple = knob(tuple, 'ablation: seeds of one network and a larger one, beside the ensemble')
 
 # %% ../nbs/00_core.ipynb #c968c50b
