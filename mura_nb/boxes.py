@@ -95,14 +95,14 @@ def peaks_and_boxes(
     )->pd.DataFrame: # path, prob, peak_x, peak_y, level (str), rank (0 best), score, x0, y0, x1, y1, seconds
     "Where the maps of images have their maximum and their boxes; nan without evidence; kept in the cache"
     levels,paths,words = [str(level) for level in levels],rows.path.tolist(),cam_method(method).description
-    networks,recipes = [weights_key(net) for net,_ in nets],[card['recipe'] for _,card in nets]
+    networks,placed = [weights_key(net) for net,_ in nets],[(card['recipe'], card.get('offsets')) for _,card in nets]
     def make():
         found = []
         for i in progress(range(0, len(paths), batch_size), desc=f'heat maps, {words}'):
             images = {p:store[p].copy() for p in paths[i:i+batch_size]} # read before the clock starts
             found += _locate(nets, images, method, levels, at_most)
         return pd.DataFrame(found, columns=['path','prob',*PEAK,'level','rank','score',*BOX,'seconds'])
-    parts = [4, networks, recipes, data_key(rows, store), cam_method(method), LARGER, STRIDE, levels, at_most, FINEST]
+    parts = [5, networks, placed, data_key(rows, store), cam_method(method), LARGER, STRIDE, levels, at_most, FINEST]
     return cached('gradcam/boxes', parts, make, dtype=dict(level=str))
 
 # %% ../nbs/06c_boxes.ipynb #d55cc7d8
