@@ -22,6 +22,7 @@ LIGHT = [
     'ensemble',
     'database',
     'large',
+    'codes',
     'retrieval',
     'studies',
     'answers',
