@@ -312,8 +312,8 @@ def rows(self:Database,
     "What is known of rows; IndexError for rows that are not there"
     at = _places(at, len(self))
     with _file(self.path) as f:
-        def read(c): return f[c][at] if isinstance(at, slice) else np.array([f[c][i] for i in at], f[c].dtype)
-        stored = {c:read(c) for c in _columns}
+        def read(c): return c[at] if isinstance(at, slice) else np.array([c[i] for i in at], c.dtype)
+        stored = {c:read(f[c]) for c in _columns}
     label = pd.Series(stored['label'].astype(np.int8), dtype='Int8')
     texts = {c:[t.decode() for t in stored[c].tolist()] for c in _texts}
     return pd.DataFrame(dict(path=texts['path'], study_type=[STUDY_TYPES[i] for i in stored['study_type']],

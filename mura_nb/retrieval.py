@@ -35,8 +35,9 @@ class Neighbours:
         label=None, # label of the query, where it is known
         study_type:str=''): # of the query, where it is known
         self.table,self.picture,self.box,self.label,self.study_type = table,picture,box,label,study_type
-        self.root = Path(root or settings().data)
+        self._root = root
 
+    root = property(lambda self: Path(self._root or settings().data)) # settings are read only where pictures are shown
     def figure(self): return neighbour_figure([self]) # matplotlib Figure: the query and its neighbours
     def _shows(self): return all((self.root/p).is_file() for p in self.table.path)
     def _repr_png_(self): return figure_png(self.figure()) if self._shows() else None

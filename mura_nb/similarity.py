@@ -131,14 +131,13 @@ def code_variants(
     maps:dict, # from `fit_code_maps`
     fit:np.ndarray, # places of the rows that the maps are fitted on
     classes # (n,) type and label
-    )->dict: # name -> (n, d)
-    "Codes to compare, for all rows"
+    )->dict: # name -> function without arguments that gives the codes (n, d)
+    "Codes to compare, for all rows; each is computed when it is asked for, since all at once would fill the memory"
     plain,both = codes['whole'][0],np.concatenate([codes['whole'], codes['crop']], 2)
-    out = dict(plain=plain) | {name:m(plain) for name,m in maps.items()}
-    out |= {'crop only':codes['crop'][0], 'whole and crop':both[0]}
-    out['whitened, whole and crop'] = fit_whitening(both[0, fit])(both[0])
-    out['learned, whole and crop'] = fit_head(both[:, fit], np.asarray(classes, object)[fit])(both[0])
-    return out
+    white,head = fit_whitening(both[0, fit]),fit_head(both[:, fit], np.asarray(classes, object)[fit])
+    out = dict(plain=lambda: plain) | {name:lambda m=m: m(plain) for name,m in maps.items()}
+    out |= {'crop only':lambda: codes['crop'][0], 'whole and crop':lambda: both[0]}
+    return out | {'whitened, whole and crop':lambda: white(both[0]), 'learned, whole and crop':lambda: head(both[0])}
 
 # %% ../nbs/08a_similarity.ipynb #6a9f589a
 def _share_right(codes, ask, base, q, b, relevant):
@@ -160,7 +159,7 @@ def _beside_first(precision, first, q, n_boot):
 
 # %% ../nbs/08a_similarity.ipynb #4dde65d3
 def compare_codes(
-    variants:dict, # name -> (n, d) codes, from `code_variants`
+    variants:dict, # name -> (n, d) codes, or a function that gives them, as `code_variants`
     rows:pd.DataFrame, # of all codes: path, study_type, label, patient, study
     ask:np.ndarray, # places of the queries
     base:np.ndarray, # places of the database
@@ -174,7 +173,7 @@ def compare_codes(
     q,b = rows.iloc[ask].reset_index(drop=True),rows.iloc[base].reset_index(drop=True)
     both_kinds = tuple([kinds[i] for i in at] for at in (ask, base)) if kinds else None
     relevant = relevant_rows(q, b, both_kinds)
-    precision = {name:_share_right(v, ask, base, q, b, relevant) for name,v in variants.items()}
+    precision = {name:_share_right(v() if callable(v) else v, ask, base, q, b, relevant) for name,v in variants.items()}
     first = next(iter(precision.values()))
     t = pd.DataFrame([dict(code=n, **_beside_first(p, first, q, n_boot)) for n,p in precision.items()]).assign(n=len(q))
     family = [k for k in ('label','kind') if k in relevant]

@@ -23,6 +23,7 @@ LIGHT = [
     'ensemble',
     'database',
     'large',
+    'codes',
     'retrieval',
     'studies',
     'answers',
