@@ -24,8 +24,8 @@ STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | ck
 report: choice $(STAMP)  ## run the chapters and render them to _site/
 	@$(BIN)/python tools/report.py
 
-ablations: choice $(STAMP)  ## the same, with the cells that study what stands beside the report
-	@$(BIN)/python tools/report.py --ablation
+ablations: choice $(STAMP)  ## the studies beside the report, hours (STUDY=name: one of them; an unknown name lists all)
+	@$(BIN)/python tools/report.py $(if $(STUDY),--study $(STUDY),--ablation)
 
 rehearse: $(STAMP)  ## the way of profile paper over simulated data of MURA's size: time, memory, disk (SHARE=.1: a tenth)
 	@$(BIN)/mura-nb rehearse --share $(or $(SHARE),1)

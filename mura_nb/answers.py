@@ -257,7 +257,7 @@ def _localise_views(study, model):
         prob, _ = predict_views(load_networks(paths), [view.picture for view in study.views])
         mean = float(prob.mean()) # of the full pictures; threshold 0 below gives every view a box
         known = dict(study_prob=mean, threshold=model.threshold)
-        results = [replace(result, prob=float(p), box=result.box if mean > model.threshold else None, **known)
+        results = [replace(result, prob=float(p), boxes=result.boxes if mean > model.threshold else [], **known)
                    for result, p in zip(localise(small, paths, 0), prob)]
     return [replace(result, name=view.name) for view, result in zip(study.views, results)]
 

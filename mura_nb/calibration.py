@@ -114,7 +114,8 @@ def reliability_table(
     share = np.concatenate([ratio(w @ sums[1], w @ sums[0]) for w in resamples(patient.max()+1, n_boot, seed)])
     n = np.bincount(b, minlength=N_BINS)
     out = pd.DataFrame(dict(bin=np.arange(N_BINS), n=n, prob=ratio(np.bincount(b, d.prob, N_BINS), n)))
-    out[['abnormal', 'lo', 'hi']] = [interval(share[:, k])[:3] for k in range(N_BINS)]
+    people = [len(set(patient[b == k])) for k in range(N_BINS)]
+    out[['abnormal', 'lo', 'hi']] = [interval(share[:, k], n=people[k])[:3] for k in range(N_BINS)]
     return out[out.n > 0].reset_index(drop=True)
 
 # %% ../nbs/02c_calibration.ipynb #108e0cf9

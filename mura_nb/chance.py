@@ -80,9 +80,10 @@ def chance_boxes(
 def _true_map(box, view, grid, hw):
     "A map (H, W) of a file, made from the true box: each cell holds the part of it that the box covers"
     x0,y0,x1,y1 = view.boxes(box)
-    edges = grid.edges
-    covered = [np.clip(np.minimum(edges[1:], hi)-np.maximum(edges[:-1], lo), 0, None) for lo,hi in ((y0, y1), (x0, x1))]
-    return file_map(torch.as_tensor(np.outer(*covered)), view, grid.side, hw)
+    across,down = grid.edges
+    covered = [np.clip(np.minimum(edges[1:], hi)-np.maximum(edges[:-1], lo), 0, None)
+               for edges,lo,hi in ((down, y0, y1), (across, x0, x1))]
+    return file_map(torch.as_tensor(np.outer(*covered)), view, grid.side, hw, cells=grid.cells)
 
 # %% ../nbs/04c_chance.ipynb #47785eef
 def ceiling(

@@ -183,6 +183,7 @@ class _Compared(_Run):
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
     backbones:tuple = knob(tuple, 'ablation: recipes of different networks at about equal time')
+    alignment:tuple = knob(tuple, 'ablation: recipes whose maps are measured for displacement', default=())
 
 # %% ../nbs/00_core.ipynb #c968c50b
 @dataclass(frozen=True)
@@ -302,7 +303,8 @@ def _data_folder(root, profile):
 # %% ../nbs/00_core.ipynb #7d669e56
 def _recipes_of(s):
     "Names of all recipes of a profile, each once"
-    studies = s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones
+    studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
+        s.alignment)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies)]))
 

@@ -25,7 +25,8 @@ import mura_nb
 from .core import Recipe, fingerprint, settings, write_atomic
 from .geometry import eval_geometry, warp
 from .metrics import expit
-from .networks import SingleLogit, input_stats, load_networks, net_input, versions, weights_key
+from mura_nb.networks import (SingleLogit, input_stats, load_networks, map_cells, net_input, versions,
+    weights_key)
 
 # %% ../nbs/03c_engines.ipynb #d7bd9094
 @dataclass
@@ -173,6 +174,15 @@ def _decision(part):
         platt_rule='calibrated probability of a study: 1/(1 + exp(-(slope l + intercept))), l the log odds of its mean',
         note='' if alone else note)
 
+# %% ../nbs/03c_engines.ipynb #a37565b5
+def _heat_cells(part):
+    "Where the middles of the heat map's cells lie in the view"
+    cells = map_cells(part.net, side=part.recipe.crop)
+    if cells is None: return dict(rule='the view in equal tiles')
+    how = 'layers and measured displacement' if 'last' in part.net.offsets else 'layers'
+    return dict(rule='row i, column j: (x + stride j, y + stride i), px of the view; beyond them, the outer values',
+        x=cells.start[0], y=cells.start[1], stride=cells.stride, by=how)
+
 # %% ../nbs/03c_engines.ipynb #84e499b1
 def onnx_card(
     part:ModelPart # from `part_of`
@@ -185,6 +195,7 @@ def onnx_card(
         input=dict(name=INPUT, dtype='float32', shape=['batch', recipe.crop, recipe.crop], range=[0, 255]),
         outputs=dict(logit='(batch,), above 0: rather abnormal', codes='(batch, C), mean of each feature map',
             heat=f'(batch, h, w), {heat}, not normalised'),
+        heat_cells=_heat_cells(part),
         decision=_decision(part), source={k:card.get(k) for k in ('sha256','fingerprint','data','metrics')},
         use='research only; not a medical device, not for clinical use')
 
@@ -467,7 +478,7 @@ def _kept_file(part):
     require_packages('onnx', 'onnxruntime')
     recipe = part.recipe
     key = fingerprint(weights_key(part.net), recipe.backbone, input_stats(recipe.backbone), recipe.crop, part.heat,
-        OPSET, probe_views(8), _versions())
+        _heat_cells(part), OPSET, probe_views(8), _versions())
     path = settings().cache/'engines'/f'{key}.onnx'
     return path,_same_file(path) or _write(part, path, TOLERANCE)
 

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 from torch import nn
 from .core import ModelFiles, Recipe, load_card
 from .geometry import Geometry, box_geometry, eval_geometry, warp
 from .metrics import expit
 from .pooling import pool_studies
 from .calibration import operating_point
-from .networks import device_of, net_input, split_backbone
+from .networks import MAP_LAYERS, PLACEMENTS, device_of, map_cells, map_layer, net_input
 from .predictions import load_predictions
 from .maps import MapGrid, cam_and_logit, file_map, scaled
 from .fusenet import FuseNet
@@ -37,19 +38,26 @@ class CamMethod:
     shifts:int=1 # views whose maps are averaged: 1, or 4 moved by a quarter of a cell
     larger:bool=False # enlarge the view by `LARGER`
     branches:str='both' # of FuseNet: both, global or local
+    placement:str=None # of the cells, one of `PLACEMENTS`; default by responses where measured, else by the layers
 
     def __post_init__(self):
-        allowed = dict(layer=('last','earlier'), shifts=(1, 4), branches=('both','global','local'))
+        allowed = dict(layer=MAP_LAYERS, shifts=(1, 4), branches=('both','global','local'),
+            placement=(None, *PLACEMENTS))
         for name,words in allowed.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} {getattr(self, name)!r}: must be one of {', '.join(map(str, words))}")
 
-    def grid(self,
-        crop:int # side of the view before it is enlarged, px
-        )->MapGrid:
-        "The cells of the map in the view"
-        side = int(-(-LARGER*crop//STRIDE)*STRIDE) if self.larger else crop
-        return MapGrid(side, STRIDE if self.layer=='last' else STRIDE//2, self.shifts)
+# %% ../nbs/06a_evidence.ipynb #4c86c3a7
+@patch
+def grid(self:CamMethod,
+    crop:int, # side of the view before it is enlarged, px
+    net:nn.Module=None # `SingleLogit` whose cells are meant; default equal tiles
+    )->MapGrid:
+    "The cells of the map in the view"
+    side = int(-(-LARGER*crop//STRIDE)*STRIDE) if self.larger else crop
+    cells = None if net is None else map_cells(net, self.layer, side, self.placement)
+    if cells: return MapGrid(side, cells.stride, self.shifts, cells.start)
+    return MapGrid(side, STRIDE if self.layer=='last' else STRIDE//2, self.shifts)
 
 # %% ../nbs/06a_evidence.ipynb #21030051
 _hires = dict(layer='earlier', pooled=False)
@@ -134,11 +142,11 @@ def _looks(net, recipe, images, branches):
     return logit,dict(both=looks, **{'global':looks[:1]}, local=looks[1:])[branches]
 
 # %% ../nbs/06a_evidence.ipynb #1c536ca7
-def _view_maps(net, images, views, side, layer=None, pooled=True, outside=0):
+def _view_maps(net, images, views, grid, layer=None, pooled=True, outside=0):
     "Logits (n,) of views, and their heat maps in pixels of the files"
-    pixels = [warp(i, g, (side, side)) for i,g in zip(images, views)]
+    pixels = [warp(i, g, (grid.side, grid.side)) for i,g in zip(images, views)]
     logit,heat = cam_and_logit(net, net_input(pixels, device_of(net)), layer, pooled=pooled)
-    maps = [file_map(h, g, side, i.shape, outside) for h,g,i in zip(heat, views, images)]
+    maps = [file_map(h, g, grid.side, i.shape, outside, grid.cells) for h,g,i in zip(heat, views, images)]
     return logit.double().numpy(),maps
 
 # %% ../nbs/06a_evidence.ipynb #14875385
@@ -151,7 +159,7 @@ def _nanmean(maps):
 def _shifted_maps(look, images, views, grid, layer, pooled):
     "Mean heat maps of moved views, in pixels of the files"
     moves = [Geometry.crop(dx, dy) for dx in grid.offsets for dy in grid.offsets]
-    maps = [_view_maps(look.net, images, [move @ g for g in views], grid.side, layer, pooled, np.nan)[1]
+    maps = [_view_maps(look.net, images, [move @ g for g in views], grid, layer, pooled, np.nan)[1]
             for move in moves]
     reach = [file_map(torch.ones(1, 1), g, grid.side, i.shape) for g,i in zip(views, images)]
     return [r*np.nan_to_num(_nanmean(m)) for r,m in zip(reach, zip(*maps))]
@@ -159,11 +167,11 @@ def _shifted_maps(look, images, views, grid, layer, pooled):
 # %% ../nbs/06a_evidence.ipynb #98ef9b14
 def _look_maps(look, images, method):
     "Logits of a look, None where its view is changed, and its heat maps in pixels of the files"
-    grid = method.grid(look.side)
+    net = getattr(look.net, 'net', look.net)
+    grid,layer = method.grid(look.side, net),map_layer(net, method.layer)
     views = [Geometry.resize((look.side,)*2, (grid.side,)*2) @ g for g in look.views]
-    layer = None if method.layer=='last' else split_backbone(getattr(look.net, 'net', look.net))[0][-1]
     if method.shifts>1: return None,_shifted_maps(look, images, views, grid, layer, method.pooled)
-    logit,maps = _view_maps(look.net, images, views, grid.side, layer, method.pooled)
+    logit,maps = _view_maps(look.net, images, views, grid, layer, method.pooled)
     return (None if method.larger else logit),maps
 
 # %% ../nbs/06a_evidence.ipynb #cf0dbad9
@@ -179,7 +187,7 @@ def evidence(
     logit,looks = _looks(net, recipe, images, method.branches)
     found = [_look_maps(look, images, method) for look in looks]
     if logit is None: logit = found[0][0]
-    if logit is None: logit = _view_maps(net, images, looks[0].views, recipe.crop)[0]
+    if logit is None: logit = _view_maps(net, images, looks[0].views, MapGrid(recipe.crop, STRIDE))[0]
     weighted = [[w*m for w,m in zip(look.weights, maps)] for look,(_,maps) in zip(looks, found)]
     return logit,[np.sum(maps, 0) for maps in zip(*weighted)]
 

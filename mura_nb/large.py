@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROBES', 'MILVUS_ROWS', 'Approximate', 'made_codes', 'made_database', 'recall', 'measure_search', 'million_table',
-           'recall_figure', 'benchmark_table', 'MilvusDatabase', 'open_database']
+           'recall_figure', 'benchmark_table', 'measure_filtered', 'MilvusDatabase', 'open_database']
 
 # %% ../nbs/07c_large.ipynb #f860f2cc
 import importlib.util
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from .core import Table, fingerprint, progress, study_type, time_calls, timed, write_atomic
-from mura_nb.database import (Blocks, Database, DatabaseError, Encoder, NothingToSearch, append_in_place,
-    check_distance, create_database, distances, exact_order, filter_words, load_encoder, nearest_rows, square_sums,
-    tie_key)
+from .database import (Blocks, Database, DatabaseError, Encoder, NothingToSearch, append_in_place,
+    check_distance, create_database, distances, exact_order, filter_words, load_encoder, nearest_places, nearest_rows,
+    square_sums, tie_key)
 
 # %% ../nbs/07c_large.ipynb #f0bb49ca
 @contextmanager
@@ -95,13 +95,15 @@ def search(self:Approximate,
     code:np.ndarray, # (C,)
     k:int, # how many
     keep:np.ndarray=None, # (n,) bool: rows that may be found
-    probes:int=32, # lists looked through, more where they hold fewer than k
+    probes:int=32, # lists looked through, more with a filter or where they hold fewer than k
     candidates:int=100 # exact distances computed, at least 4 k, and more where the index cannot tell them apart
     )->tuple: # distances (k,), places (k,)
-    "Approximate neighbours, with exact distances; exact where fewer than 64 candidates' worth of rows may be found"
+    "Approximate neighbours, with exact distances; exact where no more than four times the candidates may be found"
     code,few = np.asarray(code, np.float32),None if keep is None else np.flatnonzero(keep)
-    if few is not None and len(few)<=64*candidates: at = few
-    else: at = self._candidates(code, k, keep, probes, max(candidates, 4*k))
+    if few is not None and len(few)<=4*candidates: at = few
+    else:
+        if few is not None: probes = -(-probes*len(keep)//len(few))
+        at = self._candidates(code, k, keep, probes, max(candidates, 4*k))
     if not len(at): raise NothingToSearch('no image is left that a search could find')
     return exact_order(code, self.codes[at], at, k, self.path_of, self.metric)
 
@@ -113,9 +115,11 @@ def index(self:Database,
     "The approximate index of a database; ValueError for another metric"
     check_distance(metric)
     state = self.path.stat()
-    file = self.path.with_suffix(f'.{metric}-{fingerprint(state.st_mtime_ns, state.st_size, len(self))}.faiss')
+    kind = '-'.join([*self.variant[:1], metric]) # the plain code has no name in it
+    key = fingerprint(state.st_mtime_ns, state.st_size, len(self), *self.variant)
+    file = self.path.with_suffix(f'.{kind}-{key}.faiss')
     def _made():
-        for old in self.path.parent.glob(f'{self.path.stem}.{metric}-*.faiss'):
+        for old in self.path.parent.glob(f'{self.path.stem}.{kind}-*.faiss'):
             if old!=file: old.unlink() # of another state of the database
         return Approximate(Blocks(self), self.paths, metric, file=file)
     return self.cached(('index', metric), _made)
@@ -159,14 +163,14 @@ def made_database(
     n:int, # how many to make
     seed:int=0 # of the draws
     )->Database: # in half precision
-    "A database of made codes; each row keeps type, label and patient of the image it starts from"
+    "A database of made codes, each a study; a row keeps type, label and patient of the image it starts from"
     card = dict(recipe='made', backbone='made', weights='made', preprocessing='{}')
     with write_atomic(path) as part:
         create_database(part, codes.shape[1], card, 'half')
         start,blocks = 0,made_codes(codes, rows.study_type, n, seed)
         for x,a in progress(blocks, desc='making codes', total=-(-n//(1<<14))):
             names = [f'made/{i:08d}' for i in range(start, start+len(a))]
-            append_in_place(part, x, rows.iloc[a].assign(path=names))
+            append_in_place(part, x, rows.iloc[a].assign(path=names, study=names))
             start += len(a)
     return Database(path)
 
@@ -287,6 +291,25 @@ def benchmark_table(
     formats = {'ms a query':'.1f', 'times reading once':'.2f', 'memory, MB':',.0f', 'built in, s':'.1f'}
     caption = 'Codes made from real ones of simulated radiographs: how many, of how many numbers.'
     return Table(pd.DataFrame(shown).reset_index(drop=True), caption, formats)
+
+# %% ../nbs/07c_large.ipynb #d23d98f0
+def measure_filtered(
+    db:Database, # with fewer than `LARGE` codes
+    queries:np.ndarray, # (m, C)
+    types, # (m,) study types of the queries
+    k:int=5 # places
+    )->pd.DataFrame: # search, ms (median of a query), recall, codes
+    "Exact and approximate search, in the whole database and within the query's study type: time and recall at k"
+    index,kept = db.index(),{t:db.matching(t) for t in pd.unique(np.asarray(types, object))}
+    def search(within, how): return lambda q: db.nearest(q[0], k, q[1] if within else None, index=how, per='image')
+    def inside(q): return db.rows(index.search(q[0], k, kept[q[1]])[1])
+    calls = {f'{where}, {how}':search(within, how) for within,where in enumerate(('whole database', 'within the type'))
+        for how in ('exact','approximate')} | {'within the type, filter inside the index':inside}
+    asked = list(zip(queries, types))
+    found = {name:[f(q).path.tolist() for q in asked] for name,f in calls.items()}
+    ms,truth = 1e3*time_calls(calls, asked).median(),{n[:6]:found[n] for n in calls if n.endswith('exact')}
+    return pd.DataFrame([dict(search=n, ms=ms[n], recall=recall(found[n], truth[n[:6]])) for n in calls]
+        ).assign(codes=len(db))
 
 # %% ../nbs/07c_large.ipynb #9254087f
 def _pymilvus():
@@ -441,26 +464,37 @@ def _enough(self:MilvusDatabase, code, k, kind, patient):
         if len(t)<n or n==MILVUS_ROWS or d[-1]>d[k-1]*(1+1e-5)+1e-6: return t
         n = min(4*n, MILVUS_ROWS)
 
-# %% ../nbs/07c_large.ipynb #a51e17f6
+# %% ../nbs/07c_large.ipynb #4f769a2d
 @patch
-def nearest(self:MilvusDatabase,
-    code:np.ndarray, # (C,) finite
-    k:int, # how many, at most `MILVUS_ROWS`
-    study_type:str=None, # only this type
-    exclude_patient:str=None, # leave out this patient
-    metric:str='l2', # that of the collection
-    index:str='auto' # nothing else: the collection has its own
-    )->pd.DataFrame: # path, study_type, label, patient, study, distance
-    "Rows nearest to a code: the engine's, in the order of exact distances and the hash of the path"
+def _check_search(self:MilvusDatabase, k, metric, index):
+    "ValueError for what the collection cannot do"
     if metric!=self.metric:
         raise ValueError(f'{self.where}: the collection {self.name} is indexed for {self.metric}; '
             f'fill another one with metric={metric!r}')
     if index!='auto': raise ValueError(f'index {index!r}: on Milvus the collection has its index already')
     if k>MILVUS_ROWS: raise ValueError(f'k {k}: Milvus gives {MILVUS_ROWS} rows at most')
-    t = self._enough(code, k, study_type, exclude_patient)
-    codes,places = np.array(t.code.tolist()),np.arange(len(t))
-    near,at = exact_order(code, codes, places, k, lambda i: t.path[i], metric)
-    t = t.drop(columns='code').iloc[at]
+
+# %% ../nbs/07c_large.ipynb #a51e17f6
+@patch
+def nearest(self:MilvusDatabase, # noqa: PLR0913
+    code:np.ndarray, # (C,) finite
+    k:int, # how many, at most `MILVUS_ROWS`
+    study_type:str=None, # only this type
+    exclude_patient:str=None, # leave out this patient
+    metric:str='l2', # that of the collection
+    index:str='auto', # nothing else: the collection has its own
+    per:str='study' # what fills one of the k places: a study or an image
+    )->pd.DataFrame: # path, study_type, label, patient, study, distance
+    "Rows nearest to a code: the engine's, in the order of exact distances and the hash of the path"
+    self._check_search(k, metric, index)
+    tables = []
+    def find(n):
+        n = min(n, MILVUS_ROWS)
+        tables.append(t := self._enough(code, n, study_type, exclude_patient))
+        near,at = exact_order(code, np.array(t.code.tolist()), np.arange(len(t)), n, lambda i: t.path[i], metric)
+        return near,at,t.study.to_numpy(object)[at]
+    near,at,_ = nearest_places(find, k, per)
+    t = tables[-1].drop(columns='code').iloc[at]
     return t.assign(label=t.label.astype('Int8').mask(t.label==-1), distance=near)
 
 # %% ../nbs/07c_large.ipynb #1a86e93d

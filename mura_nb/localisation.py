@@ -20,11 +20,11 @@ from .geometry import Geometry, eval_geometry, warp
 from .metrics import expit, mean_intervals
 from .pooling import pool_studies
 from .networks import SingleLogit, device_of, net_input, network_outputs, split_backbone
-from .maps import BOX, LEVEL, PEAK, SCORES, borrowed, file_map, hooked, map_box, map_peak, scaled, scores
+from .maps import BOX, LEVEL, PEAK, SCORES, borrowed, file_map, hooked, map_peak, scaled, scores
 from .chance import seen_part
 from .evidence import evidence, method_words
-from .boxes import (LEVELS, LocalisationData, best_method, compare_scores, image_title, peaks_and_boxes,
-    row_ci, score_boxes, sweep_table)
+from .boxes import (LEVELS, LocalisationData, OWN_METHODS, best_method, compare_scores, file_boxes, image_title,
+    map_readings, map_sources, peaks_and_boxes, row_ci, score_boxes, sweep_table)
 from .disagreement import pick_view
 from .gradcam import localise, localised_figure, result_of
 
@@ -82,7 +82,7 @@ def methods_figure(
     "One image under every method's map, each with its own best level"
     # here: pyplot takes seconds to import
     import matplotlib.pyplot as plt
-    methods = [m for m in table.method.unique() if not m.startswith('fusenet')]
+    methods = [m for m in table.method.unique() if m in OWN_METHODS]
     fig,axes = plt.subplots(2, (len(methods)+1)//2, figsize=(9, 5.6), dpi=90, layout='constrained')
     for ax in axes.flat: ax.set_axis_off()
     for ax,method in zip(axes.flat, methods):
@@ -141,7 +141,9 @@ def method_scores(
         took += seconds
         for path,img,g,h in zip(rows.path.iloc[i:i+16], images, views, heat):
             m = file_map(h, g, side, img.shape)
-            found += [(path, str(level), *map_peak(m), *(map_box(m, level) or [np.nan]*4)) for level in LEVELS]
+            for level in LEVELS:
+                best = file_boxes(m, level, 1)
+                found.append((path, str(level), *map_peak(m), *(best[0][0] if best else [np.nan]*4)))
     boxes = pd.DataFrame(found, columns=['path','level',*PEAK,*BOX]).assign(seconds=took/len(rows), prob=np.nan)
     return score_boxes(boxes, rows, data.truth)
 
@@ -184,8 +186,11 @@ def failures_figure(
     paths:list # from `confident_failures`
     ): # matplotlib Figure
     "Radiographs whose box lies wrong, or in a normal study, as `localise` shows them"
-    s = settings()
-    results = [result_of(localise(s.data/p.rpartition('/')[0]), p) for p in paths]
+    s,readings = settings(),map_readings(data)
+    reading = readings[list(readings)[-1]]
+    source = map_sources()[reading.box]
+    how = dict(model=list(source.models), threshold=0, level=reading.level, method=source.method)
+    results = [result_of(localise(s.data/p.rpartition('/')[0], **how), p) for p in paths]
     titles = [image_title(p, data.truth) + ('' if '_positive' in p else ', normal') for p in paths]
     return localised_figure(results, [data.box_of(p) for p in paths], titles)
 
@@ -253,7 +258,7 @@ def faithfulness(
     recipe:Recipe, # sizes and fit
     rows:pd.DataFrame, # index rows: path, patient
     images:list, # (h, w) uint8 of these rows
-    readings:dict # from `map_readings`
+    readings:dict # name -> (method, level)
     )->pd.DataFrame: # path, patient, order, game (deletion, insertion), p0, p1, ...: one probability per share
     "Deletion and insertion in the order of each reading's map, another image's map, and the distance from the middle"
     def middle(hw):
@@ -287,7 +292,7 @@ def order_difference(
     )->pd.Series: # value, lo, hi, n
     "Mean paired difference of two orders, with its 95 % interval"
     a,b = (heights[(heights.game==game) & (heights.order==k)].reset_index(drop=True) for k in orders)
-    return mean_intervals(a[[column]]-b[[column]], a.patient, n_boot).iloc[0]
+    return mean_intervals(a[[column]]-b[[column]], a.patient, n_boot, difference=True).iloc[0]
 
 # %% ../nbs/07a_localisation.ipynb #1a09c610
 ORDERS = dict(report="the source report's map", chosen='the chosen map', other='map of another image',

@@ -4,13 +4,12 @@
 
 # %% auto #0
 __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'LEVEL', 'BOX', 'PEAK', 'SCORES', 'heatmaps', 'normalise', 'largest_region',
-           'region_boxes', 'at_least', 'heat_mask', 'heat_boxes', 'borrowed', 'hooked', 'find_layer', 'cam_and_logit',
+           'region_boxes', 'at_least', 'cell_weights', 'enlarge', 'heat_mask', 'heat_boxes', 'cam_and_logit',
            'grad_cam', 'AsColumn', 'torchcam_maps', 'map_speeds', 'file_map', 'scaled', 'check_level', 'read_level',
-           'map_box', 'map_peak', 'MapGrid', 'box_area', 'shared_area', 'overlap', 'box_contains', 'scores', 'box_hits']
+           'map_boxes', 'map_box', 'map_peak', 'mean_map', 'MapGrid', 'box_area', 'shared_area', 'overlap',
+           'box_contains', 'scores', 'box_hits']
 
 # %% ../nbs/04b_maps.ipynb #0931c725
-import difflib
-from contextlib import contextmanager
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
@@ -19,7 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 from .core import compute_device, time_calls
 from .geometry import Geometry
-from .networks import SingleLogit, device_of, gpu_arithmetic, network_outputs
+from mura_nb.networks import (CellGrid, SingleLogit, borrowed, device_of, find_layer, gpu_arithmetic, hooked,
+    network_outputs)
 from .ablations import device_name
 
 # %% ../nbs/04b_maps.ipynb #effa1242
@@ -95,72 +95,49 @@ def at_least(
     middle = torch.maximum(torch.minimum(middle, 1-half), half)
     return torch.cat([middle-half, middle+half], 1)
 
+# %% ../nbs/04b_maps.ipynb #e4429d2c
+def cell_weights(
+    places:torch.Tensor, # (m,) in cells, counted from the middle of the first one
+    n:int # cells in the row
+    )->torch.Tensor: # (m, n), each row sums to 1
+    "Weights of linear interpolation in a row of cells; beyond the middle of an outer cell, its value"
+    distance = places.clamp(0, n-1)[:,None] - torch.arange(n, device=places.device)
+    return (1-distance.abs()).clamp_min(0)
+
 # %% ../nbs/04b_maps.ipynb #ceefeb87
+def enlarge(
+    heat:torch.Tensor, # (B, h, w) heat maps
+    cells:CellGrid=None # where their cells lie in the view; default equal tiles of it
+    )->torch.Tensor: # (B, FINER*h, FINER*w) over the view
+    "Heat maps over the view, `FINER` times as fine; bilinear, and the outer cells' values beyond their middles"
+    if cells is None: return F.interpolate(heat[:,None], scale_factor=FINER, mode='bilinear', align_corners=False)[:,0]
+    def weights(n, start):
+        middles = (torch.arange(FINER*n, device=heat.device)+.5)*cells.side/(FINER*n)
+        return cell_weights((middles-start)/cells.stride, n)
+    rows,columns = (weights(n, start) for n,start in zip(heat.shape[1:], cells.start[::-1]))
+    return rows.to(heat.dtype) @ heat @ columns.to(heat.dtype).T
+
+# %% ../nbs/04b_maps.ipynb #243945d5
 def heat_mask(
     heat:torch.Tensor, # (B, h, w) heat maps, any range
-    threshold:float=None # of the normalised map, 0 to 1; default `THRESHOLD`
+    threshold:float=None, # of the normalised map, 0 to 1; default `THRESHOLD`
+    cells:CellGrid=None # as in `enlarge`
     )->torch.Tensor: # (B, FINER*h, FINER*w) bool
     "The largest region above the threshold. ValueError for a threshold that is not allowed"
     if threshold is None: threshold = THRESHOLD
     if not 0<=threshold<1: raise ValueError(f'threshold {threshold!r}: must be at least 0 and below 1')
-    fine = F.interpolate(normalise(heat)[:,None], scale_factor=FINER, mode='bilinear', align_corners=False)[:,0]
-    return largest_region(normalise(fine)>threshold)
+    return largest_region(normalise(enlarge(normalise(heat), cells))>threshold)
 
 # %% ../nbs/04b_maps.ipynb #ebd14fee
 def heat_boxes(
     heat:torch.Tensor, # (B, h, w) heat maps, any range
     threshold:float=None, # as in `heat_mask`
-    side:float=SMALLEST # smallest side of a box, share of the image
+    side:float=SMALLEST, # smallest side of a box, share of the image
+    cells:CellGrid=None # as in `enlarge`
     )->torch.Tensor: # (B, 4) shares 0..1 of the image
     "The box around the largest region above the threshold"
-    masks = (heat_mask(block, threshold) for block in heat.split(1024)) # a mask takes 64 times the memory of its map
+    masks = (heat_mask(block, threshold, cells) for block in heat.split(1024)) # a mask takes 64 times the map's memory
     return at_least(torch.cat([region_boxes(m) for m in masks]), side)
-
-# %% ../nbs/04b_maps.ipynb #debf08be
-@contextmanager
-def borrowed(
-    model:nn.Module # any network
-    ):
-    "Evaluation mode and frozen weights for a while; then every module's mode and every `requires_grad` as before"
-    if not isinstance(model, nn.Module): raise TypeError(f'model {type(model).__name__}: must be a PyTorch module')
-    modes = [(m, m.training) for m in model.modules()]
-    gradients = [(p, p.requires_grad) for p in model.parameters()]
-    try:
-        model.eval()
-        for p,_ in gradients: p.requires_grad_(False)
-        yield model
-    finally:
-        for m,was in modes: m.training = was
-        for p,was in gradients: p.requires_grad_(was)
-
-# %% ../nbs/04b_maps.ipynb #9af00b54
-@contextmanager
-def hooked(
-    modules, # to listen to
-    hook # function of (module, inputs, output); what it returns replaces the output
-    ):
-    "Forward hooks on modules, removed at the end"
-    handles = []
-    try:
-        for m in modules: handles.append(m.register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles: handle.remove()
-
-# %% ../nbs/04b_maps.ipynb #8348e664
-def find_layer(
-    model:nn.Module, # any network
-    layer # one of its modules, or its name
-    )->nn.Module:
-    "A layer of a network. ValueError that names similar ones where there is none, TypeError for anything else"
-    names = dict(model.named_modules())
-    if isinstance(layer, nn.Module):
-        if any(m is layer for m in names.values()): return layer
-        raise ValueError(f'layer {type(layer).__name__}: not a part of this {type(model).__name__}')
-    if not isinstance(layer, str): raise TypeError(f'layer {layer!r}: must be a module or its name')
-    if layer in names: return names[layer]
-    similar = ', '.join(difflib.get_close_matches(layer, names, 5, .3)) or 'none'
-    raise ValueError(f'layer {layer!r}: {type(model).__name__} has none of that name; similar: {similar}')
 
 # %% ../nbs/04b_maps.ipynb #a8e0efa8
 def _shape(x): return tuple(x.shape) if torch.is_tensor(x) else type(x).__name__
@@ -321,19 +298,38 @@ def map_speeds(
         device=device_name()))
 
 # %% ../nbs/04b_maps.ipynb #baaaf6a0
+def _in_cells(points, hw, side, cells):
+    "Points (..., 2) of a view, counted in cells from the middle of the first one of a map of hw cells"
+    if cells is None: return points*np.array(hw[::-1])/side - .5
+    return (points-np.array(cells.start))/cells.stride
+
+def _turned_map(heat, view, side, hw, cells):
+    "As `file_map` where the view is turned: every pixel has its own place; and which of them the view reaches"
+    down,across = np.mgrid[:hw[0],:hw[1]]+.5
+    points = view.points(np.stack([across, down], -1))
+    grid = (2*_in_cells(points, heat.shape, side, cells)+1)/np.array(heat.shape[::-1]) - 1
+    values = F.grid_sample(heat[None,None], torch.as_tensor(grid)[None].float(), padding_mode='border',
+        align_corners=False)
+    return values[0,0].numpy(),((points>=0) & (points<=side)).all(-1)
+
+# %% ../nbs/04b_maps.ipynb #d62c0ef5
 def file_map(
     heat:torch.Tensor, # (h, w), over a square view
     view:Geometry, # pixels of the file -> pixels of the view
     side:int, # of the view, px
     hw:tuple, # (H, W) of the file
-    outside:float=0 # value where the view does not reach
+    outside:float=0, # value where the view does not reach
+    cells:CellGrid=None # where the cells lie in the view, from `map_cells`; default equal tiles of it
     )->np.ndarray: # (H, W) float32
     "A map of a view in pixels of the file"
-    linear,shift = view.matrix[:,:2]*hw[::-1],view.matrix[:,2:] # both as -1..1, as `affine_grid` has them
-    theta = np.c_[linear, linear.sum(1, keepdims=True) + 2*shift - side]/side
-    grid = F.affine_grid(torch.as_tensor(theta, dtype=torch.float32)[None], (1, 1, *hw), align_corners=False)
-    values = F.grid_sample(heat[None,None].float().cpu(), grid, padding_mode='border', align_corners=False)
-    return torch.where((grid.abs()<=1).all(-1), values[0], outside)[0].numpy()
+    heat = heat.detach().float().cpu()
+    if np.abs(view.matrix[[0,1],[1,0]]).max()>1e-9: values,seen = _turned_map(heat, view, side, hw, cells)
+    else:
+        points = view.points(np.repeat(np.arange(max(hw))[:,None]+.5, 2, 1)) # of column k and of row k
+        at,inside = torch.as_tensor(_in_cells(points, heat.shape, side, cells)),(points>=0) & (points<=side)
+        rows,columns = (cell_weights(at[:hw[k],1-k], heat.shape[k]).float() for k in (0, 1))
+        values,seen = (rows @ heat @ columns.T).numpy(),inside[:hw[0],1,None] & inside[:hw[1],0]
+    return np.where(seen, values, np.float32(outside))
 
 # %% ../nbs/04b_maps.ipynb #75e25d90
 def scaled(
@@ -364,27 +360,51 @@ def read_level(
     return text if text=='otsu' else float(text)
 
 # %% ../nbs/04b_maps.ipynb #0ccd7010
-def _region_box(mask):
-    "Bounds (x0, y0, x1, y1) of the largest 8-connected region of a mask (H, W) that is not empty"
+def _regions(heat, level):
+    "Bounds (x0, y0, x1, y1) of the 8-connected regions above a level, and their shares of the evidence, row by row"
+    # here: scipy.ndimage takes long to import
+    from scipy.ndimage import find_objects, label
+    number,n = label(heat>level, np.ones((3, 3)))
+    evidence = np.bincount(number.ravel(), heat.ravel(), n+1)
+    bounds = [(across.start, down.start, across.stop, down.stop) for down,across in find_objects(number)]
+    return bounds,evidence[1:]/evidence.sum()
+
+# %% ../nbs/04b_maps.ipynb #06aae7ec
+def _threshold(heat, level):
+    "A level as a number; `heat` is divided by its maximum"
+    if check_level(level)!='otsu': return level
     # here: skimage takes long to import
-    from skimage.measure import label
-    (y0,y1),(x0,x1) = (np.flatnonzero(mask.any(k))[[0,-1]] for k in (1, 0))
-    regions = label(mask[y0:y1+1,x0:x1+1], connectivity=2)
-    ys,xs = np.nonzero(regions==1+np.argmax(np.bincount(regions.ravel())[1:]))
-    return tuple(float(v) for v in (x0+xs.min(), y0+ys.min(), x0+xs.max()+1, y0+ys.max()+1))
+    from skimage.filters import threshold_otsu
+    return threshold_otsu(heat) if heat.min()<heat.max() else 0
+
+# %% ../nbs/04b_maps.ipynb #5e8afe34
+def map_boxes(
+    heat:np.ndarray, # (H, W) heat map, at least 0
+    level=LEVEL, # share of the maximum, 0 to 1, or otsu (Otsu 1979)
+    at_most:int=5, # boxes, at least 1
+    least:float=.05, # smallest score of any but the first, 0 to 1
+    step:int=1 # every `step`-th pixel each way is looked at, at least 1
+    )->list: # of (box, score): (x0, y0, x1, y1) in pixels, half-open; share of the map's evidence in it, 0 to 1
+    "Boxes of the separate regions of a map, best first; none where it is 0. ValueError for what is not allowed"
+    heat = np.asarray(heat)
+    if heat.ndim!=2 or not heat.size: raise ValueError(f'a heat map of shape {heat.shape}: must be (H, W)')
+    if at_most<1 or step<1: raise ValueError(f'at_most {at_most}, step {step}: must be at least 1')
+    few = scaled(heat[min(step//2, len(heat)-1)::step,min(step//2, heat.shape[1]-1)::step])
+    level = _threshold(few, level)
+    if not few.max()>0: return []
+    bounds,score = _regions(few, level)
+    order = np.argsort(-score, kind='stable')[:at_most]
+    found = [(step*np.array(bounds[i]), float(score[i])) for i in order if i==order[0] or score[i]>=least]
+    return [(tuple(float(v) for v in np.minimum(b, heat.shape[::-1]*2)), s) for b,s in found]
 
 # %% ../nbs/04b_maps.ipynb #3957c781
 def map_box(
     heat:np.ndarray, # (H, W) heat map, at least 0
     level=LEVEL # share of the maximum, 0 to 1, or otsu (Otsu 1979)
     ): # (x0, y0, x1, y1) in pixels, half-open; None where the map is 0 everywhere
-    "The box around the largest region of a heat map. ValueError for another shape or level"
-    # here: skimage takes long to import
-    from skimage.filters import threshold_otsu
-    heat = scaled(heat)
-    if heat.ndim!=2 or not heat.size: raise ValueError(f'a heat map of shape {heat.shape}: must be (H, W)')
-    if check_level(level)=='otsu': level = threshold_otsu(heat) if heat.min()<heat.max() else 0
-    return _region_box(heat>level) if heat.max()>0 else None
+    "The box around the region with the most evidence. ValueError for another shape or level"
+    found = map_boxes(heat, level, at_most=1)
+    return found[0][0] if found else None
 
 # %% ../nbs/04b_maps.ipynb #45057d82
 def map_peak(
@@ -395,6 +415,14 @@ def map_peak(
     y,x = np.unravel_index(heat.argmax(), heat.shape)
     return x+.5,y+.5
 
+# %% ../nbs/04b_maps.ipynb #7bad3e04
+def mean_map(
+    maps:list # heat maps (H, W) of one image, at least 0, one for each network
+    )->np.ndarray: # (H, W) 0..1
+    "The mean of maps that are divided by their maxima, divided by its own. ValueError without a map"
+    if not len(maps): raise ValueError('no maps to average')
+    return scaled(np.mean([scaled(m) for m in maps], 0))
+
 # %% ../nbs/04b_maps.ipynb #6a1110c7
 @dataclass(frozen=True)
 class MapGrid:
@@ -402,15 +430,21 @@ class MapGrid:
     side:int # of the view, px
     cell:int # side of a cell, px of the view
     shifts:int=1 # views whose maps are averaged: 1, or 4 shifted by a quarter of a cell each way
+    start:tuple=None # x and y of the middle of the first cell, px of the view; default that of equal tiles
 
     @property
     def offsets(self)->tuple: # px of the view, the same in both directions
         return (0,) if self.shifts==1 else (-self.cell/4, self.cell/4)
 
     @property
-    def edges(self)->np.ndarray: # borders of the cells along one side, px of the view
-        edges = np.arange(0, self.side+1, self.cell)
-        return np.append(edges, self.side) if edges[-1]<self.side else edges
+    def cells(self)->CellGrid: # for `file_map`; None for equal tiles
+        return None if self.start is None else CellGrid(self.side, self.cell, self.start)
+
+    @property
+    def edges(self)->tuple: # borders of the cells along x, and along y, px of the view
+        steps = self.cell*(np.arange(-(-self.side//self.cell)+1)-.5)
+        inner = [np.clip(steps[1:-1]+start, 0, self.side) for start in self.start or (self.cell/2,)*2]
+        return tuple(np.r_[0, edges, self.side] for edges in inner)
 
 # %% ../nbs/04b_maps.ipynb #342c17c6
 BOX = ['x0','y0','x1','y1'] # columns of a box, pixels

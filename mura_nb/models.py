@@ -216,7 +216,8 @@ def card_data(
     return dict(name=m.name, purpose=published(m.s)[m.name], ensemble=m.name==ENSEMBLE, local=m.name==m.s.local,
         simulated=m.s.simulated, source=data_source(m.s), members=m.members, version=mura_nb.__version__,
         recipe=m.recipe, parameters=sum(r['parameters'] for r in files), all_types=all_types, by_type=by_type,
-        retrieval=_retrieval(m), kinds=_kinds(m), folder=f'results/{m.s.results.name}/models',
+        retrieval=_retrieval(m), kinds=_kinds(m), noise=m.card.get('noise'),
+        folder=f'results/{m.s.results.name}/models',
         files=str(Table(pd.DataFrame(rows), '', dict(MB='.1f'))).strip(),
         **single, **_evaluation_data(m, tuned), **_localisation(m))
 

@@ -17,8 +17,10 @@ from .geometry import eval_geometry, warp
 from .data import load_data
 from .metrics import interval, mean_by_patient
 from .pooling import pool_studies
-from .database import Database, NothingToSearch, check_count, check_distance, encode, nearest_of_many
+from mura_nb.database import (Database, NothingToSearch, check_count, check_distance, check_per, encode,
+    nearest_of_many)
 from .large import open_database
+from .codes import coded
 
 # %% ../nbs/08_retrieval.ipynb #46bedad9
 def _word(label): return '' if label is None or pd.isna(label) else 'abnormal' if label==1 else 'normal'
@@ -60,34 +62,39 @@ def _code(query, db, box):
     return q,None
 
 # %% ../nbs/08_retrieval.ipynb #ec2865ec
-def _checked(exclude_patient, metric, index='auto', box=None):
-    "Check the options of a search; returns index and box"
+def _checked(per, metric, index='auto', box=None, code='plain'):
+    "Check the options of a search; returns index, box and code"
+    check_per(per)
     check_distance(metric)
     if index not in ('auto','exact','approximate'):
         raise ValueError(f'index {index!r}: must be auto, exact or approximate')
-    if exclude_patient is not None and (pd.isna(exclude_patient) or not str(exclude_patient)):
-        raise ValueError(f'exclude_patient {exclude_patient!r}: must name a patient; None leaves nobody out')
-    return index,box
+    return index,box,code
+
+def _left_out(patient):
+    "A patient, or None for nobody; ValueError for a patient without a name"
+    if patient is not None and (pd.isna(patient) or not str(patient)):
+        raise ValueError(f'exclude_patient {patient!r}: must name a patient; None leaves nobody out')
+    return patient
 
 # %% ../nbs/08_retrieval.ipynb #7789722b
-def search(
+def search( # noqa: PLR0913
     query, # image file, (h, w) uint8 picture, or code (C,)
     db=None, # Database, MilvusDatabase, or the path of one; default `database.hdf5` of the profile's results
     k:int=5, # how many neighbours, 1 or more; fewer where the database has fewer
     study_type:str=None, # only this type, with or without XR_; default the whole database
     exclude_patient:str=None, # leave out this patient, as 'patient00001'
     metric:str='l2', # l2 (2-norm, not squared) or cosine (1 - cosine)
-    # box: (x0, y0, x1, y1), only this region of the picture, in pixels of its file;
-    # index: exact, approximate, or auto (approximate from `database.LARGE` codes on)
+    per:str='study', # what fills one of the k places: a study, by its nearest image, or an image
+    # box: (x0, y0, x1, y1), only this region of the picture, in pixels of its file; index: exact, approximate, or auto
+    # (approximate from `database.LARGE` codes on); code: plain, or another that the database offers
     **options
     )->Neighbours: # .table: rank, path, study_type, label, patient, distance
-    "The images whose codes are nearest; ValueError for what is not allowed, NothingToSearch where no image is left"
-    db = open_database(db)
-    index,box = _checked(exclude_patient, metric, **options)
-    k = check_count(k)
+    "The studies or images whose codes are nearest; ValueError for what is not allowed, NothingToSearch for no image"
+    (index,box,code),db = _checked(per, metric, **options),open_database(db)
+    patient,k,recoded = _left_out(exclude_patient),check_count(k),coded(db, code)
     if not len(db): raise NothingToSearch('the database is empty')
-    code,picture = _code(query, db, box)
-    table = db.nearest(code, k, study_type, exclude_patient, metric, index).reset_index(drop=True)
+    plain,picture = _code(query, db, box)
+    table = recoded.nearest(plain, k, study_type, patient, metric, index, per).reset_index(drop=True)
     table.insert(0, 'rank', np.arange(1, len(table)+1))
     columns = ['rank','path','study_type','label','patient','distance']
     return Neighbours(table[columns], picture, box, db.root)
@@ -168,7 +175,7 @@ def random_queries(
 def query_figure(
     within:bool=False # search the query's own study type only
     ): # matplotlib Figure
-    "Figures 6 and 7: a random query of every study type and its five nearest training images"
+    "Figures 6 and 7: a random query of every study type and the nearest images of its five nearest training studies"
     s,(df,store,_) = settings(),load_data()
     path,rows = s.results/'database.hdf5',{k:df[(df.split==k) & df.label.notna()] for k in ('train','valid')}
     db = Database(path) if path.is_file() else encode(rows['train'].reset_index(drop=True), store)
@@ -177,8 +184,8 @@ def query_figure(
         found.append(search(store[r.path], db, 5, r.study_type if within else None, r.patient))
         found[-1].study_type,found[-1].label = r.study_type,r.label
     what = data_source(s)
-    title = ('Figure 7. The same queries, five nearest of their own study type' if within else
-        f'Figure 6. Five nearest of {len(db):,} training images, {what}; 2-norm')
+    title = ('Figure 7. The same queries, five nearest studies of their own type' if within else
+        f'Figure 6. Five nearest studies, among {len(db):,} training images, {what}; 2-norm')
     return neighbour_figure(found, f'{title}. Blue: same label as the query; orange, dashed: the other')
 
 # %% ../nbs/08_retrieval.ipynb #1975972a
@@ -244,18 +251,20 @@ def find_neighbours(
     paths, # (n,) relative paths, which break ties
     k:int=10, # neighbours
     groups:tuple=None, # ((m,), (n,)) study types: search within the query's; default everything
-    metric:str='l2' # or cosine
+    metric:str='l2', # or cosine
+    studies=None # (n,) studies of the database, each of which fills one place; default each image fills one
     )->np.ndarray: # (m, k) places, -1 where there are fewer than k
     "Exact neighbours of many queries; ValueError for another metric"
     check_distance(metric)
     out,paths = np.full((len(queries), k), -1),np.asarray(paths, object)
+    study = None if studies is None else pd.factorize(np.asarray(studies, object))[0]
     asked,stored = (np.asarray(g, object) for g in groups or (np.zeros(len(queries)), np.zeros(len(codes))))
     for group in pd.unique(asked):
-        at = np.flatnonzero(stored==group)
-        if not len(at): continue
+        if not len(at := np.flatnonzero(stored==group)): continue
         rows,own = np.flatnonzero(asked==group),paths[at]
         x = np.ascontiguousarray(codes[at], np.float32)
-        places = nearest_of_many(queries[rows], x, k, own.__getitem__, metric)
+        mine = None if study is None else study[at]
+        places = nearest_of_many(queries[rows], x, k, own.__getitem__, metric, studies=mine)
         out[rows] = np.where(places>=0, at[places], -1)
     return out
 

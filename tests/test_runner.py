@@ -52,6 +52,36 @@ def test_folder_and_environment(done):
     assert done[0][6] == f'here {done[2].resolve()}\n'
 
 
+def test_one_study_by_its_name():
+    cells = [code(f'#| {flag}\n1') for flag in ('ablation seeds', 'ablation crops', 'slow', 'ablation')]
+    left_out = lambda *run: [runner.skipped(c, run) for c in cells]
+    assert left_out('slow', 'ablation:seeds') == [False, True, False, True]
+    assert left_out('slow', 'ablation') == [False]*4 and left_out('slow') == [True, True, False, True]
+
+
+def test_every_study_has_a_name():
+    cells = [c for f in runner.chapters() for c in nbformat.read(f, 4).cells if c.cell_type == 'code']
+    assert all(runner.study_of(c) for c in cells if 'ablation' in runner.directives(c))
+
+
+def test_minutes_of_a_stopped_report_add_up(tmp_path):
+    import report
+    from types import SimpleNamespace
+    s = SimpleNamespace(results=tmp_path / 'results')
+    report.Minutes(s, tmp_path).add('04_a', 120, False) # stopped
+    model = tmp_path / 'results' / 'models' / 'a.safetensors'
+    model.parent.mkdir(parents=True)
+    model.touch()
+    report.Minutes(s, tmp_path).add('04_a', 60, True)
+    (m := report.Minutes(s, tmp_path)).add('04_a', 6, True)
+    m.save()
+    t = report.pd.read_csv(tmp_path / 'results' / 'tables' / 'report_minutes.csv')
+    assert t.to_dict('records') == [dict(chapter='04_a', first=3., again=.1)]
+    (tmp_path / 'minutes.json').unlink() # from kept results, and nothing is known of the first run
+    (m := report.Minutes(s, tmp_path)).add('04_a', 12, True)
+    assert m.rows['04_a']['again'] == .2 and not m.rows['04_a']['first']
+
+
 def test_failure_names_the_cell(tmp_path):
     nb = new_notebook(
         cells=[

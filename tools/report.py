@@ -2,15 +2,16 @@
 
 The notebooks in nbs/ are not touched: copies run in _build/<profile>/, since pictures of MURA may not be committed.
 A chapter that fails is rendered as far as it went, and the others run; the exit status is then 1.
+--study NAME (make ablations STUDY=NAME) runs only the chapters with cells of that study, on what a report has left.
 --save (make notebooks) writes the outputs of the simulated demo back into nbs/."""
-import argparse, os, re, signal, sys, threading, time
-import nbformat
+import argparse, json, os, re, signal, sys, threading, time
+import nbformat, pandas as pd
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from mura_nb.core import settings
+from mura_nb.core import save_table, settings
 from pages import notebooks
-from runner import ROOT, CellError, chapters, mark_stopped, run_notebook
+from runner import ROOT, CellError, chapters, mark_stopped, run_notebook, study_of
 
 BAR = re.compile(r'\d%\||\d\w+ \[')  # a line of a progress bar; warnings are for `make lab`
 HEARTBEAT = 30  # seconds between lines where there is no terminal to redraw
@@ -42,24 +43,60 @@ def failed(nb, name, e):
     console.print(f'[red]failed[/]  {name}, cell {e.cell} ({cell.get("id", "")}):', Text(first), highlight=False)
     console.print(Text.from_ansi(str(e)))
 
-def run_chapters(s, build, flags, watch):
-    "Run all chapters, each saved in `build` as soon as it has ended: the notebooks and the CellErrors by name"
-    files, done, errors = chapters(), {}, {}
+class Minutes:
+    """Where the minutes go: of each chapter until it first ended (`first`, stopped runs added up), and of its latest
+    run from kept results (`again`). Kept in `build`; a whole report writes the table report_minutes"""
+    def __init__(self, s, build):
+        self.file, self.results = build/'minutes.json', s.results
+        fresh = not any(s.results.glob('models/*.safetensors'))
+        self.rows = json.loads(self.file.read_text()) if self.file.exists() else {}
+        self.rows.setdefault('fresh', fresh)
+
+    def add(self, stem, seconds, ended):
+        "A run of a chapter"
+        row = self.rows.setdefault(stem, dict(first=0., ended=False, again=None))
+        if row['ended'] or not self.rows['fresh']: row['again'] = seconds/60
+        else: row.update(first=row['first'] + seconds/60, ended=ended)
+        self.file.write_text(json.dumps(self.rows))
+
+    def save(self):
+        "The table, where every chapter has ended"
+        rows = {k: r for k, r in self.rows.items() if k != 'fresh'}
+        table = [dict(chapter=k, first=r['first'] or None, again=r['again']) for k, r in rows.items()]
+        save_table(pd.DataFrame(table), 'report_minutes', self.results)
+
+def with_study(name):
+    "The chapters that have cells of a study; ends the program where there are none"
+    found = {f: {study_of(c) for c in nbformat.read(f, 4).cells if c.cell_type == 'code'} for f in chapters()}
+    files = [f for f, studies in found.items() if name in studies]
+    known = ', '.join(sorted(filter(None, set().union(*found.values()))))
+    if not files: sys.exit(f'no study {name!r}; there is {known}')
+    return files
+
+def run_chapters(s, build, flags, watch, files=None):
+    "Run chapters, each saved in `build` as soon as it has ended: the notebooks and the CellErrors by name"
+    files, done, errors = files or chapters(), {}, {}
     build.mkdir(parents=True, exist_ok=True)
+    minutes = Minutes(s, build)
     own = s.simulated and s.profile == 'demo'  # stored outputs and typed findings belong to the demo
     for i, f in enumerate(files):
         nb = nbformat.read(f, 4)
         watch.chapter(f'chapter {i+1}/{len(files)} {f.stem}')
         if not console.is_terminal: console.print(watch.words, highlight=False)
         env = dict(PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))))
-        try: run_notebook(nb, f.parent, flags + ['demo']*own, own, env, watch.on_cell, watch.on_stderr)
+        ended = False
+        try:
+            run_notebook(nb, f.parent, flags + ['demo']*own, own, env, watch.on_cell, watch.on_stderr)
+            ended = True
+            console.print(f'[green]done[/]    {watch.words}  {clock(time.time()-watch.start)}', highlight=False)
         except CellError as e:
             failed(nb, f.name, e)
             mark_stopped(nb, e)
             errors[f.stem] = e
-        else: console.print(f'[green]done[/]    {watch.words}  {clock(time.time()-watch.start)}', highlight=False)
+        finally: minutes.add(f.stem, time.time()-watch.start, ended)
         nbformat.write(nb, build/f.name)
         done[f.stem] = nb
+    if files == chapters() and not errors: minutes.save()
     return done, errors
 
 def list_failed(errors, n):
@@ -82,6 +119,7 @@ def save(done):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument('--ablation', action='store_true', help='run the cells flagged ablation too')
+    p.add_argument('--study', metavar='NAME', help='run the cells of one study, in the chapters that have some')
     p.add_argument('--save', action='store_true', help='write the outputs of the simulated demo into nbs/')
     p.add_argument('--cuda', action='store_true', help='run the cells flagged cuda too')
     p.add_argument('--render', action='store_true', help='run nothing: render the chapters of the last run')
@@ -90,6 +128,7 @@ def main():
     except (ValueError, OSError) as e: sys.exit(str(e))
     if a.save and not (s.simulated and s.profile == 'demo'):
         sys.exit('refused: committed notebooks hold simulated radiographs of profile demo only')
+    files = with_study(a.study) if a.study else None
     data, watch, build = 'simulated radiographs' if s.simulated else str(s.data), Watch(), ROOT/'_build'/s.profile
     console.print(f'profile [bold]{s.profile}[/], {data}; results in {s.results.relative_to(ROOT)}', highlight=False)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -97,12 +136,16 @@ def main():
     if not console.is_terminal: threading.Thread(target=watch.beat, daemon=True).start()
     try:
         with Live(watch, console=console, refresh_per_second=4, transient=True, auto_refresh=console.is_terminal):
-            flags = ['slow'] + ['ablation']*a.ablation + ['cuda']*a.cuda
-            done, errors = (notebooks(build), {}) if a.render else run_chapters(s, build, flags, watch)
+            flags = ['slow'] + ['ablation']*a.ablation + ['cuda']*a.cuda + [f'ablation:{a.study}']*bool(a.study)
+            done, errors = (notebooks(build), {}) if a.render else run_chapters(s, build, flags, watch, files)
     except KeyboardInterrupt:
         console.print('stopped; the same command goes on from here')
         return 130
     finally: watch.stopped.set()
+    if a.study:
+        if errors: list_failed(errors, len(files))
+        else: console.print(f'study {a.study} in {clock(time.time()-watch.begin)}; make report shows it')
+        return bool(errors)
     if a.save and not errors: save(done)
     try: from render import render_site # here: a machine that only runs the chapters may lack pandoc
     except ImportError as e: console.print(f'not rendered ({e}); where pandoc is: tools/report.py --render')

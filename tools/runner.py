@@ -28,10 +28,15 @@ def directives(cell):
     lines = (re.match(r'#\|\s*([\w-]+):?\s*(.*)', line) for line in cell.source.splitlines())
     return {m[1]: m[2].strip() for m in lines if m}
 
+def study_of(cell):
+    "The study that a cell flagged `#| ablation NAME` belongs to, or None"
+    return directives(cell).get('ablation')
+
 def skipped(cell, run):
-    "Is this code cell left out, when only the flags in `run` are to run?"
-    found = directives(cell)
-    return bool((FLAGS - set(run)) & found.keys()) or found.get('eval') == 'false'
+    "Is this code cell left out, when only the flags in `run` are to run? `ablation:NAME` runs those of one study"
+    found, study = directives(cell), study_of(cell)
+    run = {flag for flag in run if ':' not in flag} | {'ablation' for flag in run if flag == f'ablation:{study}'}
+    return bool((FLAGS - run) & found.keys()) or found.get('eval') == 'false'
 
 class Client(NotebookClient):
     "nbclient's, which hands standard error on instead of storing it"
