@@ -104,8 +104,8 @@ class _Course(_Pictures):
     anneal_epochs:int = knob(int, 'last epochs in which the learning rate falls along half a cosine to zero; left out, '
         'it falls on plateaus alone', 1, 1000, default=None)
     first_epochs:int = knob(int, 'first epochs that see smaller pictures, of side first_crop', 1, 1000, default=None)
-    first_crop:int = knob(int, 'side of what the network sees in the first epochs, px; resize shrinks with it',
-        16, 4096, default=None)
+    first_crop:int = knob(int, 'side of what the network sees in the first epochs, px, where it is smaller than crop; '
+        'resize shrinks with it', 16, 4096, default=None)
     noise:float = knob(float, 'standard deviation of noise added to a view in training, grey levels', 0, 64,
         default=None)
 
@@ -272,8 +272,6 @@ def _checked_course(r, file):
     where = f'{file}: [recipe {r.name}]'
     if (r.first_epochs is None)!=(r.first_crop is None):
         raise SettingError(f'{where} has one of first_epochs and first_crop: needs both or neither')
-    if r.first_crop and r.first_crop>r.crop:
-        raise SettingError(f'{where} first_crop = {r.first_crop}: must be at most crop = {r.crop}')
     if (r.anneal_epochs or 0)>r.epochs:
         raise SettingError(f'{where} anneal_epochs = {r.anneal_epochs}: must be at most epochs = {r.epochs}')
     return r

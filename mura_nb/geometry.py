@@ -159,7 +159,7 @@ def epoch_sizes(
     epoch:int # of a training, from 0
     )->Recipe: # with the sizes of that epoch
     "The recipe with smaller pictures in its first epochs, where it asks for them"
-    if epoch>=(recipe.first_epochs or 0): return recipe
+    if epoch>=(recipe.first_epochs or 0) or recipe.first_crop>=recipe.crop: return recipe
     return replace(recipe, crop=recipe.first_crop, resize=round(recipe.resize*recipe.first_crop/recipe.crop))
 
 # %% ../nbs/01b_geometry.ipynb #b970bd02

@@ -190,17 +190,18 @@ def _database():
     return len(train),timed(write)[1]
 
 # %% ../nbs/12c_rehearsal.ipynb #c8d6a53c
-@rehearsal_step('codes', 'comparing nine kinds of codes', 'kinds', 2*9)
+@rehearsal_step('codes', 'comparing twelve kinds of codes', 'kinds', 2*12)
 def _codes():
     "Whitened, metric-learned and joined codes, each searched"
-    from mura_nb.similarity import code_variants, compare_codes # here: with what needs torch
+    from mura_nb.similarity import code_variants, compare_codes, fit_code_maps # here: with what needs torch
     s,df = settings(),load_data(split='train').df
     tune,y = patient_split(df, s.tune_frac, s.seed).to_numpy(),df.label.to_numpy(int)
     def both(seed): return np.stack([codes_of_classes(len(df), y, seed+m) for m in (0, 1)])
-    branches = dict(whole=both(0), crop=both(2), query=codes_of_classes(len(df), y, 4))
+    branches = dict(whole=both(0), crop=both(2))
     classes,fit = (df.study_type + df.label.astype(str)).to_numpy(object),np.flatnonzero(~tune)
     def all_kinds():
-        variants = code_variants(branches, fit, classes)
+        maps = fit_code_maps(branches['whole'][:, fit], classes[fit], np.ones(WIDTH))
+        variants = code_variants(branches, maps, fit, classes)
         compare_codes(variants, df, np.flatnonzero(tune), fit, n_boot=s.n_boot)
         return len(variants)
     return timed(all_kinds)
