@@ -82,7 +82,8 @@ def _curve(marks, images, criterion, who):
     "Sensitivity with its interval at every number of false boxes, one row each"
     at = (*FALSE_BOXES, *CURVE)
     draws = free_response(marks, images, criterion, at, settings().n_boot)
-    rows = [interval(d)[:3] for d in draws.T]
+    n = images.patient[images.abnormal.astype(bool)].nunique()
+    rows = [interval(d, n=n)[:3] for d in draws.T]
     table = pd.DataFrame(rows, columns=['value','lo','hi']).assign(false_boxes=at, who=who, criterion=criterion)
     most = (~marks[criterion].to_numpy(bool)).sum()/len(images)
     drawn = [False]*len(FALSE_BOXES) + [f<=most for f in CURVE]
