@@ -134,7 +134,7 @@ def _save_fusenet(net, local, key, history, pred, out):
     files,best = ModelFiles(net.recipe.name, out),history.loc[history.tune_loss.idxmin()]
     metrics = dict(epoch=int(best.epoch), epochs=len(history), tune_loss=float(best.tune_loss))
     card = dict(architecture='fusenet', recipe=net.recipe.card(), local=local.card(), fingerprint=key,
-        versions=versions(), metrics=metrics)
+        versions=versions(), metrics=metrics, offsets=net.whole.offsets)
     save_table(history, files.history, out)
     save_predictions(pred, net.recipe.name, out)
     save_model(net, with_results(card, pred), files.model)
@@ -153,6 +153,7 @@ def _with_branches(fuse, local, base, out):
     net = FuseNet(fuse, local)
     net.whole.load_state_dict(base.state_dict())
     net.part.load_state_dict(load_model(ModelFiles(local.name, out).model)[0].state_dict())
+    net.whole.offsets = base.offsets # where its maps lie
     return net.to(device_of(base))
 
 # %% ../nbs/05_fusenet.ipynb #609dace3
