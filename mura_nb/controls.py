@@ -23,7 +23,7 @@ from .geometry import view_geometry
 from .data import load_data, patient_split, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
-from .comparison import compare, compare_mean, holm
+from .comparison import compare, compare_mean, detectable, holm, verdict
 from .networks import SingleLogit, device_of, in_precision, load_model, split_backbone, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions
@@ -449,7 +449,8 @@ def look_controls_table(
     found["area of the report's crop"] = dict(alone=base.assign(prob=1-area.loc[base.path].to_numpy()))
     pairs = {(n, b):([pool_studies(p)], pool_studies(base)) for n,v in found.items() for b,p in v.items()}
     t = control_table(pairs, s.n_boot)
-    return t.assign(detectable=2.8*(t.hi-t.lo)/(2*1.96))
+    return t.assign(detectable=[detectable(r) for r in t.itertuples()],
+        verdict=[verdict(r.diff, r.lo, r.hi) for r in t.itertuples()])
 
 # %% ../nbs/05a_controls.ipynb #aa9fd947
 class AttendedFusion(nn.Module):

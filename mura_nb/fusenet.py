@@ -19,7 +19,7 @@ from .geometry import eval_geometry, file_box, warp
 from .data import load_data, patient_split
 from .metrics import expit
 from .pooling import pool_studies
-from .comparison import compare, holm
+from .comparison import DETECTABLE, compare, corrected_verdict, holm
 from .evaluation import evaluate, floor, kind_table
 from mura_nb.networks import (SingleLogit, device_of, load_model, model_builder, net_input, split_backbone, versions,
     weights_key)
@@ -227,13 +227,14 @@ def fusenet_results()->dict: # name of a column -> `evaluate`'s result on the in
     return {name:evaluate(d, n_boot=s.n_boot) for name,d in studies.items()}
 
 # %% ../nbs/05_fusenet.ipynb #29b19bbf
-def branch_gains()->pd.DataFrame: # network, auc, diff, lo, hi, p, p_holm, detectable, n
+def branch_gains()->pd.DataFrame: # network, auc, diff, lo, hi, p, p_holm, detectable, verdict, n
     "AUC of second branches and FuseNets less that of the global branch, by study of the internal test; also a file"
     (_,base),*others = ((name, pool_studies(p)) for name,p in branch_predictions().items())
     found = {name:compare(d, base, n_boot=settings().n_boot) for name,d in others}
     rows = [dict(network=name, auc=c.a, diff=c.value, lo=c.lo, hi=c.hi, p=c.p, n=c.n) for name,c in found.items()]
     table = pd.DataFrame(rows).assign(p_holm=holm([c.p for c in found.values()]))
-    table['detectable'] = 2.8*(table.hi-table.lo)/(2*1.96) # 2.8 standard errors
+    table['detectable'] = [c.detectable for c in found.values()]
+    table['verdict'] = [corrected_verdict(c.verdict, p) for c,p in zip(found.values(), table.p_holm)]
     save_table(table, 'fusenet_gains')
     return table
 
@@ -244,7 +245,7 @@ def gains_table(
     "Differences from the global branch as they are printed"
     difference = [fmt_ci(*v) for v in zip(gains['diff'], gains.lo, gains.hi)]
     shown = {'network':gains.network, 'AUC less global branch':difference,
-        'p (Holm)':gains.p_holm.map(fmt_num), 'smallest detectable difference':gains.detectable.map(fmt_num)}
+        'p (Holm)':gains.p_holm.map(fmt_num), 'verdict':gains.verdict, DETECTABLE:gains.detectable.map(fmt_num)}
     where = data_source()
     caption = f'{gains.n[0]:,} studies of the internal test, {where}; 95 % intervals of resampled patients.'
     return Table(pd.DataFrame(shown), f'Paired differences. {caption}')
