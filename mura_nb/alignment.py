@@ -352,11 +352,11 @@ def _draw_placed(ax, image, heat, box):
 def placement_figure(
     name:str # of a recipe whose displacement was measured
     ): # matplotlib Figure
-    "One radiograph under the last layer's map in three placements, and its true box (dashed)"
+    "A radiograph under the last layer's map in three placements, with its true box (dashed)"
     import matplotlib.pyplot as plt # here: it takes over a second to import
     ((net,card),),(about,store) = load_networks(name),abnormal_truth('tune')
-    area = ((about.x1-about.x0)*(about.y1-about.y0)).argsort(kind='stable')
-    one,recipe = about.iloc[area.iloc[len(area)//2]],Recipe(**card['recipe'])
+    prob = load_predictions(name, 'tune').set_index('path').prob.loc[about.path].to_numpy()
+    one,recipe = about.iloc[np.argsort(-prob, kind='stable')[len(prob)//4]],Recipe(**card['recipe'])
     image,side = store[one.path],recipe.crop
     view = eval_geometry(image.shape, recipe)
     heat = _heat_maps(net, net_input([warp(image, view, (side, side))], device_of(net)), 'last')[0]
