@@ -49,7 +49,8 @@ def supervised_contrastive(
         itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
         logp = (z@z.T/temperature).masked_fill(itself, -1e9).log_softmax(1)
         same = (classes[:,None]==classes) & ~itself
-        return -((logp*same).sum(1)/same.sum(1).clamp_min(1))[same.any(1)].mean()
+        anchors = same.any(1) # a batch may have no two of a class
+        return -((logp*same).sum(1)/same.sum(1).clamp_min(1)).sum()/anchors.sum().clamp_min(1)
     return loss
 
 # %% ../nbs/08a_similarity.ipynb #86dc8fa8
