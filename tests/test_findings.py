@@ -34,7 +34,7 @@ CLAIMS = [
     ('gradcam_found', CALLED | dict(who='centre', score='hit'), dict(columns=('diff', 'diff_lo', 'diff_hi'))),
     ('retrieval', dict(what='type', measure='precision at 5'), {}),
     ('retrieval', dict(what='label', measure='precision at 5'), {}),
-    ('fusenet_controls', dict(control='true box', branch='fused'), dict(columns=('diff', 'lo', 'hi'))),
+    ('findings_pairs', dict(what='looks', metric='auc'), {}),
     ('findings_pairs', dict(what='fusenet', metric='auc'), {}),
     ('findings_pairs', dict(what='ensemble', metric='auc'), {}),
 ]
@@ -86,9 +86,9 @@ def test_mark_follows_the_interval():
 
 
 @pytest.mark.parametrize('what,words,other', [
-    ('fusenet', 'A second look', (0.05, 0.02, 0.08)), ('ensemble', 'The mean of five', (0.01, -0.01, 0.03))])
+    ('looks', 'A second look', (0.05, 0.05, 0.05)), ('ensemble', 'The mean of five', (0.01, 0.01, 0.01))])
 def test_finding_falls_with_its_numbers(root, monkeypatch, what, words, other):
-    "A sentence of no gain does not hold where the interval lies above zero, one of a gain where it holds zero"
+    "An interval without width says nothing, and no sentence may rest on it"
 
     def changed(name, out=None):
         t = load_table(name, out)
@@ -103,6 +103,13 @@ def test_finding_falls_with_its_numbers(root, monkeypatch, what, words, other):
     assert all(p.startswith('does not hold') for p in problems) and any(words in p for p in problems)
 
 
+@pytest.mark.parametrize('interval,words', [
+    ((0.05, 0.02, 0.08), 'better'), ((-0.05, -0.08, -0.02), 'worse'), ((0.01, -0.01, 0.03), 'cannot be told'),
+    ((0.001, -0.004, 0.006), 'equivalent within .01')])
+def test_words_follow_the_interval(interval, words):
+    assert words in findings.pair_words(findings.Estimate(*interval, 9))
+
+
 def test_without_known_boxes_and_ablations(demo, tmp_path, root):
     "As on MURA: what is not there is left out, the rest is said"
     (tmp_path / 'tables').mkdir()
@@ -111,7 +118,7 @@ def test_without_known_boxes_and_ablations(demo, tmp_path, root):
     )
     pd.read_csv(demo / 'tables' / 'findings_pairs.csv').to_csv(tmp_path / 'tables' / 'findings_pairs.csv', index=False)
     t = main_effects(settings('demo'), tmp_path)
-    assert set(t.table) == {'retrieval', 'findings_pairs'} and len(t) == 5
+    assert set(t.table) == {'retrieval', 'findings_pairs'} and len(t) == 6
     assert main_results(settings('demo'), tmp_path)['measured'].str.startswith('of five').all()
     with pytest.raises(NotMeasured):
         found('gradcam_found', out=tmp_path, who='map')
