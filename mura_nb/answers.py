@@ -22,7 +22,7 @@ import pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from .core import Table, fmt_num, load_card, settings
-from .metrics import expit, group_metrics, interval, logit, resamples
+from .metrics import expit, group_metrics, metric_interval, logit, resamples
 from .pooling import check_studies, pool_studies
 from .calibration import operating_point, platt
 from .evaluation import Estimate
@@ -133,9 +133,11 @@ def operating_performance(
     studies = check_studies(pool_studies(mean_members(load_members(model.members, 'valid', model.out))))
     patients, names = pd.factorize(studies.patient, sort=True)
     label, prob = studies.label.to_numpy(), studies.prob.to_numpy()
-    values = [group_metrics(weights, patients, label, prob, model.threshold, ('sensitivity', 'specificity'))
+    metrics = 'sensitivity', 'specificity'
+    values = [group_metrics(weights, patients, label, prob, model.threshold, metrics)
               for weights in resamples(len(names), settings().n_boot)]
-    return tuple(Estimate(*interval(column)[:3], len(studies)) for column in np.concatenate(values).T)
+    return tuple(Estimate(*metric_interval(draws, metric, patients, label), len(studies))
+                 for metric, draws in zip(metrics, np.concatenate(values).T))
 
 # %% ../nbs/11e_answers.ipynb #7314984b
 def _per_hundred(estimate):

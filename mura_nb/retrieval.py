@@ -339,11 +339,11 @@ def _precisions(hits, share):
 def _with_intervals(got, chance, q, n_boot):
     "Columns of `measure_retrieval` for each measure: value, lo, hi, chance, and the same as macro means"
     names = [*(f'precision at {k}' for k in CUTOFFS), 'average precision at 5']
-    groups = None,type_and_label(q)
+    groups,patients = (None, type_and_label(q)),q.patient.nunique()
     draws = [mean_by_patient(got, q.patient, group, n_boot) for group in groups]
     level = [mean_by_patient(chance, q.patient, group, 0)[0] for group in groups]
     for j,name in enumerate(names):
-        (v,lo,hi,_),(w,wlo,whi,_) = (interval(d[:,j]) for d in draws)
+        (v,lo,hi,_),(w,wlo,whi,_) = (interval(d[:,j], n=patients) for d in draws)
         yield dict(measure=name, value=v, lo=lo, hi=hi, chance=level[0][j], macro=w, macro_lo=wlo, macro_hi=whi,
             macro_chance=level[1][j])
 
