@@ -102,12 +102,14 @@ SHARES = (25, 50, 75) # percent of the squared distance that the learned code ha
 def fit_code_maps(
     codes:np.ndarray, # (v, n, C): plain codes of v views of each image, the first plain
     classes, # (n,) type and label
-    weight # (C,) weights of the output layer
+    weight # (C,) or (1, C): weights of the output layer, an array or a tensor
     )->dict: # name -> CodeMap
     "The codes that are computed from the plain one; ValueError without two images of a class"
+    if hasattr(weight, 'detach'): weight = weight.detach().cpu()
+    weight = np.asarray(weight, np.float32).reshape(-1)
     zero,one = (np.full(codes.shape[2], v, np.float32) for v in (0, 1))
     angle,learned = Projection(zero, one, unit=True),fit_head(codes, classes)
-    maps = dict(cosine=CodeMap(angle), weighted=CodeMap(Projection(zero, np.asarray(weight, np.float32), unit=True)),
+    maps = dict(cosine=CodeMap(angle), weighted=CodeMap(Projection(zero, weight, unit=True)),
         whitened=CodeMap(fit_whitening(codes[0])), learned=CodeMap(learned))
     return maps | {f'joined-{s}':CodeMap(angle, learned, shares=(1-s/100, s/100)) for s in SHARES}
 

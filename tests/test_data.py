@@ -499,7 +499,7 @@ def test_training_batches(made, tmp_path, recipe):
     store,tune = image_store(made, folder=tmp_path/'s'),patient_split(made, .3)
     dls = train_dls(made, tune, store, recipe, seed=1, device='cpu')
     x,y,t = dls.train.one_batch()
-    assert isinstance(x, TensorImage) and x.shape == (16, 3, 64, 64)
+    assert isinstance(x, TensorImage) and x.shape == (16, 3, *[recipe.first_crop]*2)
     assert x.dtype == y.dtype == torch.float32 and t.dtype == torch.int64
     assert dls.n_inp == 1 and dls.train.n_inp == 1
     assert sum(len(b[1]) for b in dls.valid) == tune.sum()

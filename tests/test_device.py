@@ -26,12 +26,12 @@ CHAPTERS = {
     '05_fusenet':'bdb83f64 6be46801 c020f3bf 1416545a 058face5 4e583d30 14aa4ed6 6f3a3497 51cc0837',
     '05a_controls':'5e3d130b e9906e67 2a81da71 b1cd56a6', '05b_fusion_cost':'', '06a_evidence':'',
     '07_gradcam':'648eff05 2997b4bc 2bed7c6c', '07a_localisation':'9b68465b 79ad5e83 dd9dcb4a 402db317 5c16a973',
-    '07b_database':'6d7adc92 048bdb00 a45a7a2a', '08a_similarity':''}
+    '07b_database':'6d7adc92 048bdb00 a45a7a2a', '08a_similarity':'22d8c82a d3fae8d4'}
 WHOLE = ['04_baselines','04b_maps','04d_crops','04f_looks','05_fusenet','05a_controls','05b_fusion_cost','06_ensemble',
     '06a_evidence','06c_boxes','07_gradcam','07a_localisation','07b_database','08_retrieval']
 
 
-def flags(source): return set(re.findall(r'(?m)^#\|\s*(\w+)\s*$', source))
+def flags(source): return set(re.findall(r'(?m)^#\|\s*(\w+)(?:\s+\w+)?\s*$', source))
 
 
 def cells(name):
@@ -59,7 +59,7 @@ def workplace(tmp_path_factory):
     made_up(d/'pictures')
     ini = with_key((ROOT/'settings.ini').read_text(), 'profile smoke', recipes='lite0_smoke', n_boot=20,
         ensemble='lite0_smoke fusenet_smoke')
-    ini = with_key(ini, 'recipe lite0_b16', backbone=SMALL, weights='none', precision='tf32') # which shows
+    ini = with_key(ini, 'recipe lite0', backbone=SMALL, weights='none', precision='tf32') # which shows
     ini = with_key(ini, 'recipe lite0_smoke', epochs=1, lr=.02)
     (d/'settings.ini').write_text(ini)
     return d

@@ -94,7 +94,8 @@ def by_card(card, img):
         k = min(size / w, size / h)
         nw, nh = max(1, round(w * k)), max(1, round(h * k))
         sx, sy, tx, ty = nw / w, nh / h, (size - nw) // 2, (size - nh) // 2
-    pic, dw, dh = Image.fromarray(img), max(1, round(w * sx)) if sx < 1 else w, max(1, round(h * sy)) if sy < 1 else h
+    dw, dh = max(1, round(w * sx)) if sx < 1 else w, max(1, round(h * sy)) if sy < 1 else h
+    pic = Image.fromarray(img.astype(np.float32))
     if (dw, dh) != (w, h):
         pic = pic.resize((dw, dh), Image.Resampling.BILINEAR)
     sx, sy, tx, ty = sx * w / dw, sy * h / dh, tx - p['offset'], ty - p['offset']

@@ -295,7 +295,7 @@ def test_chance_boxes_reach_what_areas_say():
 def test_intervals_are_of_patients():
     v = pd.DataFrame(dict(a=np.repeat([0.0, 1.0], 50)))
     wide, narrow = mean_intervals(v, np.repeat(['p', 'q'], 50)), mean_intervals(v, np.arange(100))
-    assert (wide.hi - wide.lo).item() == 1 and (narrow.hi - narrow.lo).item() < 0.25
+    assert (wide.hi - wide.lo).item() > 0.9 and (narrow.hi - narrow.lo).item() < 0.25
 
 
 def test_another_patients_box_is_never_the_patients_own():
