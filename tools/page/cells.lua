@@ -54,7 +54,7 @@ end
 local function link(el)
   local path, name, rest = el.target:match('^([%w_./-]-)([%w_-]+)%.ipynb(#?[^#]*)$')
   if not name then return end
-  el.target = path .. name:gsub('^%d+%l?_', '') .. '.html' .. rest
+  el.target = path .. name:gsub('^%d+%l*_', '') .. '.html' .. rest
   return el
 end
 
