@@ -471,7 +471,8 @@ def test_index_then_search(here, tmp_path):
     assert Image.open(tmp_path / 'sheet.png').size[0] > 300
     assert run('search', query, '--db', tmp_path / 'none.hdf5').exit_code in (1, 2)
     assert run('search', query, '--db', tmp_path / 'db.hdf5', '--box', '1,2,3').exit_code == 2
-    r = run('search', query, '--db', tmp_path / 'db.hdf5', '--no-sheet', '--type', 'all', '--per', 'image', '--format', 'csv')
+    options = '--no-sheet', '--type', 'all', '--per', 'image', '--format', 'csv'
+    r = run('search', query, '--db', tmp_path / 'db.hdf5', *options)
     by_image = search(query, tmp_path / 'db.hdf5', per='image').table
     assert r.exit_code == 0 and pd.read_csv(io.StringIO(r.stdout)).path.tolist() == by_image.path.tolist()
     for option, words in ('--per', 'patient'), ('--code', 'best'):
