@@ -20,7 +20,7 @@ from .pooling import pool_studies
 from .calibration import operating_point
 from .networks import MAP_LAYERS, PLACEMENTS, device_of, map_cells, map_layer, net_input
 from .predictions import load_predictions
-from .maps import MapGrid, cam_and_logit, file_map, scaled
+from .maps import MapGrid, cam_and_logit, file_map, mean_map
 from .fusenet import FuseNet
 from .ensemble import mean_members
 
@@ -200,7 +200,7 @@ def predict_views(
     "Probabilities and heat maps of images by one network or an ensemble"
     found = [evidence(net, Recipe(**card['recipe']), images, method) for net,card in nets]
     prob = np.mean([expit(logit) for logit,_ in found], 0)
-    return prob,[scaled(np.mean([scaled(m) for m in maps], 0)) for maps in zip(*(maps for _,maps in found))]
+    return prob,[mean_map(maps) for maps in zip(*(maps for _,maps in found))]
 
 # %% ../nbs/06a_evidence.ipynb #752dff4d
 def tuning_studies(

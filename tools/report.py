@@ -77,7 +77,7 @@ def run_chapters(s, build, flags, watch, files=None):
     "Run chapters, each saved in `build` as soon as it has ended: the notebooks and the CellErrors by name"
     files, done, errors = files or chapters(), {}, {}
     build.mkdir(parents=True, exist_ok=True)
-    minutes = Minutes(s, build)
+    minutes, plain = Minutes(s, build), flags == ['slow']  # studies are not the report's own minutes
     own = s.simulated and s.profile == 'demo'  # stored outputs and typed findings belong to the demo
     for i, f in enumerate(files):
         nb = nbformat.read(f, 4)
@@ -93,10 +93,11 @@ def run_chapters(s, build, flags, watch, files=None):
             failed(nb, f.name, e)
             mark_stopped(nb, e)
             errors[f.stem] = e
-        finally: minutes.add(f.stem, time.time()-watch.start, ended)
+        finally:
+            if plain: minutes.add(f.stem, time.time()-watch.start, ended)
         nbformat.write(nb, build/f.name)
         done[f.stem] = nb
-    if files == chapters() and not errors: minutes.save()
+    if plain and not errors: minutes.save()
     return done, errors
 
 def list_failed(errors, n):
