@@ -254,10 +254,11 @@ def branch_boxes(
     features:BranchFeatures, # of the global branch
     df:pd.DataFrame, # index rows
     recipe:Recipe, # `threshold`, `heatmap`
-    kind:str=None # cam or max, default the recipe's
-    )->np.ndarray: # (2, n, 4) shares 0..1 of the plain and the mirrored view
+    kind:str=None, # cam or max, default the recipe's
+    sides=(0, 1) # plain view, mirrored view
+    )->np.ndarray: # (sides, n, 4) shares 0..1 of the views
     "The boxes of index rows from the heat maps of a branch"
-    heat = torch.as_tensor(getattr(features, kind or recipe.heatmap)[:, features.rows(df.path)])
+    heat = torch.as_tensor(getattr(features, kind or recipe.heatmap)[list(sides)][:, features.rows(df.path)])
     return np.stack([heat_boxes(side, recipe.threshold).numpy() for side in heat])
 
 # %% ../nbs/04d_crops.ipynb #890c72d4

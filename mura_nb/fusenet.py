@@ -285,9 +285,9 @@ def fusenet_boxes(
     s,(df,store,_) = settings(),load_data()
     rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
     base = load_model(ModelFiles(s.baseline).model)[0]
-    features,shown = global_pass(base, rows, store, net.recipe),(rows.split=='valid').to_numpy()
-    boxes = branch_boxes(features, rows, net.recipe)[0]
-    table = pd.DataFrame(boxes[shown], columns=BOX).assign(path=rows.path[shown].to_numpy())
+    features,shown = global_pass(base, rows, store, net.recipe),rows[rows.split=='valid']
+    boxes = branch_boxes(features, shown, net.recipe, sides=(0,))[0]
+    table = pd.DataFrame(boxes, columns=BOX).assign(path=shown.path.to_numpy())
     save_table(table, 'fusenet_boxes')
     return table
 
