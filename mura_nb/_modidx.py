@@ -405,6 +405,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.core._keep': ('core.html#_keep', 'mura_nb/core.py'),
                               'mura_nb.core._keep_memory': ('core.html#_keep_memory', 'mura_nb/core.py'),
                               'mura_nb.core._names': ('core.html#_names', 'mura_nb/core.py'),
+                              'mura_nb.core._parse_ini': ('core.html#_parse_ini', 'mura_nb/core.py'),
                               'mura_nb.core._place': ('core.html#_place', 'mura_nb/core.py'),
                               'mura_nb.core._plain': ('core.html#_plain', 'mura_nb/core.py'),
                               'mura_nb.core._read_ini': ('core.html#_read_ini', 'mura_nb/core.py'),

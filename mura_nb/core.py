@@ -13,6 +13,7 @@ __all__ = ['STUDY_TYPES', 'study_type', 'SettingError', 'knob', 'Recipe', 'Setti
 import configparser, hashlib, io, itertools, json, os, random, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
 from tqdm import tqdm
@@ -220,17 +221,24 @@ def settings_file(
     return module.with_name('settings.ini'), start
 
 # %% ../nbs/00_core.ipynb #cb625b27
-def _read_ini(file):
-    "Sections of `file` as dicts of texts"
+@lru_cache(16)
+def _parse_ini(text, file):
+    "Sections of a text as dicts of texts; not to be changed"
     ini = configparser.ConfigParser(interpolation=None, default_section=' ',
         inline_comment_prefixes=('#',), delimiters=('=',))
     ini.optionxform = str # keys keep their case
-    try: ini.read_string(Path(file).read_text(encoding='utf-8'), str(file))
-    except (configparser.Error, UnicodeDecodeError) as e: raise SettingError(f'{file}: cannot be read: {e}') from None
+    try: ini.read_string(text, file)
+    except configparser.Error as e: raise SettingError(f'{file}: cannot be read: {e}') from None
     for s in ini.sections():
         if re.fullmatch(r'(profile|recipe) \w+', s): continue
         raise SettingError(f'{file}: unknown section [{s}]; allowed are [profile NAME] and [recipe NAME]')
     return {s:dict(ini[s]) for s in ini.sections()}
+
+def _read_ini(file):
+    "Sections of a file as dicts of texts"
+    try: text = Path(file).read_text(encoding='utf-8')
+    except UnicodeDecodeError as e: raise SettingError(f'{file}: cannot be read: {e}') from None
+    return _parse_ini(text, str(file))
 
 # %% ../nbs/00_core.ipynb #819e16ce
 def _names(ini, kind): return [s.split()[1] for s in ini if s.startswith(kind+' ')]
