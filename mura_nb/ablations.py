@@ -84,8 +84,7 @@ def ablation_view(
     from IPython.display import Markdown # here: not every caller shows something
     try: table = load_table(name, out)
     except FileNotFoundError:
-        note = ('*Not made yet: `make ablations` makes it (it trains what this section compares and writes '
-            f'`tables/{name}.csv`).*')
+        note = f'*Not made yet: `make ablations` makes it (it writes `tables/{name}.csv`).*'
         return None if quiet else Markdown(note)
     return show(table)
 

@@ -244,7 +244,7 @@ def gains_table(
     )->Table: # a row a network
     "Differences from the global branch as they are printed"
     difference = [fmt_ci(*v) for v in zip(gains['diff'], gains.lo, gains.hi)]
-    shown = {'network':gains.network, 'AUC less global branch':difference,
+    shown = {'network':gains.network, 'AUC, difference from global branch':difference,
         'p (Holm)':gains.p_holm.map(fmt_num), 'verdict':gains.verdict, DETECTABLE:gains.detectable.map(fmt_num)}
     where = data_source()
     caption = f'{gains.n[0]:,} studies of the internal test, {where}; 95 % intervals of resampled patients.'

@@ -56,18 +56,19 @@ def rivals_table(
 
 # %% ../nbs/06e_rivals.ipynb #452f6516
 def rivals_view(
-    t:pd.DataFrame # from `rivals_table`
+    t:pd.DataFrame, # from `rivals_table`
+    what:str=None # which studies; default the internal test's
     )->Table: # one row per contender
     "The contenders as they are printed"
     rows = []
     for k,r in enumerate(t.itertuples()):
         ends = pd.Series(dict(lo=r.diff_lo, hi=r.diff_hi))
         said = (fmt_ci(r.diff, *ends), r.verdict, fmt_num(detectable(ends))) if k else ('–',)*3
-        names = 'first less it', 'the first is', DETECTABLE
+        names = 'the first less it', 'verdict on the first', DETECTABLE
         cost = {'minutes of training':r.minutes}
         rows.append({'who':r.who, 'AUC':fmt_ci(r.auc, r.lo, r.hi), **dict(zip(names, said)), **cost})
-    caption = (f'Internal test, {data_source()}, {t.n[0]:,} studies; 95 % intervals of resampled patients, verdicts '
-        f'corrected for {len(t)-1} comparisons (Holm). Minutes of all trainings that a contender needs.')
+    caption = (f'{what or f"Internal test, {data_source()}"}, {t.n[0]:,} studies; 95 % intervals of resampled '
+        'patients, verdicts corrected (Holm). Minutes of all trainings that a contender needs.')
     return Table(pd.DataFrame(rows), caption, {'minutes of training':'.1f'})
 
 # %% ../nbs/06e_rivals.ipynb #559cd302
