@@ -7,7 +7,8 @@ __all__ = ['WORDS', 'VARIATIONS', 'MOVING', 'SPOILING', 'SYNTHEX', 'field_level'
            'limb_side', 'lay_on_plate', 'close_collimator', 'add_film_border', 'add_marks', 'add_noise',
            'change_contrast', 'equalise', 'sharpen_as_scanner', 'change_latitude', 'invert', 'compress', 'blur',
            'drop_out', 'sharpen_or_emboss', 'pool', 'multiply', 'deform', 'Variation', 'variation_names', 'vary',
-           'Randomised', 'randomise', 'measure_variations', 'variations_table', 'variations_figure', 'together_figure']
+           'Randomised', 'randomise', 'second_exposure', 'shrink_file', 'randomise_item', 'item_picture',
+           'measure_variations', 'variations_table', 'variations_figure', 'together_figure']
 
 # %% ../nbs/01g_randomise.ipynb #3a789591
 import io, time
@@ -467,18 +468,70 @@ def randomise(
         made = Randomised(now.image, now.geometry @ made.geometry, now.other or made.other, (*made.applied, name))
     return made
 
-# %% ../nbs/01g_randomise.ipynb #0993f92a
+# %% ../nbs/01g_randomise.ipynb #03e85ab3
+def second_exposure(
+    labels:np.ndarray, # (n,) 0 normal, 1 abnormal, nan unknown
+    types:np.ndarray, # (n,) study types
+    row:int, # of the first exposure
+    rng:np.random.Generator # decides which
+    )->int: # another row; None: there is no other normal picture
+    "A normal picture of the same study type, else of any, drawn without regard to the label of the first"
+    normal = labels==0
+    normal[row] = False
+    same = normal & (types==types[row])
+    rows = np.flatnonzero(same if same.any() else normal)
+    return int(rng.choice(rows)) if len(rows) else None
+
+# %% ../nbs/01g_randomise.ipynb #8b8626cb
+def shrink_file(
+    img:np.ndarray, # (h, w) grey values 0..255
+    side:int # px that the shorter side needs
+    )->np.ndarray: # the file itself where it is not larger
+    "A file with no more pixels than needed"
+    k = side/min(img.shape)
+    if k>=1: return img
+    size = tuple(round(n*k) for n in img.shape)
+    return warp(img, Geometry.resize(img.shape, size), size)
+
+# %% ../nbs/01g_randomise.ipynb #fc2eed1e
+def randomise_item(
+    views, # `data.Views` in training: paths, store, recipe, variations, seed, epoch, y, t
+    i:int # row of the item
+    )->Randomised: # its map is from pixels of the file to pixels of the image; that of a second exposure likewise
+    "The randomised picture of a training item, in this epoch"
+    def small(row):
+        img = views.store[views.paths[row]]
+        shrunk = shrink_file(img, views.recipe.resize)
+        return shrunk,Geometry.resize(img.shape, shrunk.shape)
+    row = second_exposure(views.y, views.t, i, views.generator(i, 2))
+    (img,shrink),(other,shrink_other) = small(i),(None, None) if row is None else small(row)
+    made = randomise(img, views.variations, (views.seed, views.epoch, i), other)
+    return Randomised(made.image, made.geometry @ shrink, made.other and made.other @ shrink_other, made.applied)
+
+# %% ../nbs/01g_randomise.ipynb #bc43be3e
+def item_picture(
+    views, # `data.Views`
+    i:int # row of the item
+    )->tuple: # (h, w) grey values 0..255; Geometry, its pixels -> pixels of the network's input
+    "The file of an item, or in training what the recipe's variations make of it"
+    img,g = views.store[views.paths[i]],views.geometry(i)
+    if not views.variations: return img,g
+    image = randomise_item(views, i).image
+    return image,g @ Geometry.resize(image.shape, img.shape)
+
+# %% ../nbs/01g_randomise.ipynb #20c1569e
 def measure_variations(
     img:np.ndarray, # (h, w) grey values 0..255
     other:np.ndarray, # a second exposure
     repeats:int=3, # of each variation
     pictures:int=40 # with all on
     )->pd.DataFrame: # variation, share, source, ms
-    "How long each variation takes, and all of them in the mean"
+    "Processor time that each variation takes, and all of them in the mean"
     def ms(work, n):
-        began = time.perf_counter()
+        work(0) # what is loaded on first use does not count
+        began = time.process_time()
         for i in range(n): work(i)
-        return 1000*(time.perf_counter()-began)/n
+        return 1000*(time.process_time()-began)/n
     def alone(name): return ms(lambda i: vary(img, name, np.random.default_rng(i), other), repeats)
     rows = [(name, v.share, v.source, alone(name)) for name,v in VARIATIONS.items()]
     rows.append(('all', np.nan, '', ms(lambda i: randomise(img, VARIATIONS, (0, 0, i), other), pictures)))
@@ -503,11 +556,11 @@ def _show(ax, img, title, box=None):
     if box is None or np.isnan(box).any(): return
     ax.add_patch(Rectangle(box[:2], box[2]-box[0], box[3]-box[1], fill=False, ec='#ffb000', lw=1.2))
 
-# %% ../nbs/01g_randomise.ipynb #20e72d78
+# %% ../nbs/01g_randomise.ipynb #9b41aa67
 def variations_figure(
     img:np.ndarray, # (h, w) grey values 0..255
     other:np.ndarray, # a second exposure
-    seed:int=1 # of the draws
+    seed:int=3 # of the draws
     ): # matplotlib figure
     "Each variation alone"
     import matplotlib.pyplot as plt # here: it takes over a second to import
