@@ -186,12 +186,13 @@ def add_film_border(
     beyond = rng.uniform(180, 255) if rng.random()<.6 else rng.uniform(0, 15)
     return _mixed(img, _frame(img.shape, inset/3, radius, .001), beyond)
 
-# %% ../nbs/01g_randomise.ipynb #e7cba488
+# %% ../nbs/01g_randomise.ipynb #7a3ea035
 WORDS = 'R L RT LT AP PA LAT OBL ERECT SUPINE PORTABLE STAT OPEN 1 2 3 07 12 65kV'.split()
 
 def _letter(draw, at, side, rng):
-    font = ImageFont.load_default(max(8, rng.uniform(.025, .07)*side))
-    draw.text(at, str(rng.choice(WORDS)), fill=int(rng.integers(170, 256)), font=font, anchor='mm')
+    font,width = ImageFont.load_default(max(8, rng.uniform(.025, .07)*side)),draw.im.size[0]
+    anchor = 'l' if at[0]<width/3 else 'r' if at[0]>2*width/3 else 'm' # towards the middle, so that it fits
+    draw.text(tuple(at), str(rng.choice(WORDS)), fill=int(rng.integers(170, 256)), font=font, anchor=anchor+'m')
 
 def _arrow(draw, at, side, rng):
     turn,length = rng.uniform(0, 2*np.pi),rng.uniform(.06, .14)*side

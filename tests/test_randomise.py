@@ -5,7 +5,7 @@ import numpy as np, pandas as pd, pytest
 from mura_nb import core
 from mura_nb.data import Views
 from mura_nb.geometry import epoch_sizes, eval_geometry, seen, train_geometry
-from mura_nb.randomise import VARIATIONS, randomise_item
+from mura_nb.randomise import VARIATIONS, randomise_item, vary
 
 
 @pytest.fixture
@@ -80,3 +80,17 @@ def test_draws_do_not_depend_on_the_label(recipe):
         normal, abnormal = (item(label, epoch) for label in (0, 1))
         assert normal.applied == abnormal.applied and np.array_equal(normal.image, abnormal.image)
         assert np.array_equal(normal.geometry.matrix, abnormal.geometry.matrix)
+
+
+@pytest.mark.parametrize('name', VARIATIONS)
+def test_any_picture(name):
+    "Small, long, black, white and even pictures, of bytes or floats: the same size, finite, 0 to 255"
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 256, hw, dtype=np.uint8) for hw in ((16, 16), (9, 60), (61, 17))]
+    pictures += [np.full((20, 30), v, np.uint8) for v in (0, 7, 255)] + [rng.random((24, 20))*255]
+    for seed, img in enumerate(pictures*3):
+        before = img.copy()
+        made = vary(img, name, np.random.default_rng(seed), pictures[(seed + 1) % len(pictures)])
+        assert made.image.shape == img.shape and np.isfinite(made.image).all()
+        assert 0 <= made.image.min() and made.image.max() <= 255
+        assert np.array_equal(img, before)  # what was given stays as it was
