@@ -109,6 +109,8 @@ class _Course(_Pictures):
         'resize shrinks with it', 16, 4096, default=None)
     noise:float = knob(float, 'standard deviation of noise added to a view in training, grey levels', 0, 64,
         default=None)
+    randomise:str = knob(str, 'variations of the pictures in training, as words separated by spaces: names, all, '
+        'synthex, or -name, which takes one out; left out, none', pattern=r'-?[a-z]+( +-?[a-z]+)*', default=None)
 
 # %% ../nbs/00_core.ipynb #3fde9afb
 @dataclass(frozen=True)

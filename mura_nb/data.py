@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from .core import Recipe, STUDY_TYPES, Table, compute_device, fingerprint, settings
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, seen, train_geometry
+from .randomise import item_picture, variation_names
 from .layout import SPLITS, parse_path, read_lists, walk_files
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -329,11 +330,12 @@ class Views:
         lost = [p for p in self.paths if p not in store]
         if lost: raise ValueError(f'{len(lost)} images of the index are not in the store, e.g. {lost[0]}')
         self.y,self.t = targets(df)
+        self.variations = variation_names(recipe.randomise or '') if train else ()
 
     def __len__(self): return len(self.paths)
     def __getitem__(self, i):
         r,rng = (epoch_sizes(self.recipe, self.epoch),self.generator(i, 1)) if self.train else (self.recipe,None)
-        return seen(self.store[self.paths[i]], self.geometry(i), r, rng), self.y[i], self.t[i]
+        return seen(*item_picture(self, i), r, rng), self.y[i], self.t[i]
 
     def generator(self,
         *what # row of the item; nothing for the order of the epoch

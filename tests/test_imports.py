@@ -13,6 +13,7 @@ LIGHT = [
     'geometry',
     'layout',
     'leaks',
+    'randomise',
     'data',
     'metrics',
     'pooling',
