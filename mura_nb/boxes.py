@@ -14,7 +14,7 @@ __all__ = ['FINEST', 'OWN_METHODS', 'LEVELS', 'THIRDS', 'COMPARED', 'Localisatio
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, STUDY_TYPES, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
+from .core import ALL_TYPES, ModelFiles, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
 from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
@@ -405,7 +405,7 @@ def random_studies(
     "One study of each type at random"
     rng = np.random.default_rng([seed, 4])
     studies = rows[rows.label.eq(label).fillna(False)].groupby('study_type').study.unique()
-    return [str(rng.choice(sorted(studies[t]))) for t in STUDY_TYPES if t in studies.index]
+    return [str(rng.choice(sorted(studies[t]))) for t in ALL_TYPES if t in studies.index]
 
 # %% ../nbs/06c_boxes.ipynb #2864e89c
 def image_title(
