@@ -245,10 +245,10 @@ def load_data(
     return Data(report.usable(df), store, report)
 
 # %% ../nbs/02_data.ipynb #c45c99bf
-def _negative_positive(df):
-    "'negative/positive' for each study type and ALL, counting rows"
+def _negative_positive(df, kinds):
+    "'negative/positive' for each of `kinds` and ALL, counting rows"
     n = df.groupby(['study_type','label']).size().unstack(fill_value=0)
-    n = n.reindex(index=types_of(df.study_type), columns=[0,1], fill_value=0)
+    n = n.reindex(index=kinds, columns=[0,1], fill_value=0)
     n.loc['ALL'] = n.sum()
     return n[0].astype(str) + '/' + n[1].astype(str)
 
@@ -256,11 +256,11 @@ def counts(
     df:pd.DataFrame # from `mura_index`
     )->pd.DataFrame: # index: study types and ALL; columns train_studies, train_images, ...: 'negative/positive'
     "Studies and images by type, split and label, as MURA's are published"
-    known,columns = df[df.label.notna()],{}
+    known,kinds,columns = df[df.label.notna()],types_of(df.study_type),{}
     for split in [s for s in SPLITS if (known.split==s).any()]:
         images = known[known.split==split]
-        columns[f'{split}_studies'] = _negative_positive(images.drop_duplicates('study'))
-        columns[f'{split}_images'] = _negative_positive(images)
+        columns[f'{split}_studies'] = _negative_positive(images.drop_duplicates('study'), kinds)
+        columns[f'{split}_images'] = _negative_positive(images, kinds)
     return pd.DataFrame(columns).rename_axis('type')
 
 # %% ../nbs/02_data.ipynb #9101a418

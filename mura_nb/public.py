@@ -74,7 +74,7 @@ def _pixel_boxes(listed, sizes):
     cut = pd.DataFrame(cut, columns=['x0','y0','x1','y1'])
     return pd.concat([b[['path','kind']], cut], axis=1)[~empty].reset_index(drop=True),list(dict.fromkeys(problems))
 
-# %% ../nbs/01g_public.ipynb #4fd5f89b
+# %% ../nbs/01g_public.ipynb #4eecce4a
 def _order(*parts): return hashlib.blake2b('\t'.join(map(str, parts)).encode(), digest_size=8).hexdigest()
 
 def held_out_groups(
@@ -84,8 +84,8 @@ def held_out_groups(
     )->set: # names of groups
     "Groups set aside as the internal test; ValueError for a wrong `frac`"
     if not 0<frac<1: raise ValueError(f'frac {frac} is not between 0 and 1')
-    kinds = (images.study_type + images.label.astype(str)).groupby(images.group).agg(lambda k: sorted(set(k)))
-    order = sorted(kinds.index, key=lambda g: (kinds[g], _order(seed, g)))
+    kinds = (images.study_type + images.label.astype(str)).groupby(images.group).agg(list)
+    order = sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), _order(seed, g)))
     steps = np.floor(np.arange(len(order)+1)*frac + .5)
     return {g for g,a,b in zip(order, steps, steps[1:]) if b>a}
 
