@@ -20,6 +20,7 @@ from .pathology import KINDS
 from .phantom import example_study
 from .images import is_dicom, read_picture
 from .geometry import Geometry
+from .public import known_boxes
 from .data import mura_index
 
 # %% ../nbs/11d_studies.ipynb #5ad92ae7
@@ -189,7 +190,7 @@ def _box_of(boxes, path):
 
 def _stored_samples(root, seed):
     "Simulated studies of the internal test of a dataset folder"
-    images, boxes = mura_index(root, 'valid'), pd.read_csv(root/'truth'/'boxes.csv').set_index('path')
+    images, boxes = mura_index(root, 'valid'), known_boxes(root).set_index('path')
     images = images.assign(**{name: images.path.map(boxes[name]).fillna('') for name in ('kind', 'bone')})
     first = {name: (name, 'first') for name in ('study_type', 'kind', 'bone', 'patient')}
     studies = images.groupby('study', sort=True).agg(**first, views=('path', 'size')).reset_index()
@@ -207,7 +208,7 @@ def offered_samples(
     )->list: # of `SampleStudy`
     "Simulated studies to pick from"
     root = Path(root or settings().data)
-    if (root/'truth'/'boxes.csv').is_file(): return _stored_samples(root, seed)
+    if known_boxes(root) is not None: return _stored_samples(root, seed)
     offered = ('WRIST', 'fracture'), ('SHOULDER', 'dislocation'), ('FOREARM', 'hardware'), ('ELBOW', '')
     return [SampleStudy(f'simulated {kind_of_study.lower()}', kind_of_study, kind, '', f'simulated{i}')
             for i, (kind_of_study, kind) in enumerate(offered)]
