@@ -13,6 +13,8 @@ LIGHT = [
     'geometry',
     'layout',
     'leaks',
+    'public_formats',
+    'public',
     'data',
     'metrics',
     'pooling',
