@@ -198,6 +198,15 @@ def test_only_counted_kinds_become_truth(tmp_path):
     assert set(known_boxes(linked).kind) == {'fracture'}
 
 
+def test_one_box_an_image_is_given_as_it_stands(tmp_path):
+    table = pd.DataFrame(dict(path=['b', 'a', 'c'], kind='fracture', bone=['ulna', '', 'ulna'], x0=[1, 2, np.nan],
+        y0=[1, 2, np.nan], x1=[3, 5, np.nan], y1=[4, 6, np.nan]))
+    (tmp_path/'truth').mkdir()
+    table.to_csv(tmp_path/'truth/boxes.csv', index=False)
+    pd.testing.assert_frame_equal(known_boxes(tmp_path), pd.read_csv(tmp_path/'truth/boxes.csv'))
+    assert known_boxes(tmp_path/'elsewhere') is None
+
+
 @pytest.mark.skipif(not REAL, reason='MURA_NB_FRACATLAS names no folder')
 def test_a_real_part(tmp_path):
     df, boxes = public_index(REAL)
