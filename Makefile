@@ -1,6 +1,7 @@
 # make report                    the report on simulated radiographs (profile demo), rendered to _site/
 # make report PROFILE=smoke      every line of it in minutes, on a tiny phantom
 # make report DATA=/path/to/MURA-v1.1 [PROFILE=paper]     the same chapters on MURA
+# make report DATA=/path/to/FracAtlas                     the same on FracAtlas, GRAZPEDWRI-DX, a COCO or YOLO export
 # make test                      notebooks, modules and README in step, all chapters in profile smoke, pytest
 # make help                      everything else
 
@@ -68,7 +69,7 @@ help:  ## this list
 # An unknown profile or a missing folder is said before anything is installed or run.
 choice:
 	@grep -q "^\[profile $$MURA_NB_PROFILE\]" settings.ini || { echo "make: unknown PROFILE '$$MURA_NB_PROFILE'; settings.ini has: $$(sed -n 's/^\[profile \(.*\)\]/\1/p' settings.ini | tr '\n' ' ')" >&2; exit 2; }
-	@if [ -n "$(strip $(DATA))" ] && [ -z "$$MURA_NB_DATA" ]; then echo "make: DATA=$(DATA): no such folder; it must be the one that holds train/ and valid/" >&2; exit 2; fi
+	@if [ -n "$(strip $(DATA))" ] && [ -z "$$MURA_NB_DATA" ]; then echo "make: DATA=$(DATA): no such folder; it must be the one that holds train/ and valid/, or a public dataset such as FracAtlas" >&2; exit 2; fi
 	@if [ "$$MURA_NB_PROFILE" = paper ] && [ -z "$$MURA_NB_DATA" ]; then echo "make: PROFILE=paper reads real radiographs: add DATA=/path/to/MURA-v1.1" >&2; exit 2; fi
 
 setup: $(STAMP)  ## install into .venv what the project needs; every command that needs it does so itself

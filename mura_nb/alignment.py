@@ -16,6 +16,7 @@ from torch import nn
 from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, load_card, progress, save_table,
     seed_everything, settings, write_atomic)
 from .geometry import eval_geometry, warp
+from .public import known_boxes
 from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
@@ -313,11 +314,11 @@ def abnormal_truth(
     )->tuple: # path, patient, label, x0, ..., y1 (None where no box is known); image store
     "Abnormal images and their true boxes"
     s,(rows,store,_) = settings(),load_data()
-    file = s.data/'truth'/'boxes.csv'
-    if not file.is_file(): return None,store
+    truth = known_boxes(s.data)
+    if truth is None: return None,store
     on = patient_split(rows, s.tune_frac, s.seed) if split=='tune' else rows.split==split
     abnormal = rows[on & rows.label.eq(1).fillna(False)]
-    return abnormal[['path','patient','label']].merge(pd.read_csv(file)[['path',*BOX]], on='path', validate='1:1'),store
+    return abnormal[['path','patient','label']].merge(truth[['path',*BOX]], on='path', validate='1:1'),store
 
 # %% ../nbs/04bb_alignment.ipynb #567f9a2c
 def network_hits(

@@ -13,8 +13,8 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
 from fastai.torch_core import num_distrib
-from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num, load_card,
-    load_table, save_model, save_table, seed_everything, settings)
+from .core import (ALL_TYPES, ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num,
+    load_card, load_table, save_model, save_table, seed_everything, settings)
 from .geometry import eval_geometry, warp
 from .data import eval_dl, load_data, patient_split, train_dls
 from .metrics import bar_lengths
@@ -29,11 +29,13 @@ from .predictions import load_predictions, noise_shift, predict, save_prediction
 # %% ../nbs/04_baselines.ipynb #71c78242
 def type_weights(
     df:pd.DataFrame # columns `study_type`, `label` (0 or 1), one row an image
-    )->np.ndarray: # (7, 2) in the order of `STUDY_TYPES`: weight of a normal, of an abnormal image
+    )->np.ndarray: # (7, 2) by `STUDY_TYPES`, or (11, 2) by `ALL_TYPES`: weight of a normal, an abnormal image
     "The weights of the source report's loss, Rajpurkar et al. 2017 (arXiv 1712.06957), section 3"
     if df.label.isna().any():
         raise ValueError(f'{df.label.isna().sum()} images have no label; the weights need one for each')
-    p = df.label.astype(float).groupby(df.study_type.astype(str)).mean().reindex(STUDY_TYPES).fillna(.5).to_numpy()
+    kinds = df.study_type.astype(str)
+    types = STUDY_TYPES if set(kinds)<=set(STUDY_TYPES) else ALL_TYPES
+    p = df.label.astype(float).groupby(kinds).mean().reindex(types).fillna(.5).to_numpy()
     return np.stack([p, 1-p], 1)
 
 # %% ../nbs/04_baselines.ipynb #47b7e209
@@ -44,7 +46,7 @@ class WeightedBCE(nn.Module):
         super().__init__()
         self.register_buffer('weights', torch.as_tensor(weights, dtype=torch.float32))
 
-    def forward(self, logit, y, t): # (B,) or (B, 1) logits, (B,) labels 0 or 1, (B,) positions in `STUDY_TYPES`
+    def forward(self, logit, y, t): # (B,) or (B, 1) logits, (B,) labels 0 or 1, (B,) positions in `ALL_TYPES`
         w = self.weights.to(logit.device)[t.long(), y.long()]
         logit = logit.reshape(-1).float()
         return (w*F.binary_cross_entropy_with_logits(logit, y.float(), reduction='none')).mean()

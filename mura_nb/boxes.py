@@ -14,7 +14,8 @@ __all__ = ['FINEST', 'OWN_METHODS', 'LEVELS', 'THIRDS', 'COMPARED', 'Localisatio
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, STUDY_TYPES, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
+from .core import ALL_TYPES, ModelFiles, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
+from .public import known_boxes
 from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
@@ -39,8 +40,9 @@ class LocalisationData:
     def abnormal(self,
         split:str # tune or valid
         )->pd.DataFrame: # index rows
-        "Abnormal images of a split"
+        "Abnormal images of a split; where true boxes are known, those that have one"
         on = self.tune if split=='tune' else self.rows.split==split
+        if self.truth is not None: on = on & self.rows.path.isin(self.truth.index)
         return self.rows[on & self.rows.label.eq(1).fillna(False)]
 
     def box_of(self,
@@ -54,8 +56,8 @@ class LocalisationData:
 def localisation_data()->LocalisationData:
     "The radiographs of the profile, read anew"
     s,(rows,store,_) = settings(),load_data()
-    file = s.data/'truth'/'boxes.csv'
-    truth = pd.read_csv(file).set_index('path') if file.is_file() else None
+    truth = known_boxes(s.data)
+    truth = None if truth is None else truth.set_index('path')
     return LocalisationData(rows, patient_split(rows, s.tune_frac, s.seed), store, truth)
 
 # %% ../nbs/06c_boxes.ipynb #eb23c13a
@@ -405,7 +407,7 @@ def random_studies(
     "One study of each type at random"
     rng = np.random.default_rng([seed, 4])
     studies = rows[rows.label.eq(label).fillna(False)].groupby('study_type').study.unique()
-    return [str(rng.choice(sorted(studies[t]))) for t in STUDY_TYPES if t in studies.index]
+    return [str(rng.choice(sorted(studies[t]))) for t in ALL_TYPES if t in studies.index]
 
 # %% ../nbs/06c_boxes.ipynb #2864e89c
 def image_title(

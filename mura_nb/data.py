@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import Recipe, STUDY_TYPES, Table, compute_device, fingerprint, settings
+from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint, is_public, settings,
+    types_of)
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, seen, train_geometry
 from .randomise import item_picture, variation_names
 from .layout import SPLITS, parse_path, read_lists, walk_files
+from .public import index_rows, link_public, public_card, public_index, public_problems
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
 def _hash(*parts): return hashlib.blake2b('\t'.join(map(str, parts)).encode(), digest_size=8).hexdigest()
@@ -203,15 +205,16 @@ def _scans(df, root, found, store):
     return readable | {p:('', error) for p,error in store.problems.items() if p in found}
 
 def check_index(
-    df:pd.DataFrame, # from `mura_index`
+    df:pd.DataFrame, # from `mura_index` or `public_index`
     root:Path=None, # dataset folder, default what the index says
     store:ImageStore=None # a store of `df` built with strict=False; without one every file is read here
     )->Report: # .errors, .warnings: problem, path, detail
     "Compare an index with its folder; reports, never drops"
     root = _root(df, root)
-    rows,found = read_lists(root),set(walk_files(root))
+    rows,found = (index_rows(df),set(df.path)) if 'problems' in df.attrs else (read_lists(root),set(walk_files(root)))
     problems = [p for check in (_check_labels, _check_lists, _check_patients) for p in check(df, rows)]
     problems += [*_check_files(df, rows, found), *_check_content(df, _scans(df, root, found, store))]
+    problems += public_problems(df)
     table = pd.DataFrame(problems, columns=['level','problem','path','detail']).drop_duplicates()
     return Report(table.sort_values(['level','problem','path'], kind='stable', ignore_index=True))
 
@@ -223,22 +226,30 @@ class Data(NamedTuple):
     report:Report # what was left out, and why
 
 # %% ../nbs/02_data.ipynb #6ff78933
+def _index_of(path, split):
+    "The index of a folder in MURA's layout, or of a public dataset"
+    if not (path.is_file() or is_public(path)): return mura_index(path, split)
+    df = public_index(path)[0]
+    return df[df.split==split].reset_index(drop=True) if split else df
+
 def load_data(
-    path:Path=None, # dataset folder, default `settings().data`
+    path:Path=None, # dataset folder, MURA's or public; default `settings().data`
     split:str=None, # train, valid or test; default all
     folder:Path=None # where the image store is kept
     )->Data:
     "Index, image store and checks of a dataset"
-    df = mura_index(path or settings().data, split)
+    s = settings()
+    if path is None and s.source: link_public(s.source, s.data, seed=s.seed)
+    df = _index_of(Path(path or s.data), split)
     store = image_store(df, folder=folder, strict=False)
     report = check_index(df, store=store)
     return Data(report.usable(df), store, report)
 
 # %% ../nbs/02_data.ipynb #c45c99bf
-def _negative_positive(df):
-    "'negative/positive' for each study type and ALL, counting rows"
+def _negative_positive(df, kinds):
+    "'negative/positive' for each of `kinds` and ALL, counting rows"
     n = df.groupby(['study_type','label']).size().unstack(fill_value=0)
-    n = n.reindex(index=STUDY_TYPES, columns=[0,1], fill_value=0)
+    n = n.reindex(index=kinds, columns=[0,1], fill_value=0)
     n.loc['ALL'] = n.sum()
     return n[0].astype(str) + '/' + n[1].astype(str)
 
@@ -246,11 +257,11 @@ def counts(
     df:pd.DataFrame # from `mura_index`
     )->pd.DataFrame: # index: study types and ALL; columns train_studies, train_images, ...: 'negative/positive'
     "Studies and images by type, split and label, as MURA's are published"
-    known,columns = df[df.label.notna()],{}
+    known,kinds,columns = df[df.label.notna()],types_of(df.study_type),{}
     for split in [s for s in SPLITS if (known.split==s).any()]:
         images = known[known.split==split]
-        columns[f'{split}_studies'] = _negative_positive(images.drop_duplicates('study'))
-        columns[f'{split}_images'] = _negative_positive(images)
+        columns[f'{split}_studies'] = _negative_positive(images.drop_duplicates('study'), kinds)
+        columns[f'{split}_images'] = _negative_positive(images, kinds)
     return pd.DataFrame(columns).rename_axis('type')
 
 # %% ../nbs/02_data.ipynb #9101a418
@@ -274,12 +285,13 @@ def studies_figure(
     import matplotlib.pyplot as plt # here: it takes over a second to import
     fig,axes = plt.subplots(6, 7, figsize=(9, 9.5), gridspec_kw=dict(wspace=.04, hspace=.22))
     for ax in axes.flat: ax.axis('off')
+    kinds = types_of(df.study_type)
     for study in sample_studies(df):
         images = df[df.study==study]
         study_type,label = images.study_type.iloc[0],images.label.iloc[0]
-        column = axes[3*label:3*label+3, STUDY_TYPES.index(study_type)]
+        column = axes[3*label:3*label+3, kinds.index(study_type)]
         for ax,path in zip(column, images.path): ax.imshow(store[path], cmap='gray', vmin=0, vmax=255)
-        column[0].set_title(f"{study_type.lower()}, {'abnormal' if label else 'normal'}", fontsize=7)
+        column[0].set_title(f"{study_type.lower().replace('_', ' ')}, {'abnormal' if label else 'normal'}", fontsize=7)
     title = f'One normal and one abnormal {kind} study of each type, up to three views'
     fig.suptitle(title.replace('  ', ' '), fontsize=10, y=.93)
     return fig
@@ -311,9 +323,9 @@ def index_fingerprint(
 # %% ../nbs/02_data.ipynb #12813fd4
 def targets(
     df:pd.DataFrame # index rows
-    )->tuple: # (n,) float32 labels, nan where missing; (n,) int64 indices of the types in `STUDY_TYPES`
+    )->tuple: # (n,) float32 labels, nan where missing; (n,) int64 indices of the types in `ALL_TYPES`
     "Labels and study types, as the loss needs them"
-    place = {t:i for i,t in enumerate(STUDY_TYPES)}
+    place = {t:i for i,t in enumerate(ALL_TYPES)}
     return df.label.astype('Float32').to_numpy(np.float32, na_value=np.nan),df.study_type.map(place).to_numpy(np.int64)
 
 # %% ../nbs/02_data.ipynb #a77deea8
@@ -467,8 +479,8 @@ def row_order_auc(
     )->pd.Series: # AUC of 'stands earlier' for each study type, nan where it has one label
     "How well the position in a list alone predicts the label, by study type"
     from sklearn.metrics import roc_auc_score # here: scikit-learn takes over a second to import
-    auc = pd.Series(np.nan, index=STUDY_TYPES)
-    for kind in STUDY_TYPES:
+    auc = pd.Series(np.nan, index=types_of(studies.study_type))
+    for kind in auc.index:
         label = studies.label[studies.study_type==kind].astype(int)
         if label.nunique()==2: auc[kind] = roc_auc_score(label, -np.arange(len(label)))
     return auc
@@ -483,7 +495,7 @@ def row_order_table(
     listed = rows[rows.study.isin(studies.study)].drop_duplicates('study')
     listed = listed.assign(label=listed.study.map(studies.set_index('study').label))
     n = listed.groupby(['study_type','label']).size().unstack(fill_value=0)
-    n = n.reindex(index=STUDY_TYPES, columns=[0,1], fill_value=0)
+    n = n.reindex(index=types_of(studies.study_type), columns=[0,1], fill_value=0)
     chance = 1.96*np.sqrt((n[0]+n[1]+1)/(12*n[0]*n[1]).where(lambda v: v>0))
     table = {'lists':row_order_auc(listed), 'index':row_order_auc(studies), 'chance ±':chance}
     return pd.DataFrame(table).rename_axis('type')

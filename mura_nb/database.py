@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 import mura_nb
-from .core import (ModelFiles, Recipe, STUDY_TYPES, Table, fingerprint, progress, settings, study_type,
+from .core import (ALL_TYPES, ModelFiles, Recipe, Table, fingerprint, progress, settings, study_type,
     write_atomic)
 from .geometry import eval_geometry, view_geometry, warp
 from .data import eval_dl
@@ -102,7 +102,7 @@ def load_encoder(
 FORMAT = 1 # of the file; a file of another format is not read
 _about = ('format','rows','recipe','backbone','weights','preprocessing','made','mura_nb')
 _texts = dict(path=128, patient=32, study=112) # bytes each
-_types = h5py.enum_dtype({t:i for i,t in enumerate(STUDY_TYPES)}, basetype='i1')
+_types = h5py.enum_dtype({t:i for i,t in enumerate(ALL_TYPES)}, basetype='i1')
 _columns = dict(study_type=_types, label='i1') | {c:h5py.string_dtype('utf-8', n) for c,n in _texts.items()}
 _precisions = dict(single='f4', half='f2')
 
@@ -181,7 +181,7 @@ def _as_columns(f, path, codes, rows, weights):
         raise ValueError(f'{path}: a code of {bad} is not finite in {codes.dtype}')
     odd = rows.label[rows.label.notna() & ~rows.label.isin([0, 1])]
     if len(odd): raise ValueError(f'{path}: label {odd.iloc[0]}: must be 0, 1 or missing')
-    kinds = [STUDY_TYPES.index(study_type(t)) for t in rows.study_type]
+    kinds = [ALL_TYPES.index(study_type(t)) for t in rows.study_type]
     label = rows.label.astype('Int8').fillna(-1).to_numpy(np.int8)
     return dict(codes=codes, study_type=kinds, label=label) | {c:_bytes(rows[c], n, path) for c,n in _texts.items()}
 
@@ -316,7 +316,7 @@ def rows(self:Database,
         stored = {c:read(f[c]) for c in _columns}
     label = pd.Series(stored['label'].astype(np.int8), dtype='Int8')
     texts = {c:[t.decode() for t in stored[c].tolist()] for c in _texts}
-    return pd.DataFrame(dict(path=texts['path'], study_type=[STUDY_TYPES[i] for i in stored['study_type']],
+    return pd.DataFrame(dict(path=texts['path'], study_type=[ALL_TYPES[i] for i in stored['study_type']],
         label=label.mask(label==-1), patient=texts['patient'], study=texts['study']))
 
 # %% ../nbs/07b_database.ipynb #6f639ea7
@@ -620,7 +620,7 @@ def matching(self:Database,
     )->np.ndarray: # (n,) bool, None for all
     "Rows of a study type and not of a patient"
     keep = None
-    if kind is not None: keep = self._column('study_type')==STUDY_TYPES.index(study_type(kind))
+    if kind is not None: keep = self._column('study_type')==ALL_TYPES.index(study_type(kind))
     if patient is not None:
         other = self._column('patient')!=str(patient).encode()
         keep = other if keep is None else keep & other

@@ -9,6 +9,7 @@ __all__ = ['votes', 'count_votes', 'pick_view', 'vote_title', 'gallery', 'error_
 import numpy as np
 import pandas as pd
 from .core import data_source, fmt_num, settings
+from .public import known_boxes
 from .data import load_data
 
 # %% ../nbs/06d_disagreement.ipynb #e47c914d
@@ -100,7 +101,5 @@ def error_gallery(
     if not len(rows): return None
     error = (rows['mean']-rows.label).abs()
     rows = rows.assign(error=error).sort_values(['error','study'], ascending=[False,True])[:most]
-    truth = settings().data/'truth'/'boxes.csv'
-    boxes = pd.read_csv(truth) if truth.is_file() else None
-    title = f'{title}, {data_source()}'
+    title,boxes = f'{title}, {data_source()}',known_boxes(settings().data)
     return gallery(rows, pick_view(images, rows.study), load_data().store, names, title, boxes)

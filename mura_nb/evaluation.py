@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import STUDY_TYPES, Table, fmt_ci, fmt_num, settings
+from .core import Table, fmt_ci, fmt_num, settings, types_of
 from .data import mura_index
 from .metrics import METRICS, check_resampling, group_metrics, metric_interval, resamples
 from .pooling import (MURA_VALID, STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups,
@@ -217,13 +217,14 @@ def _threshold_note(results):
 def report_table(
     results: dict, # column name -> Evaluation, 'floor' among them
     caption: str = '', # what the models saw; the note on the intervals follows it
-) -> Table: # rows: accuracy of seven types and of ALL, AUC, kappa
+) -> Table: # rows: accuracy of the types and of ALL, AUC, kappa
     "The layout of the source report's Tables 1 and 2, with intervals and the floor"
     _check_columns(results)
     results = {**{k: r for k, r in results.items() if k != 'floor'}, 'floor': results['floor']}
     first = next(iter(results.values()))
     n = first.table.groupby('group').n.first()
-    rows = [(t, 'accuracy', t) for t in (*STUDY_TYPES, 'ALL')] + [('AUC', 'auc', 'ALL'), ('kappa', 'kappa', 'ALL')]
+    kinds = *types_of(first.studies.study_type),'ALL'
+    rows = [(t, 'accuracy', t) for t in kinds] + [('AUC', 'auc', 'ALL'), ('kappa', 'kappa', 'ALL')]
     def cell(r, metric, group): return str(r[metric, group]) if group in n else '–'
 
     cells = [{'type': row, 'n': n.get(group, 0), **{k: cell(r, metric, group) for k, r in results.items()}}

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from mura_nb.core import (Settings, data_source, fmt_ci, fmt_num, load_table, save_figure, save_table, settings,
     study_type)
+from .public import known_boxes
 from .images import read_picture
 from .pooling import pool_studies
 from .comparison import compare, verdict
@@ -269,9 +270,9 @@ def landing_study(
     s:Settings # from `settings()`
     )->dict: # arguments of `landing_figure`; NotMeasured where boxes or truth are not there
     "The typical study of the internal test with its true boxes"
-    truth_file,boxes_file = s.data/'truth'/'boxes.csv',s.results/'boxes'/f'{s.baseline}_chosen.csv'
-    if not (truth_file.is_file() and boxes_file.is_file()): raise NotMeasured('boxes of the internal test')
-    truth,boxes = pd.read_csv(truth_file),pd.read_csv(boxes_file)
+    truth,file = known_boxes(s.data),s.results/'boxes'/f'{s.baseline}_chosen.csv'
+    if truth is None or not file.is_file(): raise NotMeasured('boxes of the internal test')
+    boxes = pd.read_csv(file)
     sizes = boxes.groupby('study').size()
     views = next((n for n in (3, 2, 1) if _has_typical(boxes, truth, n)), sizes.max())
     path,_ = typical_find(boxes, truth, views)

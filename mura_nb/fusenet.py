@@ -16,6 +16,7 @@ from torch import nn
 from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, fmt_num, load_card, save_model,
     save_table, settings)
 from .geometry import eval_geometry, file_box, warp
+from .public import known_boxes
 from .data import load_data, patient_split
 from .metrics import expit
 from .pooling import pool_studies
@@ -268,12 +269,13 @@ def groups_table(
 
 # %% ../nbs/05_fusenet.ipynb #5301d8aa
 def size_groups(
-    truth:pd.DataFrame # path, x0, y0, x1, y1 in pixels of the file, mm_per_px
+    truth:pd.DataFrame # path, x0, y0, x1, y1 in pixels of the file, and mm_per_px where it is known
     )->pd.DataFrame: # path, kind: the range of sizes, smallest first
     "Three groups of abnormalities by size"
-    size = np.sqrt(box_area(truth[BOX]))*truth.mm_per_px.to_numpy()
+    size = np.sqrt(box_area(truth[BOX]))*np.asarray(truth.get('mm_per_px', 1))
+    unit = 'mm' if 'mm_per_px' in truth else 'px'
     third = pd.qcut(pd.Series(size), 3)
-    words = {c:f'{max(c.left, size.min()):.0f} to {c.right:.0f} mm' for c in third.cat.categories}
+    words = {c:f'{max(c.left, size.min()):.0f} to {c.right:.0f} {unit}' for c in third.cat.categories}
     kind = third.map(words).astype(str).to_numpy()
     return truth.assign(kind=kind, size=size).sort_values('size')[['path','kind']]
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from .core import progress, write_atomic
 
 # %% ../nbs/01a_images.ipynb #7ec0e2f8
@@ -125,6 +125,7 @@ def _decode_image(data):
         if img.format=='PNG' and b'IEND' not in data: raise OSError('file is truncated: it has no end')
         if img.format=='TIFF' and img.n_frames>1:
             raise ValueError(f'TIFF with {img.n_frames} pages; a radiograph has one')
+        ImageOps.exif_transpose(img, in_place=True)
         return to_grey(img)
 
 # %% ../nbs/01a_images.ipynb #0b6b0ecf

@@ -10,7 +10,7 @@ import os, re
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
-from .core import STUDY_TYPES
+from .core import ALL_TYPES
 
 # %% ../nbs/01c_layout.ipynb #adac9bcd
 SPLITS = ('train','valid','test')
@@ -21,7 +21,7 @@ class PathParts(NamedTuple):
     "The parts of a path"
     path:str # of the image, relative to the dataset; None for a study
     split:str # train, valid or test
-    study_type:str # one of `STUDY_TYPES`
+    study_type:str # one of `ALL_TYPES`
     patient:str # e.g. patient00001
     study:str # folder of the study, relative to the dataset
     unlabelled:str # the study without the suffix that carries its label
@@ -35,7 +35,7 @@ def parse_path(
     m = _mura_path.fullmatch(path.replace('\\', '/'))
     if not m or (m[6] and not _picture.fullmatch(m[6])): return None
     split,folder,patient,unlabelled,suffix,name = m.groups()
-    if folder[3:] not in STUDY_TYPES: return None
+    if folder[3:] not in ALL_TYPES: return None
     unlabelled = f'{split}/{folder}/{patient}/{unlabelled}'
     study = unlabelled + (suffix or '')
     label = {'_positive':1, '_negative':0}.get(suffix)
@@ -58,7 +58,7 @@ def _cells(
 # %% ../nbs/01c_layout.ipynb #f50affdc
 _labels = {'0':0, '1':1, '0.0':0, '1.0':1}
 _layout = ('[folder/]SPLIT/XR_TYPE/patientN/studyN[_positive|_negative]/imageN.png; '
-    f"SPLIT is one of {', '.join(SPLITS)}, TYPE one of {', '.join(STUDY_TYPES)}")
+    f"SPLIT is one of {', '.join(SPLITS)}, TYPE one of {', '.join(ALL_TYPES)}")
 
 def read_list(
     file:Path # one of MURA's csv lists, of images or of studies

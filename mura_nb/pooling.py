@@ -10,7 +10,7 @@ __all__ = ['STUDY_COLUMNS', 'POOL', 'MURA_VALID', 'MURA_PATIENTS', 'check_rows',
 import numpy as np
 import pandas as pd
 
-from .core import STUDY_TYPES, study_type
+from .core import ALL_TYPES, study_type
 from .metrics import expit, logit, resamples
 
 # %% ../nbs/02b_pooling.ipynb #3f8b22da
@@ -133,7 +133,7 @@ def study_groups(
     d: pd.DataFrame, # checked studies
 ) -> dict: # study type, or ALL -> row numbers; types that do not occur are left out
     "Rows of every study type that occurs, and of all studies"
-    rows = {t: np.flatnonzero(d.study_type == t) for t in STUDY_TYPES}
+    rows = {t: np.flatnonzero(d.study_type == t) for t in ALL_TYPES}
     return {**{t: r for t, r in rows.items() if len(r)}, 'ALL': np.arange(len(d))}
 
 # %% ../nbs/02b_pooling.ipynb #a2e790c4

@@ -295,13 +295,15 @@ def _write_dicom(path, out):
 # %% ../nbs/13_programs.ipynb #0236de62
 @cli.command('check', epilog=_examples('check', 'check /path/to/MURA-v1.1 --format csv'))
 def check_command(
-    folder:Dataset=None, # in MURA's layout
+    folder:Dataset=None, # in MURA's layout, or a public dataset
     form:Form='table' # of the output
     ):
     "Compare a dataset with its lists, and read every file; exit status 1 if there are errors."
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.core import is_public, settings  # here: help must come at once
     from mura_nb.data import check_index, mura_index  # here: help must come at once
-    report = check_index(mura_index(folder or settings().data))
+    from mura_nb.public import public_index  # here: as above
+    folder = Path(folder or settings().data)
+    report = check_index(public_index(folder)[0] if is_public(folder) else mura_index(folder))
     print_table(report.table, form, f'{len(report.errors)} errors, {len(report.warnings)} warnings')
     if len(report.errors): raise typer.Exit(1)
 

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from .core import STUDY_TYPES, settings
+from .core import settings, types_of
 from .skeleton import bone_name
 from .pathology import KINDS
 from .phantom import example_study
 from .images import is_dicom, read_picture
 from .geometry import Geometry
+from .public import known_boxes
 from .data import mura_index
 
 # %% ../nbs/11d_studies.ipynb #5ad92ae7
@@ -146,7 +147,7 @@ KIND_NAMES |= {'dislocation':'dislocation', '':'normal'}
 class SampleStudy:
     "A simulated study whose truth is known"
     study:str # its name
-    study_type:str # as in `STUDY_TYPES`
+    study_type:str # as in `ALL_TYPES`
     kind:str # of the abnormality, '' where it is normal
     bone:str # where the abnormality is
     patient:str # whose study it is
@@ -159,7 +160,9 @@ class SampleStudy:
         return int(bool(self.kind))
 
     @property
-    def title(self)->str: return f'{self.study_type.capitalize()}, {KIND_NAMES[self.kind]}' # as the list names it
+    def title(self)->str: # as the list names it
+        kind = self.study_type.capitalize().replace('_', ' ')
+        return f'{kind}, {KIND_NAMES.get(self.kind, self.kind)}'
 
 # %% ../nbs/11d_studies.ipynb #f10d96cb
 def true_finding(
@@ -167,14 +170,14 @@ def true_finding(
     )->str: # such as "abnormal: fracture, radius"
     "What is wrong with a simulated study, and where"
     if not sample.kind: return 'normal'
-    return f"abnormal: {KIND_NAMES[sample.kind]}{', ' + bone_name(sample.bone) if sample.bone else ''}"
+    return f"abnormal: {KIND_NAMES.get(sample.kind, sample.kind)}{', ' + bone_name(sample.bone) if sample.bone else ''}"
 
 # %% ../nbs/11d_studies.ipynb #117b0721
 def _draw_studies(studies, seed):
     "Names of one abnormal study a type, the kinds in turn, and of three normal ones"
     studies = studies[studies.views.between(2, 4)].sample(frac=1, random_state=seed)
     names = []
-    for i, kind_of_study in enumerate(STUDY_TYPES):
+    for i, kind_of_study in enumerate(types_of(studies.study_type)):
         abnormal = studies[(studies.study_type == kind_of_study) & (studies.kind != '')]
         turn = {kind: (j - i)%len(KINDS) for j, kind in enumerate(KINDS)}
         names += abnormal.iloc[abnormal.kind.map(turn).argsort(kind='stable')].head(1).study.tolist()
@@ -189,7 +192,7 @@ def _box_of(boxes, path):
 
 def _stored_samples(root, seed):
     "Simulated studies of the internal test of a dataset folder"
-    images, boxes = mura_index(root, 'valid'), pd.read_csv(root/'truth'/'boxes.csv').set_index('path')
+    images, boxes = mura_index(root, 'valid'), known_boxes(root).set_index('path')
     images = images.assign(**{name: images.path.map(boxes[name]).fillna('') for name in ('kind', 'bone')})
     first = {name: (name, 'first') for name in ('study_type', 'kind', 'bone', 'patient')}
     studies = images.groupby('study', sort=True).agg(**first, views=('path', 'size')).reset_index()
@@ -207,7 +210,7 @@ def offered_samples(
     )->list: # of `SampleStudy`
     "Simulated studies to pick from"
     root = Path(root or settings().data)
-    if (root/'truth'/'boxes.csv').is_file(): return _stored_samples(root, seed)
+    if known_boxes(root) is not None: return _stored_samples(root, seed)
     offered = ('WRIST', 'fracture'), ('SHOULDER', 'dislocation'), ('FOREARM', 'hardware'), ('ELBOW', '')
     return [SampleStudy(f'simulated {kind_of_study.lower()}', kind_of_study, kind, '', f'simulated{i}')
             for i, (kind_of_study, kind) in enumerate(offered)]

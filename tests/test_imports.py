@@ -14,6 +14,8 @@ LIGHT = [
     'layout',
     'leaks',
     'randomise',
+    'public_formats',
+    'public',
     'data',
     'metrics',
     'pooling',

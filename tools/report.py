@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 from mura_nb.core import save_table, settings
+from mura_nb.public import link_public
 from pages import notebooks
 from runner import ROOT, CellError, chapters, mark_stopped, run_notebook, study_of
 
@@ -132,6 +133,7 @@ def main():
     files = with_study(a.study) if a.study else None
     data, watch, build = 'simulated radiographs' if s.simulated else str(s.data), Watch(), ROOT/'_build'/s.profile
     console.print(f'profile [bold]{s.profile}[/], {data}; results in {s.results.relative_to(ROOT)}', highlight=False)
+    if s.source: link_public(s.source, s.data, seed=s.seed)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     watch.chapter('')
     if not console.is_terminal: threading.Thread(target=watch.beat, daemon=True).start()

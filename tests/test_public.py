@@ -1,0 +1,218 @@
+"Public datasets: each trap of their formats, on trees that `public_trees` makes; and a real part, where it is at hand."
+import os, shutil
+import numpy as np, pandas as pd, pytest
+from mura_nb.core import types_of
+from mura_nb.data import check_index, counts, image_store, load_data, mura_index
+from mura_nb.images import read_picture
+from mura_nb.public import held_out_groups, known_boxes, link_public, public_index, public_problems
+from public_trees import (fracatlas_picture, make_coco_export, make_fracatlas, make_graz, make_yolo, noise, save,
+    write)
+
+REAL = os.environ.get('MURA_NB_FRACATLAS') # read at import, before the tests' own environment is made
+
+
+def problems_of(df):
+    "The problems of an index as a table"
+    return pd.DataFrame(public_problems(df), columns=['level', 'problem', 'path', 'detail'])
+
+
+def named(df, problem):
+    "File names that a problem is reported of"
+    t = problems_of(df)
+    return sorted({p.rsplit('/', 1)[-1] for p in t.path[t.problem == problem]})
+
+
+@pytest.fixture(scope='module')
+def atlas(tmp_path_factory): return make_fracatlas(tmp_path_factory.mktemp('made')/'FracAtlas')
+
+
+def test_fracatlas_takes_arms_and_drops_copies(atlas):
+    df, _ = public_index(atlas)
+    numbers = sorted(int(p[-11:-4]) for p in df.path)
+    assert numbers == [6, 10, 11, 12, 14, 22, 23, 25, 50]
+    kinds = df.set_index(df.path.str[-11:-4].astype(int)).study_type
+    assert kinds[[6, 12, 14]].tolist() == ['ARM', 'SHOULDER', 'ARM_SHOULDER']
+    assert list(df) == ['path', 'split', 'study_type', 'patient', 'study', 'label'] and str(df.label.dtype) == 'Int8'
+    assert df.attrs['label_means'] == 'a fracture' and df.attrs['root'] == str(atlas)
+    assert named(df, 'same picture twice') == ['IMG0000040.jpg']
+    assert named(df, 'same picture, two labels') == ['IMG0000020.jpg', 'IMG0000041.jpg']
+    assert {'LEG', 'OTHER'} <= set(public_index(atlas, every=True)[0].study_type)
+
+
+def test_runs_of_numbers_are_patients_and_join_through_copies(atlas):
+    df, _ = public_index(atlas)
+    patient = df.set_index(df.path.str[-11:-4].astype(int)).patient
+    assert patient[10] == patient[11] == patient[12] == 'patient00010'
+    assert patient[14] == 'patient00014', 'a leg between two arms ends a run'
+    assert df.groupby('patient').split.nunique().max() == 1
+    assert (df.groupby('study').label.nunique() == 1).all()
+
+
+def test_labels_that_disagree_are_errors_and_counts_are_warnings(atlas):
+    df, _ = public_index(atlas)
+    t = problems_of(df)
+    assert t.path[t.level == 'error'].str[-14:].tolist() == ['IMG0000023.jpg', 'IMG0000026.jpg']
+    assert named(df, 'csv, folder and boxes disagree') == ['IMG0000023.jpg']
+    assert named(df, 'csv and boxes disagree') == ['IMG0000022.jpg']
+    assert named(df, 'missing file') == ['IMG0000028.jpg']
+
+
+def test_a_padded_file_is_read_and_a_damaged_one_is_not(atlas):
+    df, _ = public_index(atlas)
+    assert named(df, 'padded file') == ['IMG0000025.jpg'] and named(df, 'unreadable image') == ['IMG0000026.jpg']
+    padded = next(p for p in df.path if '0000025' in p)
+    assert read_picture(atlas/padded).shape == (30, 20)
+
+
+def test_boxes_are_in_pixels_of_the_picture_as_shown(atlas):
+    df, boxes = public_index(atlas)
+    at = boxes.set_index(boxes.path.str[-11:-4].astype(int))[['x0', 'y0', 'x1', 'y1']]
+    assert read_picture(fracatlas_picture(atlas, 10, True)).shape == (20, 30), 'the tag turns 30 x 20 by a quarter'
+    assert at.loc[10].tolist() == [2, 3, 12, 11] and named(df, 'orientation tag') == ['IMG0000010.jpg']
+    assert len(at.loc[[12]]) == 2, 'two fractures'
+    assert at.loc[22].tolist() == [3, 3, 20, 8] and named(df, 'box over the edge') == ['IMG0000022.jpg']
+    assert set(boxes.path) <= set(df.path) and set(boxes.kind) == {'fractured'}
+
+
+def test_boxes_made_for_another_size_are_an_error(tmp_path):
+    root = make_fracatlas(tmp_path)
+    save(fracatlas_picture(root, 14, True), noise(14, (60, 40)))
+    df, _ = public_index(root)
+    assert named(df, 'boxes for another size') == ['IMG0000014.jpg']
+    assert '0000014' not in ''.join(load_data(root, folder=tmp_path/'store').df.path)
+
+
+def test_a_nested_folder_gives_the_same(atlas, tmp_path):
+    make_fracatlas(tmp_path, nested=True)
+    df, boxes = public_index(tmp_path)
+    plain, plain_boxes = public_index(atlas)
+    assert df.study.tolist() == plain.study.tolist() and (df.path == 'FracAtlas/' + plain.path).all()
+    assert boxes.iloc[:, 1:].equals(plain_boxes.iloc[:, 1:])
+
+
+def test_an_odd_flag_is_an_error(tmp_path):
+    root = make_fracatlas(tmp_path)
+    text = (root/'dataset.csv').read_text()
+    write(root/'dataset.csv', text.replace('IMG0000006.jpg,1', 'IMG0000006.jpg,yes'))
+    with pytest.raises(ValueError, match="hand = 'yes': a flag must be 0, 1 or empty"): public_index(root)
+
+
+def test_graz(tmp_path):
+    df, boxes = public_index(make_graz(tmp_path))
+    assert len(df) == 6 and set(df.study_type) == {'WRIST'} and df.label.sum() == 3
+    stem = df.path.str.extract(r'/(\d+_\d+)')[0]
+    study = df.set_index(stem).study
+    assert study['0007_0500000000'] == study['0007_0500000900'], 'one sitting with two study numbers'
+    assert study['0007_0600000000'] != study['0007_0500000000'], 'the other side'
+    assert sorted(df.patient.unique()) == ['patient00007', 'patient00038', 'patient00412']
+    first = boxes[boxes.path.str.contains('0007_0500000000')].set_index('kind')
+    np.testing.assert_allclose(first.loc['fracture', ['x0', 'y0', 'x1', 'y1']].astype(float), [12, 12, 18, 28])
+    assert 'text' in first.index, 'all drawn boxes are given'
+    assert named(df, 'csv and boxes disagree') == ['0412_1230151360_01_WRI-R1_O016.png']
+    assert len(public_index(tmp_path, every=True)[0]) == 8
+
+
+def test_sixteen_bits_are_not_clipped(tmp_path):
+    df, _ = public_index(make_graz(tmp_path))
+    grey = read_picture(tmp_path/df.path.min())
+    assert (grey.min(), grey.max()) == (0, 255) and 120 < grey.mean() < 135
+
+
+@pytest.mark.parametrize('names', ['list', 'dict'])
+@pytest.mark.parametrize(('valid', 'labels'), [('valid', 'labels'), ('val', 'labels'), ('validation', 'lables')])
+def test_yolo(tmp_path, valid, labels, names):
+    df, boxes = public_index(make_yolo(tmp_path, valid, names, labels))
+    assert len(df) == 6 and set(df.study_type) == {'OTHER'}
+    label = df.groupby(df.path.str.extract(r'(image\d_\d+)')[0]).label.max()
+    assert label.to_dict() == {'image1_2128': 1, 'image1_1000': 1, 'image2_7': 0, 'image3_9': 0, 'image3_10': 0}
+    assert df[df.path.str.contains('image1_2128')].patient.nunique() == 1, 'copies of one source stay together'
+    at = boxes.set_index(boxes.path.str.extract(r'(image\d_\d+)')[0])
+    np.testing.assert_allclose(at.loc['image1_1000', ['x0', 'y0', 'x1', 'y1']].astype(float), [2, 8, 6, 24])
+    assert set(boxes.kind) == {'elbow positive', 'forearm fracture', 'humerus'}
+    assert public_index(tmp_path, kinds=['humerus'])[0].label.sum() == 1
+    with pytest.raises(ValueError, match='no class crack; there is elbow positive'):
+        public_index(tmp_path, kinds=['crack'])
+
+
+@pytest.mark.parametrize(('line', 'message'), [('0 .5 .5', '3 fields'), ('9 .5 .5 .1 .1', 'class 9; there is 0, 1, 2'),
+    ('0 a .5 .1 .1', 'could not convert')])
+def test_yolo_lines_that_make_no_sense(tmp_path, line, message):
+    root = make_yolo(tmp_path)
+    write(next((root/'train/labels').glob('*.txt')), line)
+    with pytest.raises(ValueError, match=message): public_index(root)
+
+
+def test_coco_export(tmp_path):
+    df, boxes = public_index(make_coco_export(tmp_path))
+    assert len(df) == 6 and df.label.sum() == 2 and df.attrs['kinds'] == ['bone-fracture', 'fracture']
+    assert df.patient.nunique() == 3, 'wrist0 of both splits is one source'
+    one, _ = public_index(tmp_path/'train'/'_annotations.coco.json')
+    assert len(one) == 3 and (tmp_path/'train'/one.path[0]).is_file()
+    assert set(boxes.kind) == {'fracture', 'angle'}
+
+
+def test_splits_depend_on_the_seed_and_not_on_the_order():
+    images = pd.DataFrame(dict(group=np.arange(80)//2, study_type='ARM', label=np.arange(80)//2 % 4 == 0))
+    images = images.astype({'label': int})
+    first = held_out_groups(images, .25, 0)
+    assert len(first) == 10 and first == held_out_groups(images[::-1], .25, 0)
+    assert first != held_out_groups(images, .25, 1)
+
+
+def test_checks_of_a_public_index(atlas, tmp_path):
+    df, _ = public_index(atlas)
+    report = check_index(df, store=image_store(df, folder=tmp_path/'store', strict=False))
+    assert {'padded file', 'orientation tag', 'same picture twice', 'missing file'} <= set(report.warnings.problem)
+    assert set(report.errors.problem) == {'csv, folder and boxes disagree', 'unreadable image'}
+    assert len(report.usable(df)) == len(df) - 1
+    assert types_of(df.study_type) == ('SHOULDER', 'ARM', 'ARM_SHOULDER') == tuple(counts(df).index[:3])
+
+
+def test_links_are_a_folder_like_muras(atlas, tmp_path):
+    df, boxes = public_index(atlas)
+    linked = link_public(atlas, tmp_path/'linked')
+    index = mura_index(linked)
+    assert index.groupby(['study', 'label']).size().to_dict() == df.groupby(['study', 'label']).size().to_dict()
+    truth = known_boxes(linked)
+    assert len(truth) == boxes.path.nunique() and truth.path.isin(index.path).all()
+    assert truth[truth.path.str.contains('SHOULDER/patient00010')].x0.item() == 5, 'the larger of two'
+    data = load_data(linked, folder=tmp_path/'store')
+    assert len(data.df) == len(df) - 1 and 'padded file' in set(data.report.warnings.problem)
+    assert 'image not listed' not in set(data.report.table.problem)
+    sources = pd.read_csv(linked/'truth'/'sources.csv').set_index('path').source
+    assert all((linked/p).resolve() == (atlas/s).resolve() for p, s in sources.items())
+
+
+def test_links_follow_a_change(tmp_path):
+    root = make_fracatlas(tmp_path/'FracAtlas')
+    linked = link_public(root, tmp_path/'linked')
+    before = len(mura_index(linked))
+    fracatlas_picture(root, 6, False).unlink()
+    assert len(mura_index(link_public(root, linked))) == before - 1
+    shutil.rmtree(linked/'truth')
+    with pytest.raises(ValueError, match='was not made by link_public'): link_public(root, linked)
+
+
+def test_only_counted_kinds_become_truth(tmp_path):
+    linked = link_public(make_graz(tmp_path/'graz'), tmp_path/'linked')
+    assert set(known_boxes(linked).kind) == {'fracture'}
+
+
+def test_one_box_an_image_is_given_as_it_stands(tmp_path):
+    table = pd.DataFrame(dict(path=['b', 'a', 'c'], kind='fracture', bone=['ulna', '', 'ulna'], x0=[1, 2, np.nan],
+        y0=[1, 2, np.nan], x1=[3, 5, np.nan], y1=[4, 6, np.nan]))
+    (tmp_path/'truth').mkdir()
+    table.to_csv(tmp_path/'truth/boxes.csv', index=False)
+    pd.testing.assert_frame_equal(known_boxes(tmp_path), pd.read_csv(tmp_path/'truth/boxes.csv'))
+    assert known_boxes(tmp_path/'elsewhere') is None
+
+
+@pytest.mark.skipif(not REAL, reason='MURA_NB_FRACATLAS names no folder')
+def test_a_real_part(tmp_path):
+    df, boxes = public_index(REAL)
+    assert set(df.study_type) <= {'ARM', 'SHOULDER', 'ARM_SHOULDER'}
+    assert df.groupby('patient').split.nunique().max() == 1
+    assert (df.path.isin(boxes.path) == df.label.eq(1)).mean() > .99
+    assert (boxes.x1 > boxes.x0).all() and (boxes.y1 > boxes.y0).all()
+    report = load_data(REAL, folder=tmp_path/'store').report
+    assert {'padded file', 'orientation tag', 'same picture twice'} <= set(report.warnings.problem)
