@@ -23,11 +23,11 @@ from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from .core import STUDY_TYPES, progress, write_atomic
 from .skeleton import (FINGERS, PROJECTIONS, Patient, Positioning, SOFT_TISSUE, XrayView, bone_name,
-    draw_patient, draw_pose, lay_out, pose_bodies, skeleton)
+    draw_patient, draw_pose, lay_out, skeleton)
 from .pathology import Abnormality, KINDS
 from .camera import (Exposure, abnormality_mask, add_marker, added_tissue, attenuation, collimate,
     draw_exposure, expose, grey_window, limb_maps, trace_part)
-from .variation import body_abnormality, body_view, check_variations, draw_body, dress, worn_maps
+from .variation import body_abnormality, body_pose, body_view, check_variations, draw_body, dress, worn_maps
 
 # %% ../nbs/01_phantom.ipynb #111ee7a4
 def mask_bounds(
@@ -96,8 +96,7 @@ def draw_scene(
     for k, projection in enumerate(draw_projections(rng, row.study_type, row.views)):
         view_rng = np.random.default_rng(key + [2, k])
         positioning = Positioning(row.study_type, projection, side, finger)
-        angles = body.angles(k, draw_pose(view_rng, positioning.pose, finger))
-        frames = body.pose(pose_bodies(angles, body.patient.size))
+        frames = body_pose(body, k, draw_pose(view_rng, positioning.pose, finger))
         view = lay_out(view_rng, positioning, frames, body.whole, size)
         views.append((frames, body_view(body, k, positioning, frames, view), draw_exposure(view_rng)))
     return Scene(row.study_type, side, body.patient, body.parts, abnormality, views, body.things, body.second)
