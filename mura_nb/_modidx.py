@@ -1768,4 +1768,11 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mura_nb.variation.stretch_pose': ('variation.html#stretch_pose', 'mura_nb/variation.py'),
                                    'mura_nb.variation.variation_rng': ('variation.html#variation_rng', 'mura_nb/variation.py'),
                                    'mura_nb.variation.vary_view': ('variation.html#vary_view', 'mura_nb/variation.py'),
-                                   'mura_nb.variation.worn_maps': ('variation.html#worn_maps', 'mura_nb/variation.py')}}}
+                                   'mura_nb.variation.worn_maps': ('variation.html#worn_maps', 'mura_nb/variation.py')},
+            'mura_nb.varied': { 'mura_nb.varied.box_shares': ('varied.html#box_shares', 'mura_nb/varied.py'),
+                                'mura_nb.varied.detail': ('varied.html#detail', 'mura_nb/varied.py'),
+                                'mura_nb.varied.fractures_figure': ('varied.html#fractures_figure', 'mura_nb/varied.py'),
+                                'mura_nb.varied.styled_radiograph': ('varied.html#styled_radiograph', 'mura_nb/varied.py'),
+                                'mura_nb.varied.variation_leaks': ('varied.html#variation_leaks', 'mura_nb/varied.py'),
+                                'mura_nb.varied.variation_speed': ('varied.html#variation_speed', 'mura_nb/varied.py'),
+                                'mura_nb.varied.variations_figure': ('varied.html#variations_figure', 'mura_nb/varied.py')}}}
