@@ -21,10 +21,10 @@ from .phantom import (Radiograph, draw_scene, draw_study, example_study, make_ph
     show_radiograph, take_radiograph)
 from .leaks import shortcut_auc
 
-# %% ../nbs/01f_varied.ipynb #1dd5f513
+# %% ../nbs/01f_varied.ipynb #c418b194
 def styled_radiograph(
     style: str, # one of STYLES
-    study_type: str='WRIST', # one of STUDY_TYPES
+    study_type: str='WRIST', # one of STUDY_TYPES except FINGER, whose field shows one finger
     seed: int=0, # of patient and fracture
     size: int=512, # long side of the picture, px
 ) -> Radiograph: # with its mask
@@ -45,9 +45,9 @@ def detail(
     x, y = int(x0 + x1)//2, int(y0 + y1)//2
     return np.pad(shot.image, half)[y:y + 2*half, x:x + 2*half]
 
-# %% ../nbs/01f_varied.ipynb #df08bfc3
+# %% ../nbs/01f_varied.ipynb #f4da7a75
 def fractures_figure(
-    study_types=('WRIST', 'FOREARM', 'FINGER'), # a row for each
+    study_types=('WRIST', 'FOREARM', 'HAND'), # a row for each
     seed: int=3, # of patients and fractures
 ): # matplotlib figure
     "Details of every style of fracture."
@@ -58,7 +58,7 @@ def fractures_figure(
             ax.imshow(detail(styled_radiograph(style, study_type, seed)), cmap='gray', vmin=0, vmax=255)
             ax.set_axis_off()
             if ax in axs[0]: ax.set_title(style, fontsize=9)
-    fig.suptitle('Simulated fractures: styles in columns; wrist, forearm and finger', fontsize=10)
+    fig.suptitle('Simulated fractures: styles in columns; wrist, forearm and hand', fontsize=10)
     fig.tight_layout()
     return fig
 
