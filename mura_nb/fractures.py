@@ -219,7 +219,7 @@ def articular(
     move = rigid_motion(shift=-end*step*np.clip(site.radius/8, .4, 1) + outwards*rng.uniform(0, .5))
     return broken_bone(site, [rest, replace(chip, move=move)], rim, step=step)
 
-# %% ../nbs/00d_fractures.ipynb #cc36d8d3
+# %% ../nbs/00d_fractures.ipynb #613e21d5
 def buckle(
     rng: np.random.Generator, # source of the draws
     site: Site, # near an end of a bone
@@ -235,7 +235,7 @@ def buckle(
         one_side = np.clip(.6 + .7*(outwards @ side), 0, 1)
         bump = height*share*np.exp(-((away @ site.axis)/wide)**2)*one_side
         return Mesh(mesh.vertices + outwards*bump[:, None], mesh.faces), bump
-    (outer, bump), (inner, _) = bulged(site.part.outer, 1.), bulged(site.part.inner, -.7)
+    (outer, bump), (inner, _) = bulged(site.part.outer, 1.), bulged(site.part.inner, -.2)
     return broken_bone(site, [replace(site.part, outer=outer, inner=inner)], site.part.outer.vertices[bump > .4*height],
         bulge=height)
 
