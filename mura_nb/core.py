@@ -207,6 +207,7 @@ class Settings(_Compared):
     studies:int = knob(int, 'studies simulated', 1, 1_000_000, default=0)
     valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
+    vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
     source:Path=None # the public dataset whose files `data` links to
 
     @property

@@ -22,11 +22,12 @@ import scipy
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from .core import STUDY_TYPES, progress, write_atomic
-from .skeleton import (DRAWN_BONES, FINGERS, PROJECTIONS, Patient, Positioning, SOFT_TISSUE, XrayView,
-    bone_name, draw_patient, draw_pose, lay_out, parts_of, pose_bodies, skeleton)
-from .pathology import Abnormality, KINDS, draw_abnormality
+from .skeleton import (FINGERS, PROJECTIONS, Patient, Positioning, SOFT_TISSUE, XrayView, bone_name,
+    draw_patient, draw_pose, lay_out, skeleton)
+from .pathology import Abnormality, KINDS
 from .camera import (Exposure, abnormality_mask, add_marker, added_tissue, attenuation, collimate,
     draw_exposure, expose, grey_window, limb_maps, trace_part)
+from .variation import body_abnormality, body_pose, body_view, check_variations, draw_body, dress, worn_maps
 
 # %% ../nbs/01_phantom.ipynb #111ee7a4
 def mask_bounds(
@@ -62,6 +63,8 @@ class Scene:
     parts: dict # name of a bone -> BodyPart, healthy
     abnormality: Abnormality # None: a normal study
     views: list # for each view: frames (bodies, 4, 4) of the healthy limb, XrayView, Exposure
+    things: tuple=() # BodyParts of what is worn or lies behind the limb
+    second: float=None # vertical shift of a second arm, as share of the height; None: there is none
 
 # %% ../nbs/01_phantom.ipynb #d9a49421
 def draw_projections(
@@ -81,21 +84,22 @@ def draw_scene(
     kind: str, # of the abnormality, one of KINDS; '': none
     seed: int, # of the dataset
     size: int=512, # long side of the pictures, px
+    vary: tuple=(), # names of variations, from `check_variations`
 ) -> Scene: # all that `take_radiograph` needs
     "Draw the patient, the abnormality, and how each view of a study is taken."
     patient = draw_patient(np.random.default_rng([seed, 1, row.patient]))
     key = [seed, 2, row.patient, STUDY_TYPES.index(row.study_type), row.number]
     rng, abnormal_rng = np.random.default_rng(key), np.random.default_rng(key + [1])
     finger, side = str(rng.choice(list(FINGERS))), 'LR'[rng.integers(2)]
-    parts, views = parts_of(patient, DRAWN_BONES[row.study_type]), []
-    abnormality = draw_abnormality(abnormal_rng, kind, row.study_type, parts, finger) if kind else None
+    body, views = draw_body(vary, (seed, *key[2:]), patient, row.study_type, finger), []
+    abnormality = body_abnormality(body, abnormal_rng, kind)
     for k, projection in enumerate(draw_projections(rng, row.study_type, row.views)):
         view_rng = np.random.default_rng(key + [2, k])
         positioning = Positioning(row.study_type, projection, side, finger)
-        frames = pose_bodies(draw_pose(view_rng, positioning.pose, finger), patient.size)
-        view = lay_out(view_rng, positioning, frames, parts, size)
-        views.append((frames, view, draw_exposure(view_rng)))
-    return Scene(row.study_type, side, patient, parts, abnormality, views)
+        frames = body_pose(body, k, draw_pose(view_rng, positioning.pose, finger))
+        view = lay_out(view_rng, positioning, frames, body.whole, size)
+        views.append((frames, body_view(body, k, positioning, frames, view), draw_exposure(view_rng)))
+    return Scene(row.study_type, side, body.patient, body.parts, abnormality, views, body.things, body.second)
 
 # %% ../nbs/01_phantom.ipynb #e854d265
 def _abnormal_maps(scene, frames, view, traced, normal):
@@ -121,9 +125,10 @@ def take_radiograph(
     "Take one radiograph of a scene."
     traced = {name: [trace_part(part, frames, view)] for name, part in scene.parts.items()}
     normal = limb_maps(traced, view, SOFT_TISSUE[scene.study_type]*scene.patient.soft)
-    window = grey_window(normal, exposure, scene.patient)
+    worn = worn_maps(scene.things, scene.second, normal, frames, view)
+    window = grey_window(dress(normal, worn), exposure, scene.patient)
     def develop(maps):
-        beam = attenuation(maps, exposure, scene.patient, view.mm_per_px)
+        beam = attenuation(dress(maps, worn), exposure, scene.patient, view.mm_per_px)
         return add_marker(collimate(expose(beam, window, exposure), exposure), scene.side, exposure)
     if scene.abnormality is None: return Radiograph(develop(normal), None, None, view, scene.side)
     maps, mask = _abnormal_maps(scene, frames, view, traced, normal)
@@ -135,9 +140,10 @@ def draw_study(
     seed: int, # of the dataset
     size: int=512, # long side, px
     pairs: bool=False, # also picture every abnormal view without its abnormality
+    vary: tuple=(), # names of variations
 ) -> tuple: # (list of Radiographs, Abnormality or None)
     "Simulate the views of one study."
-    scene = draw_scene(row, row.kind, seed, size)
+    scene = draw_scene(row, row.kind, seed, size, vary)
     return [take_radiograph(scene, *view, twin=pairs) for view in scene.views], scene.abnormality
 
 # %% ../nbs/01_phantom.ipynb #c07bd0b4
@@ -148,10 +154,11 @@ def example_study(
     views: int=1, # how many, 1 to 6
     size: int=512, # long side of the pictures, px
     pairs: bool=False, # also the views without their abnormality
+    vary=(), # names of variations
 ) -> tuple: # (list of Radiographs, Abnormality or None)
     "Simulate a study on its own, outside any dataset."
     row = pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
-    return draw_study(row, seed, size, pairs)
+    return draw_study(row, seed, size, pairs, check_variations(vary))
 
 # %% ../nbs/01_phantom.ipynb #e42514a7
 def show_radiograph(
@@ -329,11 +336,12 @@ def write_study(
     size: int, # long side of the pictures, px
     pairs: bool, # also write every abnormal view without its abnormality
     root: Path, # folder of the dataset
+    vary: tuple=(), # names of variations
 ) -> int: # views of the study
     "Simulate one study and write its files, unless that was done before."
     done = root/'rows'/f'{row.Index:06d}.json'
     if done.exists(): return row.views
-    shots, abnormality = draw_study(row, seed, size, pairs)
+    shots, abnormality = draw_study(row, seed, size, pairs, vary)
     truth = dict(boxes=[], images=[], sizes=None)
     for k, shot in enumerate(shots, 1):
         path = f'{row.folder}/image{k}.png'
@@ -387,7 +395,8 @@ def _write_studies(plan, card, root, workers):
     (root/'truth').mkdir(parents=True, exist_ok=True)
     (root/'card.json').write_text(json.dumps(card))
     skeleton() # compiles the rays once, before several processes would
-    jobs = (delayed(write_study)(row, card['seed'], card['size'], card['pairs'], root) for row in plan.itertuples())
+    how = card['seed'], card['size'], card['pairs'], root, tuple(card.get('vary', ()))
+    jobs = (delayed(write_study)(row, *how) for row in plan.itertuples())
     with progress(total=int(plan.views.sum()), desc='simulated radiographs') as bar:
         for views in Parallel(workers or cpu_count(), return_as='generator_unordered')(jobs): bar.update(views)
     _write_lists(plan, root)
@@ -419,12 +428,14 @@ def make_phantom( # noqa: PLR0913
     workers: int=None, # processes; None: as many as processors
     hardware_in_normal: float=0., # chance that a study labelled normal carries hardware, 0..1
     pairs: bool=False, # also write every abnormal view without its abnormality, under truth/pairs
+    vary=(), # names of variations of body and fracture, see `variation.VARIATIONS`
 ) -> Path: # `path`
     "Write simulated radiographs in MURA's layout, with the truth in `path/truth`. Raises ValueError, FileExistsError."
     if not 64 <= size <= 2048: raise ValueError(f'size is {size}: allowed is 64 to 2048 px')
     plan = plan_studies(studies, seed, valid_frac, hardware_in_normal)
     card = dict(simulated=True, version=1, studies=studies, seed=seed, valid_frac=valid_frac, size=size,
                 hardware_in_normal=hardware_in_normal, pairs=pairs)
+    if vary: card['vary'] = list(check_variations(vary))
     return write_dataset(Path(path), plan, card, workers)
 
 # %% ../nbs/01_phantom.ipynb #aca823d7
@@ -453,9 +464,10 @@ def study_boxes(
     kind: str, # one of KINDS
     seed: int, # of the dataset
     size: int, # long side of the pictures, px
+    vary: tuple=(), # names of variations
 ) -> list: # (path, kind, bone, x0, y0, x1, y1) of each view, px, nan where nothing would be visible
     "The boxes that a study's views would have if it were abnormal in the given way."
-    scene, boxes = draw_scene(row, kind, seed, size), []
+    scene, boxes = draw_scene(row, kind, seed, size, vary), []
     for k, (frames, view, _) in enumerate(scene.views, 1):
         moved = scene.abnormality.pose(frames)
         shadow = added_tissue(scene.abnormality, scene.parts, moved, view, scene.patient.density)[2]
@@ -472,12 +484,12 @@ def twin_boxes(
     "The boxes that normal views would have if their studies were abnormal. Raises FileNotFoundError without a card."
     card = _read_card(Path(root)/'truth'/'card.json')
     if card is None: raise FileNotFoundError(f'{root}/truth/card.json: {root} is not a simulated dataset')
-    seed, size, jobs = card['seed'], card['size'], []
+    how, seed, jobs = (card['seed'], card['size'], tuple(card.get('vary', ()))), card['seed'], []
     plan = plan_studies(card['studies'], seed, card['valid_frac'], card['hardware_in_normal'])
     for split, part in plan[plan.label == 0].groupby('split'):
         kinds = [KINDS[i % len(KINDS)] for i in range(len(part))]
         kinds = np.random.default_rng([seed, 3, *split.encode()]).permutation(kinds)
-        if split in splits: jobs += [(row, str(kind), seed, size) for row, kind in zip(part.itertuples(), kinds)]
+        if split in splits: jobs += [(row, str(kind), *how) for row, kind in zip(part.itertuples(), kinds)]
     found = Parallel(workers or cpu_count(), return_as='generator')(delayed(study_boxes)(*job) for job in jobs)
     rows = [row for boxes in progress(found, total=len(jobs), desc='boxes of normal views') for row in boxes]
     return pd.DataFrame(rows, columns='path kind bone x0 y0 x1 y1'.split())

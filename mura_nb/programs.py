@@ -279,7 +279,8 @@ def simulate_command( # noqa: PLR0913
         raise ValueError('MURA_NB_DATA names real radiographs; say which folder to make')
     how = dict(studies=studies, seed=seed, valid_frac=valid_frac, size=size, hardware_in_normal=hardware_in_normal,
         pairs=pairs)
-    if folder is None: how = dict(studies=s.studies, seed=s.seed, valid_frac=s.valid_frac, size=s.size)
+    if folder is None: how = dict(studies=s.studies, seed=s.seed, valid_frac=s.valid_frac, size=s.size,
+        vary=s.vary)
     path = make_phantom(folder or s.data, **how)
     typer.echo(path)
     if dicom: _write_dicom(path, dicom)

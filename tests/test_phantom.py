@@ -171,3 +171,14 @@ def test_sizes_stay_inside_the_documented_ranges():
                     found.append((kind, k))
                     assert lo - 1e-9 <= x <= hi + 1e-9, (kind, k, x)
     assert set(found) == set(NAMES)
+
+
+def test_variations_are_asked_for_written_down_and_the_same_for_all_workers(tmp_path, small):
+    "The card of a dataset without variations is the one it always was."
+    assert 'vary' not in (small/'truth'/'card.json').read_text()
+    how = dict(studies=28, seed=7, size=64, valid_frac=.5, vary=('views', 'fractures', 'children', 'casts'))
+    one, two = (phantom.make_phantom(tmp_path/str(n), **how, workers=n) for n in (1, 2))
+    assert files(one) == files(two)
+    assert '"vary": ["fractures", "children", "casts", "views"]' in (one/'truth'/'card.json').read_text()
+    with pytest.raises(ValueError, match="variation 'tattoo' is none of"):
+        phantom.make_phantom(tmp_path/'x', vary=['tattoo'])
