@@ -68,10 +68,10 @@ def poolings_view(
     caption:str # what it was measured on
     )->Table: # a row a recipe
     "Poolings as they are printed"
+    columns = {'hit':'cam_hit', 'hit, HiResCAM':'hires_hit', 'mean IoU':'cam_iou'}
     def ci(r, name): return fmt_ci(*(r[f'{name}{end}'] for end in ('','_lo','_hi')))
     def row(r):
-        maps = {'hit':ci(r, 'cam_hit'), 'hit, HiResCAM':ci(r, 'hires_hit'), 'mean IoU':ci(r, 'cam_iou')}
-        return {'pooling':r.pooling, 'map':r.layer, 'AUC':fmt_ci(r.auc, r.lo, r.hi), **(maps if 'cam_hit' in r else {}),
-            'images/s':r.images_per_s}
+        maps = {k:ci(r, v) for k,v in columns.items() if v in r}
+        return {'pooling':r.pooling, 'map':r.layer, 'AUC':fmt_ci(r.auc, r.lo, r.hi), **maps, 'images/s':r.images_per_s}
     about = f'{caption} {t.n[0]:,} studies of the tuning split, 95 % intervals of resampled patients.'
     return Table(pd.DataFrame([row(r) for _,r in t.iterrows()]), about, {'images/s':'.0f'})
