@@ -244,8 +244,8 @@ def pooled_logit(
     "One logit of a map. ValueError for another pooling"
     if pooling=='mean': return cells.mean(1)
     if pooling=='lse':
-        highest = cells.amax(1)
-        return highest + (SHARPNESS*(cells-highest[:,None])).exp().mean(1).log()/SHARPNESS
+        log_n = math.log(int(cells.shape[1])) # every cell gives the same value; their mean is a shape all engines keep
+        return (cells - ((SHARPNESS*cells).log_softmax(1)+log_n)/SHARPNESS).mean(1)
     if pooling=='pcam': return ((-softplus(-cells)).softmax(1)*cells).sum(1)
     if pooling=='top': return _highest(cells).values.mean(1)
     raise ValueError(f"pooling {pooling!r}: must be one of {', '.join(POOLINGS)}")
