@@ -25,7 +25,7 @@ import mura_nb
 from .core import Recipe, fingerprint, settings, write_atomic
 from .geometry import eval_geometry, warp
 from .metrics import expit
-from mura_nb.networks import (SingleLogit, input_stats, load_networks, map_cells, net_input, versions,
+from mura_nb.networks import (SingleLogit, cell_slopes, input_stats, load_networks, map_cells, net_input, versions,
     weights_key)
 
 # %% ../nbs/03c_engines.ipynb #d7bd9094
@@ -78,7 +78,10 @@ def _heads(net, maps, heat):
     "Logits (B,), codes (B, C) and heat maps (B, h, w) from the last feature maps (B, C, h, w)"
     codes = net.pool(maps).flatten(1)
     heatmap = maps.abs().amax(1) if heat=='max' else conv2d(maps, net.head.weight[:,:,None,None])[:,0]
-    return net.head(codes).squeeze(1),codes,heatmap
+    if heat=='cam' and net.pooling=='pcam': # whose slopes do not sum to 1
+        heatmap = heatmap*cell_slopes(net.cells(maps), 'pcam').sum(1)[:,None,None]
+    logit = net.head(codes).squeeze(1) if net.pooling=='mean' else net.logit_of(maps)
+    return logit,codes,heatmap
 
 # %% ../nbs/03c_engines.ipynb #9065fe5d
 class _Graph(torch.nn.Module):

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 from .core import compute_device, time_calls
 from .geometry import Geometry
-from mura_nb.networks import (CellGrid, SingleLogit, borrowed, device_of, find_layer, gpu_arithmetic, hooked,
-    network_outputs)
+from .networks import (CellGrid, SingleLogit, borrowed, cell_slopes, device_of, find_layer, gpu_arithmetic,
+    hooked, network_outputs)
 from .ablations import device_name
 
 # %% ../nbs/04b_maps.ipynb #effa1242
@@ -208,10 +208,22 @@ def _run(model, x):
     with torch.no_grad(), hooked(model.modules(), hook): end.logit = _one_logit(model(x), x, model)
     return end
 
+# %% ../nbs/04b_maps.ipynb #9f63ec7c
+def _pooled_cam(model, x, of, pooled):
+    "Logits (B,), and Grad-CAM (B, h, w), of a network with another pooling than the mean, from its cells"
+    with torch.no_grad():
+        maps = model.features(x).float()
+        cells,logit = model.cells(maps),model.logit_of(maps)
+        slopes = cell_slopes(cells, model.pooling)
+        if pooled: slopes = slopes.mean(1, keepdim=True)
+        heat = (slopes*(cells-model.head.bias)).view_as(maps[:,0])
+    return logit,heat.relu()*_slope(logit, of)
+
 # %% ../nbs/04b_maps.ipynb #028a4e14
 def _cam(model, x, layer, of, pooled):
     "Logits (B,), and Grad-CAM (B, h, w), from the forward pass alone where that is possible"
     if layer is not None: return _by_gradient(model, x, find_layer(model, layer), of, pooled)
+    if getattr(model, 'pooling', 'mean')!='mean': return _pooled_cam(model, x, of, pooled)
     end = _run(model, x)
     if end.layer is None:
         raise ValueError(f'{type(model).__name__} has no layer that gives feature maps (B, C, h, w); '
