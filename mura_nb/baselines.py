@@ -57,7 +57,8 @@ def _loaders_and_network(recipe, train, store, tune, start):
     seed_everything(recipe.seed)
     share,workers = share_batch(recipe, (~tune).sum()),settings().workers
     dls = shard(train_dls(train, tune, store, share, workers=workers, seed=recipe.seed))
-    model = SingleLogit(recipe.backbone, 'none' if start else recipe.weights, recipe.precision).to(dls.device)
+    model = SingleLogit(recipe.backbone, 'none' if start else recipe.weights, recipe.precision, recipe.pooling,
+        recipe.pool_layer).to(dls.device)
     if start: model.load_state_dict(start.state_dict())
     return dls,sync_batchnorm(model) if num_distrib()>1 and dls.device.type=='cuda' else model
 

@@ -95,7 +95,7 @@ def fine_maps(
         below = below.detach().requires_grad_()
         with torch.enable_grad():
             maps = in_precision(upper, below, model.precision).float()
-            logit = model.head(model.pool(maps).flatten(1))
+            logit = model.logit_of(maps)
         slope = torch.autograd.grad(logit.sum(), below)[0].float()
     return maps.detach(),(slope*below.detach().float()).sum(1).relu()
 

@@ -22,8 +22,8 @@ from .metrics import expit
 from .pooling import pool_studies
 from .comparison import DETECTABLE, compare, corrected_verdict, holm
 from .evaluation import evaluate, floor, kind_table
-from mura_nb.networks import (SingleLogit, device_of, load_model, model_builder, net_input, split_backbone, versions,
-    weights_key)
+from .networks import (SingleLogit, device_of, load_model, mean_pooled, model_builder, net_input, split_backbone,
+    versions, weights_key)
 from .training import data_key, follow_start
 from .predictions import load_predictions, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
@@ -182,7 +182,7 @@ def train_fusenet(
     )->dict: # card of the whole network
     "Second branch with the global one frozen, then the fusion layer with both frozen; what is done already is kept"
     rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    tune,base = tune.loc[rows.index],base.eval()
+    tune,base = tune.loc[rows.index],mean_pooled(base).eval()
     local = replace(local, threshold=fuse.threshold if local.threshold is None else local.threshold)
     parts = [weights_key(base), data_key(rows, store), data_key(rows[tune], store), THRESHOLDS, FINER, SMALLEST]
     key = fingerprint(local.card(), fuse.card(), *parts)

@@ -5,7 +5,7 @@ import numpy as np, pandas as pd, pytest
 from mura_nb import core
 from mura_nb.data import Views
 from mura_nb.geometry import epoch_sizes, eval_geometry, seen, train_geometry
-from mura_nb.randomise import VARIATIONS, randomise_item, vary
+from mura_nb.randomise import PICTURE_VARIATIONS, randomise_item, vary
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_draws_do_not_depend_on_the_label(recipe):
     img = np.random.default_rng(1).integers(0, 256, (60, 50), dtype=np.uint8)
     def item(label, epoch):
         views = SimpleNamespace(paths=['a', 'b', 'c'], store=dict(a=img, b=img[::-1], c=img.T), recipe=recipe, seed=0,
-            variations=tuple(VARIATIONS), epoch=epoch, y=np.array([label, 0, 0.]), t=np.zeros(3, int),
+            variations=tuple(PICTURE_VARIATIONS), epoch=epoch, y=np.array([label, 0, 0.]), t=np.zeros(3, int),
             generator=lambda *what: np.random.default_rng((0, epoch, *what)))
         return randomise_item(views, 0)
     for epoch in range(20):
@@ -82,7 +82,7 @@ def test_draws_do_not_depend_on_the_label(recipe):
         assert np.array_equal(normal.geometry.matrix, abnormal.geometry.matrix)
 
 
-@pytest.mark.parametrize('name', VARIATIONS)
+@pytest.mark.parametrize('name', PICTURE_VARIATIONS)
 def test_any_picture(name):
     "Small, long, black, white and even pictures, of bytes or floats: the same size, finite, 0 to 255"
     rng = np.random.default_rng(0)
