@@ -51,8 +51,8 @@ def check_variations(
     return tuple(name for name in VARIATIONS if name in names)
 
 # %% ../nbs/00e_variation.ipynb #f556916f
-VARIED_SHARES = dict(children=.3, osteoporosis=.15, healed=.25, swelling=.3, casts=.2, jewellery=.2, clothes=.3, trunk=.8,
-    second=.15) # share of the patients or studies that have it, where it is switched on; our choice
+VARIED_SHARES = dict(children=.3, osteoporosis=.15, healed=.25, swelling=.3, casts=.2, jewellery=.2, clothes=.3,
+    trunk=.8, second=.15) # share of the patients or studies that have it, where it is switched on; our choice
 
 def variation_rng(
     key, # whole numbers that name the patient, study or view

@@ -52,13 +52,13 @@ def fractures_figure(
 ): # matplotlib figure
     "Details of every style of fracture."
     import matplotlib.pyplot as plt # here: matplotlib takes a second to import
-    fig, axs = plt.subplots(len(study_types), len(STYLES), figsize=(12, 1.5*len(study_types) + .4))
+    fig, axs = plt.subplots(len(study_types), len(STYLES), figsize=(12, 1.5*len(study_types) + .4), squeeze=False)
     for row, study_type in zip(axs, study_types):
         for ax, style in zip(row, STYLES['style']):
             ax.imshow(detail(styled_radiograph(style, study_type, seed)), cmap='gray', vmin=0, vmax=255)
             ax.set_axis_off()
             if ax in axs[0]: ax.set_title(style, fontsize=9)
-    fig.suptitle('Simulated fractures: styles in columns; wrist, forearm and hand', fontsize=10)
+    fig.suptitle(f'Simulated fractures: styles in columns; {", ".join(study_types).lower()}', fontsize=10)
     fig.tight_layout()
     return fig
 
