@@ -15,7 +15,6 @@ import io, time
 from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np, pandas as pd
-import scipy
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from skimage import exposure, measure, util
 from .core import Table
@@ -159,6 +158,7 @@ def close_collimator(
 # %% ../nbs/01h_randomise.ipynb #c4d5dc6c
 def _bright_band(img, rng):
     "A bright band of uneven depth along one edge"
+    import scipy.ndimage # here: takes long to import
     h,w = img.shape
     depth = rng.uniform(.01, .08)*(1 + .3*scipy.ndimage.gaussian_filter1d(rng.standard_normal(w), w/16)*np.sqrt(w/16))
     edge = (depth + rng.normal(0, .01)*np.linspace(-1, 1, w))*h
@@ -312,6 +312,7 @@ def blur(
     rng:np.random.Generator # decides kind and width
     )->np.ndarray: # (h, w) float32
     "A normal or a mean filter, in the ranges of SyntheX"
+    import scipy.ndimage # here: takes long to import
     img = np.asarray(img, np.float32)
     if rng.random()<.5: return scipy.ndimage.gaussian_filter(img, rng.uniform(0, 3), truncate=3)
     return scipy.ndimage.uniform_filter(img, int(rng.integers(4, 7)))
@@ -337,6 +338,7 @@ def sharpen_or_emboss(
     rng:np.random.Generator # decides kind and strength
     )->np.ndarray: # (h, w) float32
     "A 3x3 filter mixed with the picture, at the strengths of SyntheX"
+    import scipy.ndimage # here: takes long to import
     mix = rng.uniform(.5, 1)
     if rng.random()<.5: kernel = _LAPLACE + rng.uniform(1, 1.5)*_CENTRE
     else: kernel = rng.uniform(1, 2)*_EMBOSS + _CENTRE
@@ -371,6 +373,7 @@ def deform(
     rng:np.random.Generator # decides the shifts
     )->np.ndarray: # (h, w) float32
     "Elastic shifts of .5 to 3.5 px times uniform noise with a blur of .25 px, the numbers of SyntheX"
+    import scipy.ndimage # here: takes long to import
     alpha = rng.uniform(.5, 3.5)
     shifts = [scipy.ndimage.gaussian_filter(rng.uniform(-1, 1, img.shape).astype(np.float32), .25) for _ in range(2)]
     where = [np.arange(n, dtype=np.float32) for n in img.shape]

@@ -67,7 +67,7 @@ def test_every_study_has_a_name():
 def test_minutes_of_a_stopped_report_add_up(tmp_path):
     import report
     from types import SimpleNamespace
-    s = SimpleNamespace(results=tmp_path / 'results')
+    s = SimpleNamespace(results=tmp_path / 'results', source=None)
     report.Minutes(s, tmp_path).add('04_a', 120, False) # stopped
     model = tmp_path / 'results' / 'models' / 'a.safetensors'
     model.parent.mkdir(parents=True)
@@ -130,7 +130,7 @@ def report(tmp_path, monkeypatch):
     monkeypatch.setattr(report, 'ROOT', tmp_path)
     monkeypatch.setattr(report, 'console', Console(file=said, width=60))
     monkeypatch.setattr(report, 'chapters', lambda: runner.chapters(tmp_path))
-    settings = SimpleNamespace(simulated=True, profile='demo', results=tmp_path / 'results', data=None)
+    settings = SimpleNamespace(simulated=True, profile='demo', results=tmp_path / 'results', data=None, source=None)
     monkeypatch.setattr(report, 'settings', lambda: settings)
     monkeypatch.setattr(signal, 'signal', lambda *args: None) # pytest's own handler stays
 
