@@ -70,7 +70,7 @@ def body_variations_figure(
     "A study of every type (columns) with each variation of the body alone (rows), wherever it is drawn."
     import matplotlib.pyplot as plt # here: matplotlib takes a second to import
     names, shares = [name for name in VARIATIONS if name != 'fractures'], dict(VARIED_SHARES)
-    fig, axs = plt.subplots(len(names), len(STUDY_TYPES), figsize=(11, 1.7*len(names)))
+    fig, axs = plt.subplots(len(names), len(STUDY_TYPES), figsize=(11, 1.7*len(names)), layout='constrained')
     VARIED_SHARES.update(dict.fromkeys(VARIED_SHARES, 1.)) # every study has what its row shows
     for row, name in zip(axs, names):
         for j, (ax, study_type) in enumerate(zip(row, STUDY_TYPES)):
@@ -78,7 +78,6 @@ def body_variations_figure(
             show_radiograph(ax, shot, f'{name}: {study_type.lower()}')
     VARIED_SHARES.update(shares)
     fig.suptitle('Simulated normal radiographs with one variation each', fontsize=10)
-    fig.tight_layout()
     return fig
 
 # %% ../nbs/01i_varied.ipynb #4597ac2f
