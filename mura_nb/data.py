@@ -8,7 +8,6 @@ __all__ = ['mura_index', 'DataError', 'Report', 'image_store', 'check_index', 'D
            'train_dls', 'row_order_auc', 'row_order_table', 'split_overlap']
 
 # %% ../nbs/02_data.ipynb #640371eb
-import hashlib
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -19,12 +18,10 @@ from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint,
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, seen, train_geometry
 from .randomise import item_picture, variation_names
-from .layout import SPLITS, parse_path, read_lists, walk_files
+from .layout import SPLITS, parse_path, read_lists, steady_hash, walk_files
 from .public import index_rows, link_public, public_card, public_index, public_problems
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
-def _hash(*parts): return hashlib.blake2b('\t'.join(map(str, parts)).encode(), digest_size=8).hexdigest()
-
 def _labels_of(rows, images):
     "Labels of `images`: the lists' if they agree, else missing; the folder's suffix where the lists say nothing"
     listed = rows[rows.label.notna()].groupby('study').label.agg(['first','nunique'])
@@ -43,7 +40,7 @@ def mura_index(
     df = df.assign(label=_labels_of(rows, df))
     if split: df = df[df.split==split]
     if df.empty: raise FileNotFoundError(f'{path}: has no images of split {split!r}')
-    hashes = {p:_hash(p) for p in df.patient.unique()}
+    hashes = {p:steady_hash(p) for p in df.patient.unique()}
     keys = sorted((SPLITS.index(s), hashes[p], p, study, len(f), f, i)
         for i,(s,p,study,f) in enumerate(zip(df.split, df.patient, df.study, df.path)))
     columns = ['path','split','study_type','patient','study','label']
@@ -193,7 +190,7 @@ def image_store(
     )->ImageStore:
     "The image store of an index, built or brought up to date"
     root = _root(df, root).resolve()
-    folder = folder or settings().cache/f'{root.name}-{_hash(root)}'
+    folder = folder or settings().cache/f'{root.name}-{steady_hash(root)}'
     return ImageStore(root, df.path, folder, workers, strict)
 
 # %% ../nbs/02_data.ipynb #4b618465
@@ -308,7 +305,7 @@ def patient_split(
     if train.empty: raise ValueError('no training images to split: the tuning split is taken from train')
     kinds = train.drop_duplicates('study').assign(kind=lambda d: d.study_type + d.label.astype(str))
     kinds = kinds.groupby('patient').kind.agg(lambda k: tuple(sorted(k)))
-    order = sorted(kinds.index, key=lambda p: (len(kinds[p]), kinds[p], _hash(seed, p)))
+    order = sorted(kinds.index, key=lambda p: (len(kinds[p]), kinds[p], steady_hash(seed, p)))
     steps = np.floor(np.arange(len(order)+1)*frac + .5)
     tune = {p for p,a,b in zip(order, steps, steps[1:]) if b>a}
     return (df.patient.isin(tune) & df.index.isin(train.index)).rename('tune')

@@ -7,14 +7,14 @@ __all__ = ['PUBLIC_CARD', 'held_out_groups', 'public_index', 'public_card', 'lin
            'index_rows']
 
 # %% ../nbs/01g_public.ipynb #3bd7f62c
-import hashlib, json, os, shutil, tempfile
+import json, os, shutil, tempfile
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
 from .core import fingerprint
 from .images import scan_files
-from .layout import walk_files
+from .layout import steady_hash, walk_files
 from .public_formats import Listed, public_layout, read_public
 
 # %% ../nbs/01g_public.ipynb #9c096581
@@ -75,8 +75,6 @@ def _pixel_boxes(listed, sizes):
     return pd.concat([b[['path','kind']], cut], axis=1)[~empty].reset_index(drop=True),list(dict.fromkeys(problems))
 
 # %% ../nbs/01g_public.ipynb #4eecce4a
-def _order(*parts): return hashlib.blake2b('\t'.join(map(str, parts)).encode(), digest_size=8).hexdigest()
-
 def held_out_groups(
     images:pd.DataFrame, # group, study_type, label
     frac:float=.25, # share of the groups, between 0 and 1
@@ -85,7 +83,7 @@ def held_out_groups(
     "Groups set aside as the internal test; ValueError for a wrong `frac`"
     if not 0<frac<1: raise ValueError(f'frac {frac} is not between 0 and 1')
     kinds = (images.study_type + images.label.astype(str)).groupby(images.group).agg(list)
-    order = sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), _order(seed, g)))
+    order = sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), steady_hash(seed, g)))
     steps = np.floor(np.arange(len(order)+1)*frac + .5)
     return {g for g,a,b in zip(order, steps, steps[1:]) if b>a}
 
@@ -109,7 +107,7 @@ def _named(images, frac, seed):
     "Images with split, patient and study, in the columns of an index"
     valid = held_out_groups(images, frac, seed)
     df = images.assign(split=np.where(images.group.isin(valid), 'valid', 'train'), patient=_patients(images.group))
-    df = df.assign(study=_study_names(df), at=[_order(p) for p in df.patient])
+    df = df.assign(study=_study_names(df), at=[steady_hash(p) for p in df.patient])
     df = df.sort_values(['split','at','patient','study','path'], ignore_index=True)
     return df[['path','split','study_type','patient','study','label']].astype({'label':'Int8'})
 

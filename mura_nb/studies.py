@@ -190,9 +190,9 @@ def _box_of(boxes, path):
     box = boxes.loc[path, ['x0', 'y0', 'x1', 'y1']].to_numpy(float)
     return None if np.isnan(box).any() else tuple(box.tolist())
 
-def _stored_samples(root, seed):
+def _stored_samples(root, truth, seed):
     "Simulated studies of the internal test of a dataset folder"
-    images, boxes = mura_index(root, 'valid'), known_boxes(root).set_index('path')
+    images, boxes = mura_index(root, 'valid'), truth.set_index('path')
     images = images.assign(**{name: images.path.map(boxes[name]).fillna('') for name in ('kind', 'bone')})
     first = {name: (name, 'first') for name in ('study_type', 'kind', 'bone', 'patient')}
     studies = images.groupby('study', sort=True).agg(**first, views=('path', 'size')).reset_index()
@@ -210,7 +210,8 @@ def offered_samples(
     )->list: # of `SampleStudy`
     "Simulated studies to pick from"
     root = Path(root or settings().data)
-    if known_boxes(root) is not None: return _stored_samples(root, seed)
+    truth = known_boxes(root)
+    if truth is not None: return _stored_samples(root, truth, seed)
     offered = ('WRIST', 'fracture'), ('SHOULDER', 'dislocation'), ('FOREARM', 'hardware'), ('ELBOW', '')
     return [SampleStudy(f'simulated {kind_of_study.lower()}', kind_of_study, kind, '', f'simulated{i}')
             for i, (kind_of_study, kind) in enumerate(offered)]

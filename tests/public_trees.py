@@ -138,25 +138,3 @@ def make_coco_export(root):
             bbox=[1, 2, 3, 4])]
         write(root/split/'_annotations.coco.json', json.dumps(dict(images=images, annotations=boxes, categories=kinds)))
     return root
-
-
-def make_plain_fracatlas(root, pictures=150):
-    "FracAtlas without traps: runs of three, arms and shoulders, a bright spot where there is a fracture"
-    root, lines, boxes, sizes = Path(root), [], [], []
-    for i in range(pictures):
-        run = i//3
-        number, fractured = i + run, run % 3 == 0
-        hand, shoulder = [(1, 0), (1, 0), (0, 1), (1, 1)][run//3 % 4]
-        pixels = np.clip(np.random.default_rng(i).normal(90, 12, (120, 90)), 0, 255).astype(np.uint8)
-        pixels[:, 35:55] += 60
-        if fractured:
-            y = 20 + 7*(i % 10)
-            pixels[y:y+8, 38:50] = 250
-            boxes.append((f'IMG{number:07}.jpg', (38, y, 12, 8)))
-            sizes.append((120, 90))
-        save(fracatlas_picture(root, number, fractured), pixels)
-        lines.append(f'IMG{number:07}.jpg,{hand},0,0,{shoulder},{int(hand+shoulder > 1)},0,0,{int(fractured)},'
-            f'{int(fractured)},1,0,0')
-    write(root/'dataset.csv', f'image_id,{FLAGS}\n' + '\n'.join(lines) + '\n')
-    write_coco(root/'Annotations/COCO JSON/COCO_fracture_masks.json', [n for n, _ in boxes], boxes, sizes)
-    return root
