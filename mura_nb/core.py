@@ -221,6 +221,10 @@ class Settings(_Compared):
     valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
+    lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only and are tried on real ones',
+        default='')
+    lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
+    real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
     source:Path=None # the public dataset whose files `data` links to
 
     @property
@@ -359,7 +363,8 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies)]))
+    real = [name for name in (s.lever, s.real) if name]
+    return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
 
 # %% ../nbs/00_core.ipynb #073c943d
 def _results_name(profile, data, simulated, source):
