@@ -221,8 +221,8 @@ class Settings(_Compared):
     valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
-    lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only and are tried on real ones',
-        default='')
+    lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only and are tried on '
+        'real ones', default='')
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
     source:Path=None # the public dataset whose files `data` links to

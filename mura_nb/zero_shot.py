@@ -7,10 +7,10 @@ __all__ = ['LEVERS', 'SEEDS', 'LEVER_SIZE', 'FINER_MAP', 'Lever', 'of_kinds', 'l
            'by_image', 'carry_over', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains', 'measure_levers',
            'real_results', 'levers_view']
 
-# %% ../nbs/08c_zero_shot.ipynb #99326cc5
+# %% ../nbs/08c_zero_shot.ipynb #579ec8dd
 from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
-import numpy as np
 import pandas as pd
 from .core import Recipe, Table, fingerprint, fmt_ci, load_table, save_table, settings
 from .variation import VARIATIONS
@@ -24,7 +24,7 @@ from .predictions import load_predictions, predict, save_predictions
 from .baselines import fit
 from .boxes import localisation_data, peaks_and_boxes, score_boxes
 
-# %% ../nbs/08c_zero_shot.ipynb #86e5276b
+# %% ../nbs/08c_zero_shot.ipynb #8477d920
 class Lever(NamedTuple):
     "How a simulated training set is varied"
     means:str # in words
@@ -41,9 +41,7 @@ LEVERS = dict(
     all_fractures=Lever('all of these, no other abnormality', tuple(VARIATIONS), 'all', ('fracture',)))
 SEEDS = dict(none=3, all=3) # trainings of a lever that differ in their seed; else one
 
-# %% ../nbs/08c_zero_shot.ipynb #ebf99973
-LEVER_SIZE = 320 # long side of the simulated radiographs, px: twice what these networks see
-
+# %% ../nbs/08c_zero_shot.ipynb #c6568094
 def of_kinds(
     df:pd.DataFrame, # index rows of simulated radiographs
     boxes:pd.DataFrame, # path, kind: a row an abnormal image
@@ -53,6 +51,9 @@ def of_kinds(
     kind = df.path.map(boxes.drop_duplicates('path').set_index('path').kind)
     stays = kind.isin(kinds).groupby(df.study).transform('any')
     return df[df.label.eq(0) | stays]
+
+# %% ../nbs/08c_zero_shot.ipynb #68edd5b0
+LEVER_SIZE = 320 # long side of the simulated radiographs, px: twice what these networks see
 
 def lever_data(
     lever:Lever # how it is varied
@@ -65,9 +66,15 @@ def lever_data(
     if not lever.kinds: return data
     return data._replace(df=of_kinds(data.df, known_boxes(folder), lever.kinds).reset_index(drop=True))
 
-# %% ../nbs/08c_zero_shot.ipynb #db5ab552
-def lever_name(name, seed): return f'lever_{name}' + (f'_seed{seed}' if seed else '')
+# %% ../nbs/08c_zero_shot.ipynb #a93e58d8
+def lever_name(
+    name:str, # one of `LEVERS`
+    seed:int # of the training
+    )->str: # of recipe, model and predictions
+    "What a lever's network is called"
+    return f'lever_{name}' + (f'_seed{seed}' if seed else '')
 
+# %% ../nbs/08c_zero_shot.ipynb #7f2d18c5
 def train_lever(
     name:str, # one of `LEVERS`
     seed:int=0 # of the training
@@ -78,14 +85,15 @@ def train_lever(
     df,store,_ = lever_data(lever)
     return fit(recipe, df, store, patient_split(df, .1, s.seed))
 
-# %% ../nbs/08c_zero_shot.ipynb #282577a1
-FINER_MAP = 'hires' # of `CAM_METHODS`, whose peak is the hit
-
+# %% ../nbs/08c_zero_shot.ipynb #c6f5687d
 def by_image(
     pred:pd.DataFrame # predictions, a row an image
     )->pd.DataFrame: # as `evaluate` takes studies
     "Every image as a study of its own"
     return pred.assign(study=pred.path)
+
+# %% ../nbs/08c_zero_shot.ipynb #c175b4b9
+FINER_MAP = 'hires' # of `CAM_METHODS`, whose peak is the hit
 
 def carry_over(
     net, # network
@@ -99,7 +107,7 @@ def carry_over(
     boxes = peaks_and_boxes([(net, card)], images, data.store, FINER_MAP)
     return pred.assign(hit=pred.path.map(score_boxes(boxes, images, data.truth).set_index('path').hit))
 
-# %% ../nbs/08c_zero_shot.ipynb #3cf4cc91
+# %% ../nbs/08c_zero_shot.ipynb #69e9f34b
 def run_lever(
     name:str, # one of `LEVERS`
     seed:int, # of the training
@@ -114,7 +122,7 @@ def run_lever(
     save_predictions(real, lever_name(name, seed))
     return real
 
-# %% ../nbs/08c_zero_shot.ipynb #62dbb878
+# %% ../nbs/08c_zero_shot.ipynb #2444f8b8
 def lever_row(
     name:str, # one of `LEVERS`
     seed:int, # of the training
@@ -128,7 +136,7 @@ def lever_row(
     return dict(lever=name, seed=seed, simulated_auc=own.value, auc=auc.value, auc_lo=auc.lo, auc_hi=auc.hi,
         hit=hit.value, hit_lo=hit.lo, hit_hi=hit.hi, images=len(real), boxed=int(hit.n))
 
-# %% ../nbs/08c_zero_shot.ipynb #4c8e1537
+# %% ../nbs/08c_zero_shot.ipynb #6ec0b753
 def hit_gain(
     a:list, # predictions with hit, of each seed of a method
     b:list # the same images, of each seed of another
@@ -142,7 +150,7 @@ def hit_gain(
     draws = [mean_by_patient(h, patient, n_boot=n_boot) for h in hits]
     return seed_interval(*draws)[:3]
 
-# %% ../nbs/08c_zero_shot.ipynb #cf9865ef
+# %% ../nbs/08c_zero_shot.ipynb #773a1dac
 def lever_gains(
     found:dict # lever -> predictions of each seed, from `carry_over`
     )->pd.DataFrame: # lever, score (auc, hit), value, lo, hi, seeds
@@ -158,7 +166,7 @@ def lever_gains(
         rows += [(name, 'auc', auc.value, auc.lo, auc.hi, seeds), (name, 'hit', *hit, seeds)]
     return pd.DataFrame(rows, columns=['lever','score','value','lo','hi','seeds'])
 
-# %% ../nbs/08c_zero_shot.ipynb #9db7305e
+# %% ../nbs/08c_zero_shot.ipynb #ded3d927
 def measure_levers(
     names=None # of `LEVERS`, default all
     )->pd.DataFrame: # a row a training, as `lever_row`; also the tables levers and lever_gains
@@ -173,12 +181,13 @@ def measure_levers(
         save_table(lever_gains(found), 'lever_gains')
     return pd.DataFrame(rows)
 
-# %% ../nbs/08c_zero_shot.ipynb #5edf2f27
-def real_results(): # folder
+# %% ../nbs/08c_zero_shot.ipynb #3238f746
+def real_results()->Path: # a results folder
     "Where tables about real radiographs lie: those of this run's public dataset, else the ones kept for FracAtlas"
     s = settings()
     return s.results if s.source or s.profile=='smoke' else s.root/'results'/'fracatlas'
 
+# %% ../nbs/08c_zero_shot.ipynb #6277dd01
 def levers_view(
     table:pd.DataFrame, # from `measure_levers`
     about:str # the dataset
@@ -186,8 +195,8 @@ def levers_view(
     "Levers as they are printed"
     gains = load_table('lever_gains', real_results()).set_index(['lever','score'])
     def gain(name, score): return fmt_ci(*gains.loc[(name, score), ['value','lo','hi']]) if name!='none' else ''
-    rows = [{'simulation':LEVERS[name].means, 'seeds':len(t), 'simulated AUC':t.simulated_auc.mean(), 'AUC':t.auc.mean(),
-        'less plain':gain(name, 'auc'), 'hit':t.hit.mean(), 'less plain ':gain(name, 'hit')}
+    rows = [{'simulation':LEVERS[name].means, 'seeds':len(t), 'simulated AUC':t.simulated_auc.mean(),
+        'AUC':t.auc.mean(), 'less plain':gain(name, 'auc'), 'hit':t.hit.mean(), 'less plain ':gain(name, 'hit')}
         for name,t in table.groupby('lever', sort=False)]
     caption = (f'Trained on simulated radiographs, tried on {table.images[0]:,} real images ({about}), of which '
         f'{table.boxed[0]} have true boxes. A hit is a finer map whose peak lies in one.')
