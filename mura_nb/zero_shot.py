@@ -7,7 +7,7 @@ __all__ = ['LEVERS', 'SEEDS', 'LEVER_SIZE', 'FINER_MAP', 'Lever', 'of_kinds', 'l
            'by_image', 'carry_over', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains', 'measure_levers',
            'real_results', 'levers_view']
 
-# %% ../nbs/08c_zero_shot.ipynb #579ec8dd
+# %% ../nbs/08c_zero_shot.ipynb #f460c933
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from .predictions import load_predictions, predict, save_predictions
 from .baselines import fit
 from .boxes import localisation_data, peaks_and_boxes, score_boxes
 
-# %% ../nbs/08c_zero_shot.ipynb #8477d920
+# %% ../nbs/08c_zero_shot.ipynb #baacab79
 class Lever(NamedTuple):
     "How a simulated training set is varied"
     means:str # in words
@@ -41,7 +41,7 @@ LEVERS = dict(
     all_fractures=Lever('all of these, no other abnormality', tuple(VARIATIONS), 'all', ('fracture',)))
 SEEDS = dict(none=3, all=3) # trainings of a lever that differ in their seed; else one
 
-# %% ../nbs/08c_zero_shot.ipynb #c6568094
+# %% ../nbs/08c_zero_shot.ipynb #b15c9232
 def of_kinds(
     df:pd.DataFrame, # index rows of simulated radiographs
     boxes:pd.DataFrame, # path, kind: a row an abnormal image
@@ -52,7 +52,7 @@ def of_kinds(
     stays = kind.isin(kinds).groupby(df.study).transform('any')
     return df[df.label.eq(0) | stays]
 
-# %% ../nbs/08c_zero_shot.ipynb #68edd5b0
+# %% ../nbs/08c_zero_shot.ipynb #6c690d67
 LEVER_SIZE = 320 # long side of the simulated radiographs, px: twice what these networks see
 
 def lever_data(
@@ -66,7 +66,7 @@ def lever_data(
     if not lever.kinds: return data
     return data._replace(df=of_kinds(data.df, known_boxes(folder), lever.kinds).reset_index(drop=True))
 
-# %% ../nbs/08c_zero_shot.ipynb #a93e58d8
+# %% ../nbs/08c_zero_shot.ipynb #73c95d42
 def lever_name(
     name:str, # one of `LEVERS`
     seed:int # of the training
@@ -74,7 +74,7 @@ def lever_name(
     "What a lever's network is called"
     return f'lever_{name}' + (f'_seed{seed}' if seed else '')
 
-# %% ../nbs/08c_zero_shot.ipynb #7f2d18c5
+# %% ../nbs/08c_zero_shot.ipynb #0eb2ef9a
 def train_lever(
     name:str, # one of `LEVERS`
     seed:int=0 # of the training
@@ -85,29 +85,30 @@ def train_lever(
     df,store,_ = lever_data(lever)
     return fit(recipe, df, store, patient_split(df, .1, s.seed))
 
-# %% ../nbs/08c_zero_shot.ipynb #c6f5687d
+# %% ../nbs/08c_zero_shot.ipynb #fbd619b9
 def by_image(
     pred:pd.DataFrame # predictions, a row an image
     )->pd.DataFrame: # as `evaluate` takes studies
     "Every image as a study of its own"
     return pred.assign(study=pred.path)
 
-# %% ../nbs/08c_zero_shot.ipynb #c175b4b9
+# %% ../nbs/08c_zero_shot.ipynb #b8e8ad0f
 FINER_MAP = 'hires' # of `CAM_METHODS`, whose peak is the hit
 
 def carry_over(
     net, # network
     card:dict, # its card
-    data # `LocalisationData` of the real radiographs
-    )->pd.DataFrame: # predictions of every labelled image, and hit: 1, 0 or nan without a true box
+    data, # `LocalisationData` of the real radiographs
+    rows:pd.DataFrame=None # of its index, default every labelled image
+    )->pd.DataFrame: # predictions, and hit: 1, 0 or nan without a true box
     "What a network says of real radiographs, and whether its map points into a true box"
-    rows = data.rows[data.rows.label.notna()]
+    rows = data.rows[data.rows.label.notna()] if rows is None else rows
     pred = predict(net, rows, data.store, Recipe(**card['recipe']))
     images = rows[rows.label.eq(1) & rows.path.isin(data.truth.index)]
     boxes = peaks_and_boxes([(net, card)], images, data.store, FINER_MAP)
     return pred.assign(hit=pred.path.map(score_boxes(boxes, images, data.truth).set_index('path').hit))
 
-# %% ../nbs/08c_zero_shot.ipynb #69e9f34b
+# %% ../nbs/08c_zero_shot.ipynb #890e1703
 def run_lever(
     name:str, # one of `LEVERS`
     seed:int, # of the training
@@ -122,7 +123,7 @@ def run_lever(
     save_predictions(real, lever_name(name, seed))
     return real
 
-# %% ../nbs/08c_zero_shot.ipynb #2444f8b8
+# %% ../nbs/08c_zero_shot.ipynb #89fa2d13
 def lever_row(
     name:str, # one of `LEVERS`
     seed:int, # of the training
@@ -136,7 +137,7 @@ def lever_row(
     return dict(lever=name, seed=seed, simulated_auc=own.value, auc=auc.value, auc_lo=auc.lo, auc_hi=auc.hi,
         hit=hit.value, hit_lo=hit.lo, hit_hi=hit.hi, images=len(real), boxed=int(hit.n))
 
-# %% ../nbs/08c_zero_shot.ipynb #6ec0b753
+# %% ../nbs/08c_zero_shot.ipynb #cbb35e80
 def hit_gain(
     a:list, # predictions with hit, of each seed of a method
     b:list # the same images, of each seed of another
@@ -150,7 +151,7 @@ def hit_gain(
     draws = [mean_by_patient(h, patient, n_boot=n_boot) for h in hits]
     return seed_interval(*draws)[:3]
 
-# %% ../nbs/08c_zero_shot.ipynb #773a1dac
+# %% ../nbs/08c_zero_shot.ipynb #876154c7
 def lever_gains(
     found:dict # lever -> predictions of each seed, from `carry_over`
     )->pd.DataFrame: # lever, score (auc, hit), value, lo, hi, seeds
@@ -166,7 +167,7 @@ def lever_gains(
         rows += [(name, 'auc', auc.value, auc.lo, auc.hi, seeds), (name, 'hit', *hit, seeds)]
     return pd.DataFrame(rows, columns=['lever','score','value','lo','hi','seeds'])
 
-# %% ../nbs/08c_zero_shot.ipynb #ded3d927
+# %% ../nbs/08c_zero_shot.ipynb #be4d1186
 def measure_levers(
     names=None # of `LEVERS`, default all
     )->pd.DataFrame: # a row a training, as `lever_row`; also the tables levers and lever_gains
@@ -181,13 +182,13 @@ def measure_levers(
         save_table(lever_gains(found), 'lever_gains')
     return pd.DataFrame(rows)
 
-# %% ../nbs/08c_zero_shot.ipynb #3238f746
+# %% ../nbs/08c_zero_shot.ipynb #9b693fcb
 def real_results()->Path: # a results folder
     "Where tables about real radiographs lie: those of this run's public dataset, else the ones kept for FracAtlas"
     s = settings()
     return s.results if s.source or s.profile=='smoke' else s.root/'results'/'fracatlas'
 
-# %% ../nbs/08c_zero_shot.ipynb #6277dd01
+# %% ../nbs/08c_zero_shot.ipynb #39cd7a15
 def levers_view(
     table:pd.DataFrame, # from `measure_levers`
     about:str # the dataset
