@@ -225,6 +225,7 @@ class Settings(_Compared):
         'real ones', default='')
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
+    shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
     source:Path=None # the public dataset whose files `data` links to
 
     @property
@@ -363,7 +364,7 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    real = [name for name in (s.lever, s.real) if name]
+    real = [name for name in (s.lever, s.real, s.shipped) if name]
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
 
 # %% ../nbs/00_core.ipynb #073c943d
