@@ -23,7 +23,7 @@ from .pooling import pool_studies
 from .calibration import operating_point, platt
 from .evaluation import Estimate, tuned_columns
 from .ensemble import load_members, mean_members
-from .findings import NotMeasured, found
+from .numbers import NotMeasured, found
 
 # %% ../nbs/14_models.ipynb #634d0efa
 ENSEMBLE = 'ensemble'

@@ -6,7 +6,7 @@ One flagged `#| demo NAME` reads tables of the study NAME, and waits where that 
 import ast, dis, importlib, re
 import house, pytest
 from mura_nb import core
-from mura_nb.findings import NotMeasured
+from mura_nb.numbers import NotMeasured
 
 NOTEBOOKS = sorted((house.ROOT/'nbs').glob('*.ipynb'))
 

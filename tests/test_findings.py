@@ -5,7 +5,8 @@ import nbformat, pandas as pd, pytest
 import house, test_demo_sentences as sentences
 from mura_nb import core, findings
 from mura_nb.core import load_table, settings
-from mura_nb.findings import NotMeasured, forest_figure, found, main_effects, main_results
+from mura_nb.findings import forest_figure, main_effects, main_results
+from mura_nb.numbers import NotMeasured, found
 
 
 @pytest.fixture
