@@ -1425,6 +1425,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.programs.simulate_command': ('programs.html#simulate_command', 'mura_nb/programs.py'),
                                   'mura_nb.programs.train_command': ('programs.html#train_command', 'mura_nb/programs.py')},
             'mura_nb.public': { 'mura_nb.public._end_notes': ('public.html#_end_notes', 'mura_nb/public.py'),
+                                'mura_nb.public._label_sittings': ('public.html#_label_sittings', 'mura_nb/public.py'),
                                 'mura_nb.public._link_names': ('public.html#_link_names', 'mura_nb/public.py'),
                                 'mura_nb.public._named': ('public.html#_named', 'mura_nb/public.py'),
                                 'mura_nb.public._notes': ('public.html#_notes', 'mura_nb/public.py'),

@@ -76,7 +76,7 @@ def _pixel_boxes(listed, sizes):
 
 # %% ../nbs/01g_public.ipynb #4eecce4a
 def held_out_groups(
-    images:pd.DataFrame, # group, study_type, label
+    images:pd.DataFrame, # group, study_type, label of the study
     frac:float=.25, # share of the groups, between 0 and 1
     seed:int=0 # another seed, other groups
     )->set: # names of groups
@@ -87,6 +87,14 @@ def held_out_groups(
     steps = np.floor(np.arange(len(order)+1)*frac + .5)
     return {g for g,a,b in zip(order, steps, steps[1:]) if b>a}
 
+# %% ../nbs/01g_public.ipynb #a3f4453b
+def _label_sittings(images):
+    "Images with the label of their sitting, 1 where any of its views has it; and warnings"
+    label = images.groupby('sitting').label.transform('max')
+    words = 'no fracture in this view; its sitting has one, and that label'
+    changed = images.path[label!=images.label]
+    return images.assign(label=label),[('warning', 'views of a sitting differ', p, words) for p in changed]
+
 # %% ../nbs/01g_public.ipynb #8009ee7a
 def _patients(groups):
     "Name of the patient of each row's group"
@@ -94,8 +102,8 @@ def _patients(groups):
     return [f'patient{number[g]:05}' for g in groups]
 
 def _study_names(df):
-    "Name of each row's study: the views of a sitting that have one label; numbered within patient and type"
-    by = ['patient','study_type','sitting','label']
+    "Name of each row's study: the views of a sitting; numbered within patient and type"
+    by = ['patient','study_type','sitting']
     studies = df[by].drop_duplicates().sort_values(by)
     studies = studies.assign(number=studies.groupby(by[:2]).cumcount()+1)
     df = df.merge(studies, on=by, how='left', validate='m:1')
@@ -127,8 +135,10 @@ def public_index(
     images = listed.images.join(sizes, on='path')
     images,copies = _without_copies(images[images.error==''].reset_index(drop=True))
     if images.empty: raise FileNotFoundError(f'{path}: holds no picture that can be read and is to be used')
+    images,differ = _label_sittings(images)
     df = _named(images, valid_frac, seed)
-    df.attrs.update(root=str(root), label_means=listed.means, kinds=listed.kinds, problems=problems + copies)
+    df.attrs.update(root=str(root), label_means=listed.means, study_means=listed.study, kinds=listed.kinds,
+        problems=problems + copies + differ)
     return df, boxes[boxes.path.isin(df.path)].reset_index(drop=True)
 
 # %% ../nbs/01g_public.ipynb #27be53e0
@@ -138,7 +148,7 @@ def _state(path, *how):
     "Fingerprint of the files of a dataset, and of how it is read"
     root = public_layout(path)[0]
     stats = [(p, os.stat(root/p)) for p in walk_files(root)]
-    return fingerprint(3, str(path), [(p, s.st_size, s.st_mtime_ns) for p,s in stats], how)
+    return fingerprint(4, str(path), [(p, s.st_size, s.st_mtime_ns) for p,s in stats], how)
 
 def _link_names(df):
     "Path -> path in MURA's layout: the images of a study are numbered"
@@ -163,13 +173,13 @@ def _write_links(path, folder, df, boxes, state):
         (folder/link).parent.mkdir(parents=True, exist_ok=True)
         (folder/link).symlink_to(root/source)
     for name,table in _truth_tables(df, boxes, names).items(): table.to_csv(folder/f'truth/{name}.csv', index=False)
-    card = dict(state=state, source=Path(path).name, label_means=df.attrs['label_means'])
+    card = dict(state=state, source=Path(path).name, **{k:df.attrs[k] for k in ('label_means','study_means')})
     (folder/PUBLIC_CARD).write_text(json.dumps(card, indent=1))
 
 # %% ../nbs/01g_public.ipynb #3af1b28c
 def public_card(
     folder:Path # any dataset folder
-    )->dict: # state, source, label_means; empty for a folder that `link_public` has not made
+    )->dict: # state, source, label_means, study_means; empty for a folder that `link_public` has not made
     "What a linked folder was made from"
     card = Path(folder)/PUBLIC_CARD
     return json.loads(card.read_text()) if card.is_file() else {}

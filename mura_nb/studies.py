@@ -175,7 +175,8 @@ def true_finding(
 # %% ../nbs/11d_studies.ipynb #117b0721
 def _draw_studies(studies, seed):
     "Names of one abnormal study a type, the kinds in turn, and of three normal ones"
-    studies = studies[studies.views.between(2, 4)].sample(frac=1, random_state=seed)
+    several = studies.views.between(2, 4)
+    studies = studies[several | ~several.any()].sample(frac=1, random_state=seed)
     names = []
     for i, kind_of_study in enumerate(types_of(studies.study_type)):
         abnormal = studies[(studies.study_type == kind_of_study) & (studies.kind != '')]
@@ -194,7 +195,7 @@ def _stored_samples(root, truth, seed):
     "Simulated studies of the internal test of a dataset folder"
     images, boxes = mura_index(root, 'valid'), truth.set_index('path')
     images = images.assign(**{name: images.path.map(boxes[name]).fillna('') for name in ('kind', 'bone')})
-    first = {name: (name, 'first') for name in ('study_type', 'kind', 'bone', 'patient')}
+    first = {name: (name, 'max') for name in ('study_type', 'kind', 'bone', 'patient')} # kind of any view
     studies = images.groupby('study', sort=True).agg(**first, views=('path', 'size')).reset_index()
     paths, samples = images.groupby('study').path.agg(sorted), []
     for row in studies.set_index('study', drop=False).loc[_draw_studies(studies, seed)].itertuples():
