@@ -201,9 +201,10 @@ def page_script()->str: # one JavaScript function, as Gradio runs it when the pa
 def samples_html(
     samples:list # from `offered_samples`
     )->str: # HTML
-    "The simulated studies as buttons"
+    "The studies to pick as buttons"
     pictures = [thumbnail(sample.files[0], 110) if sample.files else '' for sample in samples]
-    return render('samples', samples=[(sample.title, picture) for sample, picture in zip(samples, pictures)])
+    shown = [(sample.title, picture) for sample, picture in zip(samples, pictures)]
+    return render('samples', samples=shown, simulated=all(sample.simulated for sample in samples))
 
 # %% ../nbs/12_app.ipynb #1c091535
 def _say(words): print(f'mura-nb app: {words}', file=sys.stderr, flush=True)
@@ -263,7 +264,7 @@ def _question_column(service):
     drop = gr.File(label='The views of one study, together', file_count='multiple', file_types=suffixes, height=150,
                    elem_id='drop')
     gr.HTML(render('limits'))
-    gr.HTML(render('samples_title'))
+    gr.HTML(render('samples_title', simulated=all(sample.simulated for sample in service.samples)))
     picks = gr.HTML(samples_html(service.samples), js_on_load=PICK_SAMPLE)
     model = gr.Dropdown([(model.title, name) for name, model in service.models.items()], value=service.first,
                         label='Model', filterable=False, elem_id='model')
