@@ -49,9 +49,7 @@ class LocalisationData:
     def largest(self)->pd.DataFrame: # as `truth`, a row an image
         return self.truth[~self.truth.index.duplicated()]
 
-    def boxes_of(self,
-        path:str # in the dataset
-        )->list: # of (x0, y0, x1, y1)
+    def boxes_of(self, path:str)->list: # path: in the dataset; (x0, y0, x1, y1) of each
         "The true boxes of an image, none where they are not known"
         if self.truth is None or path not in self.truth.index: return []
         return [tuple(box) for box in self.truth.loc[[path], BOX].to_numpy(float)]

@@ -22,7 +22,7 @@ class Listed(NamedTuple):
     kinds:list # of boxes that go with a label of 1
     means:str # of a study's label of 1
     unit:str='px' # of the boxes: px, or share of the picture's width and height
-    study:str='one picture: the files name no sittings' # what a study is
+    study:str='one picture, as no sittings are known' # what a study is
 
 # %% ../nbs/01f_public_formats.ipynb #14db9373
 _picture = ('.png', '.jpg', '.jpeg')
