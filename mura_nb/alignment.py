@@ -16,7 +16,7 @@ from torch import nn
 from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, load_card, progress, save_table,
     seed_everything, settings, write_atomic)
 from .geometry import eval_geometry, warp
-from .public import known_boxes
+from .public import boxes_by_image, known_boxes
 from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
@@ -25,7 +25,7 @@ from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, borrowed, device_of,
     map_cells, map_layer, net_input, weights_key)
 from .training import data_key
 from .predictions import load_predictions
-from .maps import BOX, box_contains, cam_and_logit, file_map, map_peak, scaled
+from .maps import BOX, any_hit, cam_and_logit, file_map, map_peak, scaled
 
 # %% ../nbs/04bb_alignment.ipynb #53e6f3cd
 def fill_patch(
@@ -281,12 +281,14 @@ def placed_peaks(
 # %% ../nbs/04bb_alignment.ipynb #06afd457
 def hit_table(
     peaks:pd.DataFrame, # from `placed_peaks`
-    about:pd.DataFrame, # path, patient, x0, y0, x1, y1 (true boxes, px of the file): one row an image
+    about:pd.DataFrame, # path, patient: one row an image
+    truth:pd.DataFrame, # true boxes by path, px of the file
     n_boot:int=2000 # resamples of patients
     )->pd.DataFrame: # layer, placement, value, lo, hi, n, gain, gain_lo, gain_hi (over the tiles)
     "Share of images whose peak lies in the true box, with 95 % intervals"
     found = peaks.merge(about, on='path', validate='m:1')
-    found = found.assign(hit=box_contains(found[BOX], found[['peak_x','peak_y']]).astype(float))
+    hit = any_hit(boxes_by_image(truth, found.path), found[['peak_x','peak_y']])
+    found = found.assign(hit=hit.astype(float))
     hits = found.pivot(index='path', columns=['layer','placement'], values='hit')
     patient = about.set_index('path').patient.loc[hits.index]
     tables = []
@@ -311,25 +313,25 @@ def hits_view(
 # %% ../nbs/04bb_alignment.ipynb #85c5ac57
 def abnormal_truth(
     split:str='valid' # valid, or tune
-    )->tuple: # path, patient, label, x0, ..., y1 (None where no box is known); image store
+    )->tuple: # path, patient, label; true boxes by path; image store. None for the first two where no box is known
     "Abnormal images and their true boxes"
     s,(rows,store,_) = settings(),load_data()
-    truth = known_boxes(s.data)
-    if truth is None: return None,store
+    truth = known_boxes(s.data, every=True)
+    if truth is None: return None,None,store
     on = patient_split(rows, s.tune_frac, s.seed) if split=='tune' else rows.split==split
-    abnormal = rows[on & rows.label.eq(1).fillna(False)]
-    return abnormal[['path','patient','label']].merge(truth[['path',*BOX]], on='path', validate='1:1'),store
+    abnormal = rows[on & rows.label.eq(1).fillna(False) & rows.path.isin(truth.path)]
+    return abnormal[['path','patient','label']].reset_index(drop=True),truth.set_index('path'),store
 
 # %% ../nbs/04bb_alignment.ipynb #567f9a2c
 def network_hits(
     name:str # of a recipe whose displacement was measured
     )->pd.DataFrame: # as `hit_table`; None where no true box is known
     "Hits of a network on the internal test under each placement"
-    ((net,card),),(about,store) = load_networks(name),abnormal_truth()
+    ((net,card),),(about,truth,store) = load_networks(name),abnormal_truth()
     if about is None: return None
     parts = [1, weights_key(net), net.offsets, about.path.tolist(), data_key(about, store), card['recipe']]
     make = lambda: placed_peaks(net, Recipe(**card['recipe']), about.path.tolist(), store)
-    return hit_table(cached('alignment/peaks', parts, make), about, settings().n_boot)
+    return hit_table(cached('alignment/peaks', parts, make), about, truth, settings().n_boot)
 
 # %% ../nbs/04bb_alignment.ipynb #33f92466
 def alignment_tables():
@@ -340,12 +342,12 @@ def alignment_tables():
     if hits is not None: save_table(hits, 'alignment_hits')
 
 # %% ../nbs/04bb_alignment.ipynb #0a4e4840
-def _draw_placed(ax, image, heat, box):
-    "Radiograph, heat map, peak and true box"
+def _draw_placed(ax, image, heat, boxes):
+    "Radiograph, heat map, peak and true boxes"
     ax.imshow(image, cmap='gray', vmin=0, vmax=255)
     ax.imshow(heat, cmap='plasma', vmin=0, vmax=1, alpha=np.clip(1.4*heat, 0, .62))
-    x0,y0,x1,y1 = box.astype(float)
-    ax.plot(np.array([x0, x1, x1, x0, x0])-.5, np.array([y0, y0, y1, y1, y0])-.5, '--', color='#56B4E9')
+    for x0,y0,x1,y1 in boxes.to_numpy(float):
+        ax.plot(np.array([x0, x1, x1, x0, x0])-.5, np.array([y0, y0, y1, y1, y0])-.5, '--', color='#56B4E9')
     ax.plot(*np.array(map_peak(heat))-.5, 'w+', ms=10)
     ax.set_axis_off()
 
@@ -355,7 +357,7 @@ def placement_figure(
     ): # matplotlib Figure
     "A radiograph under the last layer's map in three placements, with its true box (dashed)"
     import matplotlib.pyplot as plt # here: it takes over a second to import
-    ((net,card),),(about,store) = load_networks(name),abnormal_truth('tune')
+    ((net,card),),(about,truth,store) = load_networks(name),abnormal_truth('tune')
     prob = load_predictions(name, 'tune').set_index('path').prob.loc[about.path].to_numpy()
     one,recipe = about.iloc[np.argsort(-prob, kind='stable')[len(prob)//4]],Recipe(**card['recipe'])
     image,side = store[one.path],recipe.crop
@@ -364,7 +366,7 @@ def placement_figure(
     fig,axes = plt.subplots(1, len(PLACEMENTS), figsize=(8.5, 3.6), dpi=90, layout='constrained')
     for ax,placement in zip(axes, PLACEMENTS):
         placed = scaled(file_map(heat, view, side, image.shape, 0, map_cells(net, 'last', side, placement)))
-        _draw_placed(ax, image, placed, one[BOX])
+        _draw_placed(ax, image, placed, truth.loc[[one.path], BOX])
         ax.set_title(f'cells placed by {placement}', fontsize=9)
     plt.close(fig)
     return fig

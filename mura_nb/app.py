@@ -18,7 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from .core import STUDY_TYPES, settings, study_type, write_atomic
+from .core import ALL_TYPES, settings, study_type, types_of, write_atomic
 from .large import open_database
 from .studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
 from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
@@ -201,9 +201,10 @@ def page_script()->str: # one JavaScript function, as Gradio runs it when the pa
 def samples_html(
     samples:list # from `offered_samples`
     )->str: # HTML
-    "The simulated studies as buttons"
+    "The studies to pick as buttons"
     pictures = [thumbnail(sample.files[0], 110) if sample.files else '' for sample in samples]
-    return render('samples', samples=[(sample.title, picture) for sample, picture in zip(samples, pictures)])
+    shown = [(sample.title, picture) for sample, picture in zip(samples, pictures)]
+    return render('samples', samples=shown, simulated=all(sample.simulated for sample in samples))
 
 # %% ../nbs/12_app.ipynb #1c091535
 def _say(words): print(f'mura-nb app: {words}', file=sys.stderr, flush=True)
@@ -238,7 +239,7 @@ def page_steps(
     )->dict: # name -> function that Gradio calls
     "What the page does: read, pick, look, search, save"
     gr = _gradio()
-    def only(kind, wanted): return study_type(kind) if wanted and kind in STUDY_TYPES else None
+    def only(kind, wanted): return study_type(kind) if wanted and kind in ALL_TYPES else None
     def read(paths, before):
         return None, read_study(paths or []), NOT_GIVEN if before and before.sample else gr.update()
     def pick(event:gr.EventData):
@@ -263,11 +264,12 @@ def _question_column(service):
     drop = gr.File(label='The views of one study, together', file_count='multiple', file_types=suffixes, height=150,
                    elem_id='drop')
     gr.HTML(render('limits'))
-    gr.HTML(render('samples_title'))
+    gr.HTML(render('samples_title', simulated=all(sample.simulated for sample in service.samples)))
     picks = gr.HTML(samples_html(service.samples), js_on_load=PICK_SAMPLE)
     model = gr.Dropdown([(model.title, name) for name, model in service.models.items()], value=service.first,
                         label='Model', filterable=False, elem_id='model')
-    kinds = [(NOT_GIVEN, NOT_GIVEN), *((kind.capitalize(), kind) for kind in STUDY_TYPES)]
+    types = types_of(sample.study_type for sample in service.samples)
+    kinds = [(NOT_GIVEN, NOT_GIVEN), *((kind.capitalize().replace('_', ' '), kind) for kind in types)]
     kind = gr.Dropdown(kinds, value=NOT_GIVEN, label='Study type, where you know it', filterable=False, elem_id='kind')
     only = gr.Checkbox(label='Similar images of this study type only', elem_id='only')
     return drop, picks, model, kind, only

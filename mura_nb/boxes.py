@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from .core import ALL_TYPES, ModelFiles, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
-from .public import known_boxes
+from .public import boxes_by_image, known_boxes
 from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
 from .networks import load_networks, weights_key
 from .training import data_key
 from .predictions import load_predictions
-from .maps import BOX, LEVEL, PEAK, SCORES, map_boxes, map_peak, read_level, scores
+from .maps import BOX, LEVEL, PEAK, SCORES, map_boxes, map_peak, read_level, scores, thirds
 from .chance import CHANCE, ceiling, chance_boxes, seen_part
 from .ensemble import mean_members
 from mura_nb.evidence import (CAM_METHODS, LARGER, STRIDE, cam_method, method_words, operating_threshold,
@@ -35,7 +35,7 @@ class LocalisationData:
     rows:pd.DataFrame # index rows
     tune:pd.Series # (n,) true on the tuning split
     store:object # image store
-    truth:pd.DataFrame # kind, x0, ..., y1 by path; None where no box is known
+    truth:pd.DataFrame # kind, x0, ..., y1 by path, a row a box, the largest of an image first; None where none is known
 
     def abnormal(self,
         split:str # tune or valid
@@ -45,18 +45,20 @@ class LocalisationData:
         if self.truth is not None: on = on & self.rows.path.isin(self.truth.index)
         return self.rows[on & self.rows.label.eq(1).fillna(False)]
 
-    def box_of(self,
-        path:str # in the dataset
-        ): # (x0, y0, x1, y1), or None
-        "The true box of an image where it is known"
-        if self.truth is None or path not in self.truth.index: return None
-        return tuple(self.truth.loc[path, BOX].astype(float))
+    @property
+    def largest(self)->pd.DataFrame: # as `truth`, a row an image
+        return self.truth[~self.truth.index.duplicated()]
+
+    def boxes_of(self, path:str)->list: # path: in the dataset; (x0, y0, x1, y1) of each
+        "The true boxes of an image, none where they are not known"
+        if self.truth is None or path not in self.truth.index: return []
+        return [tuple(box) for box in self.truth.loc[[path], BOX].to_numpy(float)]
 
 # %% ../nbs/06c_boxes.ipynb #2f4bce66
 def localisation_data()->LocalisationData:
     "The radiographs of the profile, read anew"
     s,(rows,store,_) = settings(),load_data()
-    truth = known_boxes(s.data)
+    truth = known_boxes(s.data, every=True)
     truth = None if truth is None else truth.set_index('path')
     return LocalisationData(rows, patient_split(rows, s.tune_frac, s.seed), store, truth)
 
@@ -150,7 +152,7 @@ def score_boxes(
     "Scores of boxes at each of their levels"
     about = rows[['path','patient','study_type','study','label']]
     scored = boxes.merge(about, on='path', validate='m:1')
-    return scored.join(scores(scored, truth.loc[scored.path, BOX].to_numpy(float)))
+    return scored.join(scores(scored, boxes_by_image(truth, scored.path)))
 
 # %% ../nbs/06c_boxes.ipynb #a9524948
 def compare_scores(
@@ -308,9 +310,9 @@ def abnormal_images(
     )->pd.DataFrame: # path, patient, study_type, study, kind, area 0..1, size, called; one row per image
     "Abnormal images of the internal test, and what is known of them"
     rows = data.abnormal('valid').reset_index(drop=True)
-    true,sizes = data.truth.loc[rows.path],np.array([data.store.sizes[p] for p in rows.path])
+    true,sizes = data.largest.loc[rows.path],np.array([data.store.sizes[p] for p in rows.path])
     area = ((true.x1-true.x0)*(true.y1-true.y0)).to_numpy()/sizes.prod(1)
-    third = pd.qcut(area, 3, labels=list(THIRDS)).astype(str)
+    third = np.array(THIRDS)[thirds(area)[0]]
     about = dict(kind=true.kind.to_numpy(), area=area, size=third, called=rows.study.map(called).to_numpy(bool))
     return rows[['path','patient','study_type','study']].assign(**about)
 
@@ -330,7 +332,7 @@ def scores_beside_chance(
     recipe = s.recipe(s.baseline)
     found = images[['path','study_type','patient']].merge(boxes[boxes['rank']==0], on='path', how='left',
         validate='1:1')
-    true,sizes = data.truth.loc[found.path, BOX].to_numpy(float),np.array([data.store.sizes[p] for p in found.path])
+    true,sizes = boxes_by_image(data.truth, found.path),np.array([data.store.sizes[p] for p in found.path])
     part = seen_part(sizes, recipe)
     chance = {how:chance_boxes(found, true, sizes, part, how) for how in CHANCE}
     best,_ = ceiling(true, sizes, recipe, cam_method(method).grid(recipe.crop))
@@ -365,10 +367,12 @@ def peak_offset(
     images:pd.DataFrame, # from `abnormal_images`
     truth:pd.DataFrame # true boxes by path
     )->dict: # right, below, distance: px of the file, medians over images whose study is called abnormal
-    "How far the map's maximum lies from the middle of the true box"
+    "How far the map's maximum lies from the middle of the true box, of several from the nearest"
     paths = images.path[images.called]
-    true = truth.loc[paths, BOX].to_numpy(float)
-    off = boxes.drop_duplicates('path').set_index('path').loc[paths, PEAK].to_numpy() - (true[:,:2]+true[:,2:])/2
+    true,peaks = boxes_by_image(truth, paths),boxes.drop_duplicates('path').set_index('path').loc[paths, PEAK]
+    off = peaks.to_numpy()[:,None] - (true[...,:2]+true[...,2:])/2
+    nearest = np.nan_to_num(np.hypot(*off.T).T, nan=np.inf).argmin(1)
+    off = off[np.arange(len(off)), nearest]
     table = pd.DataFrame(dict(right=off[:,0], below=off[:,1], distance=np.hypot(*off.T)))
     return table.median().to_dict() # of the maps that have a maximum
 
@@ -412,8 +416,8 @@ def random_studies(
 # %% ../nbs/06c_boxes.ipynb #2864e89c
 def image_title(
     path:str, # in the dataset
-    truth:pd.DataFrame=None # kind by path
+    truth:pd.DataFrame=None # kind by path, the first of several counts
     )->str:
     "Study type, and the kind of abnormality where known"
-    kind = '' if truth is None or path not in truth.index else f', {truth.kind[path]}'
-    return path.split('/')[1].removeprefix('XR_').capitalize() + kind
+    kinds = [] if truth is None else truth.kind[truth.index==path].head(1)
+    return ', '.join([path.split('/')[1].removeprefix('XR_').capitalize(), *kinds])

@@ -60,7 +60,7 @@ def _placed(boxes, part, at):
 # %% ../nbs/04c_chance.ipynb #2afceafe
 def chance_boxes(
     boxes:pd.DataFrame, # study_type, patient, peak_x, ..., y1, a row an image
-    truth:np.ndarray, # (n, 4) true boxes, px
+    truth:np.ndarray, # (n, 4) true boxes, px, or as `scores` takes several an image
     sizes:np.ndarray, # (n, 2) height and width of the files, px
     part:np.ndarray, # (n, 4) the part of them that the network sees, px
     how:str, # random, centre or other
@@ -87,15 +87,15 @@ def _true_map(box, view, grid, hw):
 
 # %% ../nbs/04c_chance.ipynb #47785eef
 def ceiling(
-    truth:np.ndarray, # (n, 4) true boxes, px of the files
+    truth:np.ndarray, # (n, 4) true boxes, px of the files, or as `scores` takes several an image
     sizes:np.ndarray, # (n, 2) height and width of the files, px
     recipe:Recipe, # of the view
     grid:MapGrid, # cells of the map, as `CamMethod.grid` gives them
     levels=(.05, .1, .2, .3, .4, .5, .6, .7, .8) # the best of them counts
     )->tuple: # as `scores`; the level with the highest mean IoU
-    "Scores of a map on a grid that is made from the true box"
+    "Scores of a map on a grid that is made from the true box, the first of several"
     rows = {level:[] for level in levels}
-    for box,hw in zip(truth, map(tuple, sizes)):
+    for box,hw in zip(truth if truth.ndim==2 else truth[:,0], map(tuple, sizes)):
         view = Geometry.resize((recipe.crop,)*2, (grid.side,)*2) @ view_geometry(hw, recipe)
         moved = [Geometry.crop(dx, dy) @ view for dx in grid.offsets for dy in grid.offsets]
         heat = np.mean([_true_map(box, v, grid, hw) for v in moved], 0)

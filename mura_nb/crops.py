@@ -333,9 +333,13 @@ def crop_hits(
     boxes:pd.DataFrame, # the same columns without kind, shares 0..1 of the evaluation view
     store, # image store
     recipe:Recipe # of the view
-    )->pd.DataFrame: # path, kind, x0 ... of the truth, hit, chance, area, inside
-    "Whether each crop holds the abnormality of its image"
-    t = truth[['path','kind',*BOX]].merge(boxes, on='path', suffixes=('', '_found'))
+    )->pd.DataFrame: # a row a crop: path, kind, x0 ... of the truth, hit, chance, area, inside
+    "Whether each crop holds the abnormality of its image: of several the first that is hit, else the first"
+    t = truth[['path','kind',*BOX]].merge(boxes.assign(crop=range(len(boxes))), on='path', suffixes=('', '_found'))
     views = [eval_geometry(store[p].shape, recipe) for p in t.path]
     true = np.stack([view.boxes(box)/recipe.crop for view,box in zip(views, t[BOX].to_numpy())])
-    return pd.concat([t[['path','kind',*BOX]], box_hits(t[[f'{k}_found' for k in BOX]].to_numpy(), true)], axis=1)
+    found = pd.concat([t[['path','kind',*BOX]], box_hits(t[[f'{k}_found' for k in BOX]].to_numpy(), true)], axis=1)
+    chance = found.chance.groupby(t.crop).transform('sum').clip(upper=1) # of several at most: they may lie close
+    first = found.hit.sort_values(ascending=False, kind='stable').index # the hit ones, then the others
+    keep = t.crop[first].drop_duplicates().index.sort_values()
+    return found.assign(chance=chance).loc[keep].reset_index(drop=True)

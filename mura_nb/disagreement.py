@@ -101,5 +101,5 @@ def error_gallery(
     if not len(rows): return None
     error = (rows['mean']-rows.label).abs()
     rows = rows.assign(error=error).sort_values(['error','study'], ascending=[False,True])[:most]
-    title,boxes = f'{title}, {data_source()}',known_boxes(settings().data)
+    title,boxes = f'{title}, {data_source()}',known_boxes(settings().data, every=True)
     return gallery(rows, pick_view(images, rows.study), load_data().store, names, title, boxes)

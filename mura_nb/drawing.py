@@ -34,18 +34,18 @@ def draw_heat(
 # %% ../nbs/06b_drawing.ipynb #862d5acd
 def draw_box(
     ax, # matplotlib axes
-    box, # (x0, y0, x1, y1) in pixels, half-open; None draws nothing
+    boxes, # (x0, y0, x1, y1) in pixels, half-open, or a list of them; None draws nothing
     color:str, # of the line
     style:str='-' # of the line
     ):
-    "A box with a dark edge"
+    "Boxes with a dark edge"
     # here: pyplot takes seconds to import
     import matplotlib.pyplot as plt
     from matplotlib.patheffects import Normal, Stroke
-    if box is None: return
     effects = [Stroke(linewidth=3.2, foreground='k'), Normal()]
-    corner,width,height = (box[0]-.5, box[1]-.5),box[2]-box[0],box[3]-box[1]
-    ax.add_patch(plt.Rectangle(corner, width, height, fill=False, ec=color, lw=1.8, ls=style, path_effects=effects))
+    look = dict(fill=False, ec=color, lw=1.8, ls=style, path_effects=effects)
+    for x0,y0,x1,y1 in np.reshape([] if boxes is None else boxes, (-1, 4)):
+        ax.add_patch(plt.Rectangle((x0-.5, y0-.5), x1-x0, y1-y0, **look))
 
 # %% ../nbs/06b_drawing.ipynb #38e445f2
 def _box_lines(box, dash):

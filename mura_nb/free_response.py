@@ -10,8 +10,9 @@ __all__ = ['CRITERIA', 'FALSE_BOXES', 'CURVE', 'rate_boxes', 'free_response', 'c
 import numpy as np
 import pandas as pd
 from .core import Table, fmt_num, load_table, save_table, settings
+from .public import boxes_by_image
 from .metrics import interval, resamples
-from .maps import BOX, box_contains, overlap
+from .maps import BOX, any_hit, best_overlap
 from .chance import seen_part
 from .boxes import localisation_data, map_readings, map_sources, row_ci, source_boxes
 
@@ -24,11 +25,11 @@ def rate_boxes(
     boxes:pd.DataFrame, # from `peaks_and_boxes`, one level, any number of boxes an image
     truth:pd.DataFrame # true boxes by path; images without one are normal
     )->pd.DataFrame: # path, rating 0..1, and a column of truth values for each of `CRITERIA`
-    "Every box with its rating, and whether it marks the abnormality of its image"
+    "Every box with its rating, and whether it marks an abnormality of its image"
     found = boxes.dropna(subset=BOX)
-    at,true = found[BOX].to_numpy(float),truth.reindex(found.path)[BOX].to_numpy(float)
-    iou = overlap(at, true)
-    marks = dict(centre=box_contains(true, (at[:,:2]+at[:,2:])/2), iou10=iou>=.1, iou25=iou>=.25)
+    at,true = found[BOX].to_numpy(float),boxes_by_image(truth, found.path)
+    iou = best_overlap(true, at)
+    marks = dict(centre=any_hit(true, (at[:,:2]+at[:,2:])/2), iou10=iou>=.1, iou25=iou>=.25)
     return pd.DataFrame(dict(path=found.path.to_numpy(), rating=(found.prob*found.score).to_numpy(float)) | marks)
 
 # %% ../nbs/07e_free_response.ipynb #7adabd74

@@ -27,7 +27,7 @@ from .networks import (SingleLogit, device_of, load_model, mean_pooled, model_bu
 from .training import data_key, follow_start
 from .predictions import load_predictions, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
-from .maps import BOX, FINER, SMALLEST, box_area, heat_boxes, heatmaps, normalise
+from .maps import BOX, FINER, SMALLEST, box_area, thirds, heat_boxes, heatmaps, normalise
 from .crops import (THRESHOLDS, branch_boxes, crop_hits, crop_view, crops_at, cut_bag, fine_maps, global_pass,
     local_pass, tuned_threshold)
 from .looks import (LookBranch, bags_at, fit_fusion, fused_predictions, look_pass, look_windows, peak_windows,
@@ -274,10 +274,9 @@ def size_groups(
     "Three groups of abnormalities by size"
     size = np.sqrt(box_area(truth[BOX]))*np.asarray(truth.get('mm_per_px', 1))
     unit = 'mm' if 'mm_per_px' in truth else 'px'
-    third = pd.qcut(pd.Series(size), 3)
-    words = {c:f'{max(c.left, size.min()):.0f} to {c.right:.0f} {unit}' for c in third.cat.categories}
-    kind = third.map(words).astype(str).to_numpy()
-    return truth.assign(kind=kind, size=size).sort_values('size')[['path','kind']]
+    third,ends = thirds(size)
+    words = np.array([f'{lo:.0f} to {hi:.0f} {unit}' for lo,hi in zip(ends, ends[1:])])
+    return truth.assign(kind=words[third], size=size).sort_values('size')[['path','kind']]
 
 # %% ../nbs/05_fusenet.ipynb #8d385f48
 def fusenet_boxes(

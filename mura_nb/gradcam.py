@@ -49,10 +49,10 @@ class Localised:
     def others(self)->list: return [box for box,_ in self.boxes[1:]] # the boxes after the best
     @property
     def why(self)->str: return _no_box(self) # why there is no box, '' where there is one
-    def draw(self, ax, truth=None): # ax: of matplotlib; truth: the true box
+    def draw(self, ax, truth=None): # ax: of matplotlib; truth: the true box, or a list of them
         "The radiograph under its heat map, the boxes, and the true box dashed; returns the drawn heat map"
         return _draw_box_and_heat(self, ax, truth)
-    def figure(self, truth=None): # matplotlib Figure; truth: the true box
+    def figure(self, truth=None): # matplotlib Figure; truth: likewise
         return localised_figure([self], [truth])
     def __repr__(self): return f'{self.name}: probability {fmt_num(self.prob)}, {_box_words(self)}'
     def _repr_png_(self): return figure_png(self.figure())
@@ -74,7 +74,7 @@ class LocalisedStudy(list):
     def __getitem__(self, i):
         got = super().__getitem__(i)
         return LocalisedStudy(got) if isinstance(i, slice) else got
-    def figure(self, truth=None): # truth: a box or None for each image
+    def figure(self, truth=None): # truth: a box, a list of boxes or None for each image
         order,truth = sorted(range(len(self)), key=lambda i: -self[i].prob),_true_or_none(truth, self)
         return localised_figure([self[i] for i in order], [truth[i] for i in order])
     def _repr_png_(self): return figure_png(self.figure())
@@ -107,7 +107,7 @@ def _draw_pair(result, axes, truth, title):
 # %% ../nbs/07_gradcam.ipynb #061c04e0
 def localised_figure(
     results:list, # `Localised`
-    truth:list=None, # a box or None for each
+    truth:list=None, # a box, a list of boxes or None for each
     titles:list=None, # left of each pair, default the names
     cols:int=2 # pairs in a row
     ): # matplotlib Figure
@@ -399,4 +399,4 @@ def example_figure(): # matplotlib Figure
     paths = pick_view(load_predictions(s.baseline, 'valid'), studies)
     results = [result_of(localise(s.data/study), path) for study,path in paths.items()]
     titles = [image_title(p, data.truth) for p in paths.values()]
-    return localised_figure(results, [data.box_of(p) for p in paths.values()], titles)
+    return localised_figure(results, [data.boxes_of(p) for p in paths.values()], titles)

@@ -20,7 +20,7 @@ from .geometry import Geometry, eval_geometry, warp
 from .metrics import expit, mean_intervals
 from .pooling import pool_studies
 from .networks import SingleLogit, device_of, net_input, network_outputs, split_backbone
-from .maps import BOX, LEVEL, PEAK, SCORES, borrowed, file_map, hooked, map_peak, scaled, scores
+from .maps import BOX, LEVEL, PEAK, SCORES, any_hit, borrowed, file_map, hooked, map_peak, scaled
 from .chance import seen_part
 from .evidence import evidence, method_words
 from .boxes import (LEVELS, LocalisationData, OWN_METHODS, best_method, compare_scores, file_boxes, image_title,
@@ -68,8 +68,8 @@ def field_figure(
 def median_image(
     data:LocalisationData # with true boxes
     )->str: # path
-    "The abnormal image of the tuning split whose true box has the median area"
-    boxes = data.truth.loc[data.abnormal('tune').path]
+    "The abnormal image of the tuning split whose (largest) true box has the median area"
+    boxes = data.largest.loc[data.abnormal('tune').path]
     area = ((boxes.x1-boxes.x0)*(boxes.y1-boxes.y0)).sort_values(kind='stable')
     return area.index[len(area)//2]
 
@@ -87,7 +87,7 @@ def methods_figure(
     for ax in axes.flat: ax.set_axis_off()
     for ax,method in zip(axes.flat, methods):
         result = localise(data.store[path], method=method, level=best_method(table, [method])[1], threshold=0)
-        result.draw(ax, data.box_of(path))
+        result.draw(ax, data.boxes_of(path))
         ax.set_title(method_words(method), fontsize=7.5)
     fig.suptitle(f'{image_title(path, data.truth)}: maps and boxes (solid), true box (dashed)', fontsize=9)
     plt.close(fig)
@@ -192,7 +192,7 @@ def failures_figure(
     how = dict(model=list(source.models), threshold=0, level=reading.level, method=source.method)
     results = [result_of(localise(s.data/p.rpartition('/')[0], **how), p) for p in paths]
     titles = [image_title(p, data.truth) + ('' if '_positive' in p else ', normal') for p in paths]
-    return localised_figure(results, [data.box_of(p) for p in paths], titles)
+    return localised_figure(results, [data.boxes_of(p) for p in paths], titles)
 
 # %% ../nbs/07a_localisation.ipynb #b08b600e
 def evidence_rank(
@@ -380,11 +380,9 @@ def rank_agreement(
 OTHER_MAP = "nothing: another picture's map" # the row of a map that belongs to another image
 
 # %% ../nbs/07a_localisation.ipynb #ed098287
-def _peak_hit(heat, box):
-    "Does the maximum lie in the box? nan where no box is known"
-    if box is None: return np.nan
-    boxes = pd.DataFrame([[*map_peak(heat), *[np.nan]*4]], columns=PEAK+BOX)
-    return float(scores(boxes, np.array([box])).hit.item())
+def _peak_hit(heat, boxes):
+    "Does the maximum lie in a true box? nan where none is known"
+    return float(any_hit([boxes], [map_peak(heat)]).item()) if boxes else np.nan
 
 def _seen_slices(images, recipe):
     "Rows and columns of each image that the network sees"
@@ -407,7 +405,7 @@ def sanity(
     others |= {OTHER_MAP:next_maps(trained)}
     def one(name, made):
         agreement = rank_agreement([m[c] for m,c in zip(trained, cuts)], [m[c] for m,c in zip(made, cuts)])
-        hit = [_peak_hit(m, data.box_of(p)) for m,p in zip(made, rows.path)]
+        hit = [_peak_hit(m, data.boxes_of(p)) for m,p in zip(made, rows.path)]
         return rows[['path','patient']].assign(random=name, agreement=agreement, hit=hit)
     return pd.concat([one(name, made) for name,made in others.items()], ignore_index=True)
 

@@ -6,8 +6,8 @@
 __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'LEVEL', 'BOX', 'PEAK', 'SCORES', 'heatmaps', 'normalise', 'largest_region',
            'region_boxes', 'at_least', 'cell_weights', 'enlarge', 'heat_mask', 'heat_boxes', 'cam_and_logit',
            'grad_cam', 'AsColumn', 'torchcam_maps', 'map_speeds', 'file_map', 'scaled', 'check_level', 'read_level',
-           'map_boxes', 'map_box', 'map_peak', 'mean_map', 'MapGrid', 'box_area', 'shared_area', 'overlap',
-           'box_contains', 'scores', 'box_hits']
+           'map_boxes', 'map_box', 'map_peak', 'mean_map', 'MapGrid', 'box_area', 'thirds', 'shared_area', 'overlap',
+           'box_contains', 'any_hit', 'best_overlap', 'scores', 'box_hits']
 
 # %% ../nbs/04b_maps.ipynb #0931c725
 from dataclasses import dataclass
@@ -465,49 +465,77 @@ SCORES = dict(hit='hit', iou='mean IoU', iou10='IoU ≥ .1', iou25='IoU ≥ .25'
 
 # %% ../nbs/04b_maps.ipynb #67a15903
 def box_area(
-    boxes # (n, 4)
-    )->np.ndarray: # (n,)
+    boxes # (..., 4)
+    )->np.ndarray: # (...)
     "Areas of boxes"
     boxes = np.asarray(boxes, float)
-    return (boxes[:,2:]-boxes[:,:2]).prod(1)
+    return (boxes[...,2:]-boxes[...,:2]).prod(-1)
+
+# %% ../nbs/04b_maps.ipynb #3447612d
+def thirds(
+    sizes # (n,) numbers
+    )->tuple: # (n,) 0 (small), 1 or 2; (4,) ends of the three groups, smallest first
+    "Three groups by size"
+    ends = pd.Series(sizes, dtype=float).quantile(np.linspace(0, 1, 4)).to_numpy()
+    return np.searchsorted(ends[1:3], np.asarray(sizes, float)),ends
 
 # %% ../nbs/04b_maps.ipynb #faa5ee9b
 def shared_area(
-    a, # (n, 4) boxes
-    b # (n, 4) boxes
-    )->np.ndarray: # (n,) 0 where they do not meet, nan where a box is
+    a, # (..., 4) boxes
+    b # (..., 4) boxes
+    )->np.ndarray: # (...) 0 where they do not meet, nan where a box is
     "Area of the intersection, box by box"
     a,b = np.asarray(a, float),np.asarray(b, float)
-    return np.clip(np.minimum(a[:,2:], b[:,2:]) - np.maximum(a[:,:2], b[:,:2]), 0, None).prod(1)
+    return np.clip(np.minimum(a[...,2:], b[...,2:]) - np.maximum(a[...,:2], b[...,:2]), 0, None).prod(-1)
 
 # %% ../nbs/04b_maps.ipynb #3ae1a131
 def overlap(
-    a, # (n, 4) boxes, nan where there is none
-    b # (n, 4) boxes
-    )->np.ndarray: # (n,) 0..1; 0 where there is none
+    a, # (..., 4) boxes, nan where there is none
+    b # (..., 4) boxes
+    )->np.ndarray: # (...) 0..1; 0 where there is none
     "Intersection over union (IoU), box by box: the shared area of two boxes over the area of both together"
     shared = shared_area(a, b)
     return np.nan_to_num(shared/(box_area(a) + box_area(b) - shared))
 
 # %% ../nbs/04b_maps.ipynb #9cd7ab51
 def box_contains(
-    boxes, # (n, 4)
-    points # (n, 2) x, y
-    )->np.ndarray: # (n,) bool; False where either is nan
+    boxes, # (..., 4)
+    points # (..., 2) x, y
+    )->np.ndarray: # (...) bool; False where either is nan
     "Does each box hold its point? Boxes are half-open"
     boxes,points = np.asarray(boxes, float),np.asarray(points, float)
-    return ((boxes[:,:2]<=points) & (points<boxes[:,2:])).all(1)
+    return ((boxes[...,:2]<=points) & (points<boxes[...,2:])).all(-1)
+
+# %% ../nbs/04b_maps.ipynb #1f68bd24
+def any_hit(
+    truth, # (n, 4) true boxes, or (n, k, 4) where images have several, nan where one has fewer
+    points # (n, 2) x, y
+    )->np.ndarray: # (n,) bool
+    "Does each point lie in a true box of its image?"
+    truth = np.asarray(truth, float)
+    several = truth if truth.ndim==3 else truth[:,None]
+    return box_contains(several, np.asarray(points, float)[:,None]).any(1)
+
+# %% ../nbs/04b_maps.ipynb #b6887898
+def best_overlap(
+    truth, # as in `any_hit`
+    boxes # (n, 4), nan where there is none
+    )->np.ndarray: # (n,) 0..1
+    "IoU of each box with that true box of its image which it fits best"
+    truth = np.asarray(truth, float)
+    several = truth if truth.ndim==3 else truth[:,None]
+    return overlap(np.asarray(boxes, float)[:,None], several).max(1)
 
 # %% ../nbs/04b_maps.ipynb #d7e097d8
 def scores(
     boxes:pd.DataFrame, # peak_x, peak_y, x0, y0, x1, y1, nan where there is no box
-    truth:np.ndarray # (n, 4) true boxes of the same images
+    truth:np.ndarray # (n, 4) true boxes of the same images; (n, k, 4) where some have several, nan where one has fewer
     )->pd.DataFrame: # hit, iou, iou10, iou25, iou50, a row an image, 0..1
     "Does each map point into the true box, and how well do the boxes overlap? ValueError where a true box is missing"
     truth = np.asarray(truth, float)
-    missing = np.isnan(truth).any(1)
+    missing = np.isnan(truth if truth.ndim==2 else truth[:,0]).any(1)
     if missing.any(): raise ValueError(f'no true box of {missing.sum()} pictures, e.g. row {boxes.index[missing][0]}')
-    hit,iou = box_contains(truth, boxes[PEAK]),overlap(boxes[BOX], truth)
+    hit,iou = any_hit(truth, boxes[PEAK]),best_overlap(truth, boxes[BOX])
     table = dict(hit=hit, iou=iou, iou10=iou>=.1, iou25=iou>=.25, iou50=iou>=.5)
     return pd.DataFrame(table, index=boxes.index).astype(float)
 

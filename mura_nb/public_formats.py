@@ -16,12 +16,13 @@ from .layout import walk_files
 # %% ../nbs/01f_public_formats.ipynb #bc39da94
 class Listed(NamedTuple):
     "What the files of a public dataset say"
-    images:pd.DataFrame # path, group, sitting, study_type, label
+    images:pd.DataFrame # path, group, sitting, study_type, label (of the view)
     boxes:pd.DataFrame # path, kind, x0, y0, x1, y1; and what the file says of the picture: width, height (nan: none)
     problems:list # tuples: level (error, warning), problem, path, detail
     kinds:list # of boxes that go with a label of 1
-    means:str # of a label of 1
+    means:str # of a study's label of 1
     unit:str='px' # of the boxes: px, or share of the picture's width and height
+    study:str='one picture, as no sittings are known' # what a study is
 
 # %% ../nbs/01f_public_formats.ipynb #14db9373
 _picture = ('.png', '.jpg', '.jpeg')
@@ -105,7 +106,7 @@ def _drawn(paths, boxes, problems, kinds, unit):
     kinds = counted_kinds(boxes.attrs['names'], kinds)
     shown = set(boxes.path[boxes.kind.isin(kinds)])
     source = [_source_name(p) for p in paths]
-    images = pd.DataFrame(dict(path=paths, group=source, sitting=source, study_type='OTHER',
+    images = pd.DataFrame(dict(path=paths, group=source, sitting=paths, study_type='OTHER',
         label=[int(p in shown) for p in paths]))
     return Listed(images, boxes, problems, kinds, f"a box of class {' or '.join(kinds)}", unit)
 
@@ -211,7 +212,7 @@ def _fracatlas_rows(file, every):
     table = table.assign(study_type=_arm_type(flags), label=flags.fractured, number=number,
         count=pd.to_numeric(table.fracture_count)).sort_values('number')
     rows = table if every else table[~table.study_type.isin(['LEG','OTHER'])]
-    return rows.assign(group=id_runs(rows.number), sitting=id_runs(rows.number)),table.image_id
+    return rows.assign(group=id_runs(rows.number), sitting=rows.number),table.image_id
 
 # %% ../nbs/01f_public_formats.ipynb #adef524d
 def _read_fracatlas(root, file, every):
@@ -262,7 +263,8 @@ def _read_graz(root, file, every):
     problems += [('warning', 'csv and boxes disagree', p, f'fracture in the csv {a}, in the boxes {b}')
         for p,a,b in zip(rows.path, rows.label, drawn) if a!=b]
     images = rows[['path','group','sitting','study_type','label']].reset_index(drop=True)
-    return Listed(images, boxes, problems, ['fracture'], 'a fracture', 'share')
+    means,study = 'a fracture in any view of the sitting','the views of one side in one sitting'
+    return Listed(images, boxes, problems, ['fracture'], means, 'share', study)
 
 # %% ../nbs/01f_public_formats.ipynb #282d335e
 def public_layout(

@@ -20,7 +20,7 @@ from .pathology import KINDS
 from .phantom import example_study
 from .images import is_dicom, read_picture
 from .geometry import Geometry
-from .public import known_boxes
+from .public import known_boxes, public_card
 from .data import mura_index
 
 # %% ../nbs/11d_studies.ipynb #5ad92ae7
@@ -145,14 +145,15 @@ KIND_NAMES |= {'dislocation':'dislocation', '':'normal'}
 
 @dataclass(frozen=True)
 class SampleStudy:
-    "A simulated study whose truth is known"
+    "A study whose truth is known"
     study:str # its name
     study_type:str # as in `ALL_TYPES`
     kind:str # of the abnormality, '' where it is normal
     bone:str # where the abnormality is
     patient:str # whose study it is
     files:tuple=() # paths of the views; empty where it is simulated when it is picked
-    boxes:tuple=() # true box (x0, y0, x1, y1) of each view, None where nothing shows
+    boxes:tuple=() # true box (x0, y0, x1, y1) of each view, the largest of several, None where nothing shows
+    simulated:bool=True # or a study of a public dataset
 
     @property
     def label(self)->int: # 1 abnormal, 0 normal
@@ -166,16 +167,17 @@ class SampleStudy:
 
 # %% ../nbs/11d_studies.ipynb #f10d96cb
 def true_finding(
-    sample:SampleStudy # a simulated study
+    sample:SampleStudy # its truth is known
     )->str: # such as "abnormal: fracture, radius"
-    "What is wrong with a simulated study, and where"
+    "What is wrong with a study, and where"
     if not sample.kind: return 'normal'
     return f"abnormal: {KIND_NAMES.get(sample.kind, sample.kind)}{', ' + bone_name(sample.bone) if sample.bone else ''}"
 
 # %% ../nbs/11d_studies.ipynb #117b0721
 def _draw_studies(studies, seed):
     "Names of one abnormal study a type, the kinds in turn, and of three normal ones"
-    studies = studies[studies.views.between(2, 4)].sample(frac=1, random_state=seed)
+    several = studies.views.between(2, 4)
+    studies = studies[several | ~several.any()].sample(frac=1, random_state=seed)
     names = []
     for i, kind_of_study in enumerate(types_of(studies.study_type)):
         abnormal = studies[(studies.study_type == kind_of_study) & (studies.kind != '')]
@@ -191,16 +193,17 @@ def _box_of(boxes, path):
     return None if np.isnan(box).any() else tuple(box.tolist())
 
 def _stored_samples(root, truth, seed):
-    "Simulated studies of the internal test of a dataset folder"
+    "Studies of the internal test of a dataset folder"
     images, boxes = mura_index(root, 'valid'), truth.set_index('path')
     images = images.assign(**{name: images.path.map(boxes[name]).fillna('') for name in ('kind', 'bone')})
-    first = {name: (name, 'first') for name in ('study_type', 'kind', 'bone', 'patient')}
+    first = {name: (name, 'max') for name in ('study_type', 'kind', 'bone', 'patient')} # kind of any view
     studies = images.groupby('study', sort=True).agg(**first, views=('path', 'size')).reset_index()
     paths, samples = images.groupby('study').path.agg(sorted), []
     for row in studies.set_index('study', drop=False).loc[_draw_studies(studies, seed)].itertuples():
         files = tuple(str(root/path) for path in paths[row.study])
         true_boxes = tuple(_box_of(boxes, path) for path in paths[row.study])
-        samples.append(SampleStudy(row.study, row.study_type, row.kind, row.bone, row.patient, files, true_boxes))
+        about = row.study, row.study_type, row.kind, row.bone, row.patient
+        samples.append(SampleStudy(*about, files, true_boxes, not public_card(root)))
     return samples
 
 # %% ../nbs/11d_studies.ipynb #7d67c768
@@ -208,7 +211,7 @@ def offered_samples(
     root:Path=None, # dataset folder, default the profile's
     seed:int=0 # of the random draw
     )->list: # of `SampleStudy`
-    "Simulated studies to pick from"
+    "Studies to pick from"
     root = Path(root or settings().data)
     truth = known_boxes(root)
     if truth is not None: return _stored_samples(root, truth, seed)
@@ -225,7 +228,7 @@ def _simulated(study_type, kind, seed):
 def read_sample(
     sample:SampleStudy # one of `offered_samples`
     )->Study: # with its true boxes
-    "The views of a simulated study"
+    "The views of a study that is offered"
     if sample.files:
         pairs = zip(sample.files, sample.boxes)
         return Study([replace(read_view(file), truth=box) for file, box in pairs], sample=sample)

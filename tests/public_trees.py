@@ -138,3 +138,28 @@ def make_coco_export(root):
             bbox=[1, 2, 3, 4])]
         write(root/split/'_annotations.coco.json', json.dumps(dict(images=images, annotations=boxes, categories=kinds)))
     return root
+
+
+def make_plain_fracatlas(root, pictures=150, side=None):
+    """FracAtlas without traps: runs of three, arms and shoulders, a bright spot where there is a fracture, in some
+    pictures two; labels differ within runs; sizes of the spots vary, unless `side` gives one for all"""
+    root, lines, boxes, sizes = Path(root), [], [], []
+    for i in range(pictures):
+        run, rng = i//3, np.random.default_rng(i)
+        number, spots = i + run, (rng.random() < .4)*(1 + (i % 4 == 0))
+        hand, shoulder = [(1, 0), (1, 0), (0, 1), (1, 1)][run//3 % 4]
+        pixels = np.clip(rng.normal(90, 12, (120, 90)), 0, 255).astype(np.uint8)
+        pixels[:, 35:55] += 60
+        for spot in range(spots):
+            w, h = (side, side) if side else (int(n) for n in rng.integers(5, 26, 2))
+            x, y = int(rng.integers(30, 60-w//2)), 6 + 55*spot + int(rng.integers(0, 25))
+            pixels[y:y+h, x:x+w] = 250
+            boxes.append((f'IMG{number:07}.jpg', (x, y, w, h)))
+        if spots: sizes.append((120, 90))
+        save(fracatlas_picture(root, number, spots > 0), pixels)
+        mixed, fractured = int(hand+shoulder > 1), int(spots > 0)
+        lines.append(f'IMG{number:07}.jpg,{hand},0,0,{shoulder},{mixed},0,0,{fractured},{spots},1,0,0')
+    write(root/'dataset.csv', f'image_id,{FLAGS}\n' + '\n'.join(lines) + '\n')
+    names = list(dict.fromkeys(n for n, _ in boxes))
+    write_coco(root/'Annotations/COCO JSON/COCO_fracture_masks.json', names, boxes, sizes)
+    return root

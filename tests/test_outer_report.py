@@ -65,3 +65,21 @@ def test_same_chapters_on_a_foreign_folder(foreign):
         ).exists()
         assert state(d / 'nbs') == notebooks, 'radiographs of others must not get into the notebooks'
     assert state(foreign) == before, 'the report must not write into the data'
+
+
+def test_same_chapters_on_a_public_dataset(tmp_path):
+    from check import copied
+    from public_trees import make_plain_fracatlas
+
+    root = make_plain_fracatlas(tmp_path / 'FracAtlas')
+    before = state(root)
+    with copied() as d:
+        env = dict(os.environ, MURA_NB_PROFILE='smoke', MURA_NB_DATA=str(root), PYTHONPATH=str(d))
+        notebooks = state(d / 'nbs')
+        r = subprocess.run([sys.executable, 'tools/report.py'], cwd=d, env=env, capture_output=True, text=True)
+        assert r.returncode == 0, r.stdout[-4000:] + r.stderr[-2000:]
+        tables = d / 'results' / 'smoke-fracatlas' / 'tables'
+        measured = ('baselines', 'fusenet_hits', 'gradcam_groups', 'free_response', 'alignment_hits')
+        assert all((tables / f'{name}.csv').is_file() for name in measured), 'boxes are measured against the true ones'
+        assert state(d / 'nbs') == notebooks
+    assert state(root) == before, 'the report must not write into the data'

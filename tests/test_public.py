@@ -45,7 +45,7 @@ def test_runs_of_numbers_are_patients_and_join_through_copies(atlas):
     assert patient[10] == patient[11] == patient[12] == 'patient00010'
     assert patient[14] == 'patient00014', 'a leg between two arms ends a run'
     assert df.groupby('patient').split.nunique().max() == 1
-    assert (df.groupby('study').label.nunique() == 1).all()
+    assert df.study.is_unique, 'no sitting is known, so each picture is a study'
 
 
 def test_labels_that_disagree_are_errors_and_counts_are_warnings(atlas):
@@ -110,6 +110,20 @@ def test_graz(tmp_path):
     assert 'text' in first.index, 'all drawn boxes are given'
     assert named(df, 'csv and boxes disagree') == ['0412_1230151360_01_WRI-R1_O016.png']
     assert len(public_index(tmp_path, every=True)[0]) == 8
+
+
+def test_a_sitting_is_abnormal_where_any_of_its_views_is(tmp_path):
+    root = make_graz(tmp_path)
+    lines = (root/'dataset.csv').read_bytes().decode().split('\r\n')
+    at = next(i for i, line in enumerate(lines) if line.startswith('0007_0500000900'))
+    lines[at] = lines[at].replace('23u-E/7,,,,1,', '23u-E/7,,,,,')
+    write(root/'dataset.csv', '\r\n'.join(lines))
+    df, _ = public_index(root)
+    of_sitting = df[df.path.str.contains('0007_05')]
+    assert of_sitting.study.nunique() == 1 and of_sitting.label.tolist() == [1, 1]
+    assert named(df, 'views of a sitting differ') == ['0007_0500000900_02_WRI-L2_M014.png']
+    assert df.attrs['study_means'] == 'the views of one side in one sitting'
+    assert df.attrs['label_means'] == 'a fracture in any view of the sitting'
 
 
 def test_sixteen_bits_are_not_clipped(tmp_path):
