@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from mura_nb.core import (Settings, data_source, fmt_ci, fmt_num, load_table, save_figure, save_table, settings,
     study_type)
-from .public import known_boxes
+from .public import boxes_by_image, known_boxes
 from .images import read_picture
 from .pooling import pool_studies
 from .comparison import compare, verdict
@@ -219,15 +219,14 @@ def typical_find(
     views:int=3 # that the study must have
     )->tuple: # path of its most suspicious view, overlap (IoU) there; NotMeasured where no study qualifies
     "Of the abnormal studies called abnormal, the one with the median overlap of found and true box"
-    from mura_nb.maps import overlap  # here: torch takes seconds to import
+    from mura_nb.maps import best_overlap  # here: torch takes seconds to import
     size = boxes.groupby('study').path.transform('size')
     b = boxes[(boxes.label==1) & boxes.called.astype(bool) & (size==views) & boxes.x0.notna()]
     b = b.sort_values('prob', ascending=False, kind='stable').drop_duplicates('study')
     corners = ['x0','y0','x1','y1']
-    b = b.merge(truth.drop_duplicates('path')[['path', *corners]], on='path', suffixes=('','_t'))
+    b = b[b.path.isin(truth.path)].reset_index(drop=True)
     if not len(b): raise NotMeasured('no abnormal study with that many views, a box and a known abnormality')
-    true = b[[f'{c}_t' for c in corners]]
-    iou = pd.Series(overlap(b[corners].to_numpy(float), true.to_numpy(float)), b.index)
+    iou = pd.Series(best_overlap(boxes_by_image(truth.set_index('path'), b.path), b[corners]), b.index)
     i = (iou-iou.median()).abs().sort_values(kind='stable').index[0]
     return b.path[i],float(iou[i])
 
@@ -236,14 +235,14 @@ def landing_study(
     s:Settings # from `settings()`
     )->dict: # arguments of `landing_figure`; NotMeasured where boxes or truth are not there
     "The typical study of the internal test with its true boxes"
-    truth,file = known_boxes(s.data),s.results/'boxes'/f'{s.baseline}_chosen.csv'
+    truth,file = known_boxes(s.data, every=True),s.results/'boxes'/f'{s.baseline}_chosen.csv'
     if truth is None or not file.is_file(): raise NotMeasured('boxes of the internal test')
     boxes = pd.read_csv(file)
     sizes = boxes.groupby('study').size()
     views = next((n for n in (3, 2, 1) if _has_typical(boxes, truth, n)), sizes.max())
     path,_ = typical_find(boxes, truth, views)
     of_study = truth[truth.path.str.startswith(path.rpartition('/')[0]+'/')]
-    true = {Path(r.path).name:((r.x0, r.y0, r.x1, r.y1), r.kind) for r in of_study.itertuples()}
+    true = {Path(p).name:(d[['x0','y0','x1','y1']].to_numpy(float), d.kind.iloc[0]) for p,d in of_study.groupby('path')}
     what = data_source(s)
     return dict(path=s.data/path, model=s.baseline, truth=true, kinds=dict(zip(truth.path, truth.kind)),
         title=f'{what[0].upper()}{what[1:]}: one study of the internal test')
@@ -272,16 +271,16 @@ def _draw_views(part, views, kinds):
     _heading(part, '1  Is it abnormal?', f'probability of the study {fmt_num(v.study_prob, 2)}, {called}{truth}')
 
 # %% ../nbs/11_findings.ipynb #45be0d9f
-def _draw_place(part, view, box):
-    "2: heat map and found box of a view; box: the true one, or None"
+def _draw_place(part, view, boxes):
+    "2: heat map and found box of a view; boxes: the true ones, or None"
     from mura_nb.drawing import FOUND, TRUTH  # here: torch takes seconds to import
     ax = part.subplots()
-    view.draw(ax, box)
+    view.draw(ax, boxes)
     for color,style,words in ((FOUND, '-', 'found'), (TRUTH, '--', 'truth')):
         ax.plot([], [], color=color, ls=style, lw=2, label=words)
-    if box is not None: ax.legend(loc='lower right', fontsize=8, framealpha=.75)
+    if boxes is not None: ax.legend(loc='lower right', fontsize=8, framealpha=.75)
     _heading(part, '2  Where?', 'heat map and box in pixels of the file'
-        + ('\ndashed: where the simulation put it' if box is not None else ''))
+        + ('\ndashed: where it is' if boxes is not None else ''))
 
 # %% ../nbs/11_findings.ipynb #152c23cc
 def _draw_similar(part, similar, kinds, words):
@@ -298,7 +297,7 @@ def landing_figure(
     path:Path, # of the view in which the box is shown, in its study's folder
     model:str, # recipe
     db=None, # database to search, default the profile's
-    truth:dict=None, # file name -> (box, kind) where the simulation put an abnormality
+    truth:dict=None, # file name -> (boxes, kind) where the place of an abnormality is known
     kinds:dict=None, # path in the dataset -> kind of abnormality, for the images found
     title:str='' # of the figure: what it was made from
     ): # matplotlib Figure
