@@ -341,5 +341,5 @@ def crop_hits(
     found = pd.concat([t[['path','kind',*BOX]], box_hits(t[[f'{k}_found' for k in BOX]].to_numpy(), true)], axis=1)
     chance = found.chance.groupby(t.crop).transform('sum').clip(upper=1) # of several at most: they may lie close
     first = found.hit.sort_values(ascending=False, kind='stable').index # the hit ones, then the others
-    keep = t.crop[first].drop_duplicates().index.sort_values()
-    return found.assign(chance=chance).loc[keep].reset_index(drop=True)
+    row = pd.Series(first, t.crop[first]).groupby(level=0).first() # of each crop
+    return found.assign(chance=chance).loc[row[t.crop.unique()]].reset_index(drop=True)

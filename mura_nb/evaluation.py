@@ -324,6 +324,7 @@ def typical_study(
 ) -> str: # its name
     "The abnormal study with the median probability among those with a few views; ValueError where there is none"
     d, views = pool_studies(images), images.groupby('study').size()
+    if views.eq(1).all(): least = 1 # each picture is a study
     d = d[(d.label == 1) & d.study.map(views).between(least, most)].sort_values(['prob', 'study'])
     if d.empty:
         raise ValueError(f'no abnormal study with {least} to {most} views among {images.study.nunique()} studies')
