@@ -45,7 +45,7 @@ class Trial(NamedTuple):
     seed:int # of the training and of the draw of groups
     fold:int # that is predicted
 
-STARTS = dict(ImageNet=None, simulated='fractures') # lever whose network training starts from; none: the recipe's weights
+STARTS = dict(ImageNet=None, simulated='fractures') # lever of the network to start from; none: the recipe's weights
 
 # %% ../nbs/08d_label_shares.ipynb #412e946e
 def share_recipe(
