@@ -39,7 +39,7 @@ LEVERS = dict(
     body=Lever('the body varies', tuple(n for n in VARIATIONS if n!='fractures')),
     all=Lever('all of these', tuple(VARIATIONS), 'all'),
     all_fractures=Lever('all of these, no other abnormality', tuple(VARIATIONS), 'all', ('fracture',)))
-SEEDS = dict(none=3, all=3) # trainings of a lever that differ in their seed; else one
+SEEDS = dict(none=3, picture=3) # trainings of a lever that differ in their seed; else one
 
 # %% ../nbs/08c_zero_shot.ipynb #b15c9232
 def of_kinds(
