@@ -20,10 +20,11 @@ from .core import (ModelFiles, Recipe, Table, cached, claim_disk, fmt_ci, fmt_nu
     settings, timed)
 from .phantom import twin_boxes
 from .geometry import view_geometry
-from .data import load_data, patient_split, targets, view_dl
+from .data import load_data, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
 from .comparison import compare, compare_mean, compare_seeds, corrected_verdict, detectable, holm, verdict
+from .splits import labelled_rows, tuning_split
 from .networks import SingleLogit, device_of, in_precision, load_model, split_backbone, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions
@@ -299,19 +300,23 @@ def control_rows(
     return keep
 
 # %% ../nbs/05a_controls.ipynb #103307e8
+def _study(local, view):
+    "What all controls share, on the profile's radiographs"
+    s,(df,store,_) = settings(),load_data()
+    base,rows,truth = load_model(ModelFiles(s.baseline).model)[0],labelled_rows(df),None
+    if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])
+    features = global_pass(base, rows, store, view)
+    return Controls(local, view, base, rows, tuning_split(df)[rows.index], store, features, truth)
+
 def profile_controls()->Controls:
     "The controls of the profile: its trained global branch, its radiographs, FuseNet's threshold and sizes"
-    s,(df,store,_) = settings(),load_data()
+    s = settings()
     chosen = load_model(ModelFiles(s.fusenet).model)[0].recipe
     usual = follow_start(s.recipe(s.local), s.recipe(s.baseline))
     own = {k:getattr(usual, k) for k in ('name','batch_size','lr','epochs','patience','stop','seed')}
-    base = load_model(ModelFiles(s.baseline).model)[0]
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    tune,truth = patient_split(df, s.tune_frac, s.seed).loc[rows.index],None
-    if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])
-    features = global_pass(base, rows, store, chosen)
-    some = control_rows(rows, tune, activation_size(base, chosen))
-    return Controls(replace(chosen, **own), chosen, base, rows[some], tune[some], store, features, truth)
+    study = _study(replace(chosen, **own), chosen)
+    some = control_rows(study.rows, study.tune, activation_size(study.base, chosen))
+    return replace(study, rows=study.rows[some], tune=study.tune[some])
 
 # %% ../nbs/05a_controls.ipynb #f53565e1
 def by_seed(
@@ -393,13 +398,8 @@ def controls_figure(
 # %% ../nbs/05a_controls.ipynb #54f53c36
 def look_study()->Controls:
     "What the controls of the looks share, for the profile's radiographs"
-    s,(df,store,_) = settings(),load_data()
-    base = load_model(ModelFiles(s.baseline).model)[0]
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    tune,truth = patient_split(df, s.tune_frac, s.seed).loc[rows.index],None
-    if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])
-    local,view = follow_start(s.recipe(s.look_local), s.recipe(s.baseline)),s.recipe(s.look)
-    return Controls(local, view, base, rows, tune, store, global_pass(base, rows, store, view), truth)
+    s = settings()
+    return _study(follow_start(s.recipe(s.look_local), s.recipe(s.baseline)), s.recipe(s.look))
 
 # %% ../nbs/05a_controls.ipynb #b5824048
 LOOK_CONTROLS = dict(random='random places', whole='the whole view again', true='middle of the true box',
@@ -542,7 +542,7 @@ def _look_of_seed(base_name):
     local,fuse = follow_start(s.recipe(s.look_local), base),s.recipe(s.look)
     if base_name!=s.baseline: local,fuse = (replace(r, name=f'{r.name}_seed{seed}', seed=seed) for r in (local, fuse))
     net = load_model(ModelFiles(base_name).model)[0]
-    train_fusenet(local, fuse, net, df, store, patient_split(df, s.tune_frac, s.seed))
+    train_fusenet(local, fuse, net, df, store, tuning_split(df))
     return [pool_studies(load_predictions(n, 'valid')) for n in (base_name, fuse.name)]
 
 # %% ../nbs/05a_controls.ipynb #19498232

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 from .core import fingerprint
 from .images import scan_files
-from .layout import steady_hash, walk_files
+from .layout import deal, steady_hash, walk_files
 from .public_formats import Listed, public_layout, read_public
 
 # %% ../nbs/01g_public.ipynb #9c096581
@@ -81,11 +81,8 @@ def held_out_groups(
     seed:int=0 # another seed, other groups
     )->set: # names of groups
     "Groups set aside as the internal test; ValueError for a wrong `frac`"
-    if not 0<frac<1: raise ValueError(f'frac {frac} is not between 0 and 1')
     kinds = (images.study_type + images.label.astype(str)).groupby(images.group).agg(list)
-    order = sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), steady_hash(seed, g)))
-    steps = np.floor(np.arange(len(order)+1)*frac + .5)
-    return {g for g,a,b in zip(order, steps, steps[1:]) if b>a}
+    return deal(sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), steady_hash(seed, g))), frac)
 
 # %% ../nbs/01g_public.ipynb #8009ee7a
 def _patients(groups):
