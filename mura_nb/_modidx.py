@@ -512,7 +512,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.data._index_of': ('data.html#_index_of', 'mura_nb/data.py'),
                               'mura_nb.data._kind_of_file': ('data.html#_kind_of_file', 'mura_nb/data.py'),
                               'mura_nb.data._labels_of': ('data.html#_labels_of', 'mura_nb/data.py'),
-                              'mura_nb.data._linked': ('data.html#_linked', 'mura_nb/data.py'),
                               'mura_nb.data._loader_class': ('data.html#_loader_class', 'mura_nb/data.py'),
                               'mura_nb.data._negative_positive': ('data.html#_negative_positive', 'mura_nb/data.py'),
                               'mura_nb.data._root': ('data.html#_root', 'mura_nb/data.py'),

@@ -216,6 +216,8 @@ def check_index(
     return Report(table.sort_values(['level','problem','path'], kind='stable', ignore_index=True))
 
 # %% ../nbs/02_data.ipynb #07054d6c
+_link_once = cache(link_public) # it looks at every file of a public dataset: once a process
+
 class Data(NamedTuple):
     "A dataset ready for use"
     df:pd.DataFrame # the index without what `report` calls an error
@@ -223,11 +225,6 @@ class Data(NamedTuple):
     report:Report # what was left out, and why
 
 # %% ../nbs/02_data.ipynb #6ff78933
-@cache
-def _linked(source, folder, seed):
-    "Link a public dataset; its files are looked at once a process"
-    link_public(source, folder, seed=seed)
-
 def _index_of(path, split):
     "The index of a folder in MURA's layout, or of a public dataset"
     if not (path.is_file() or is_public(path)): return mura_index(path, split)
@@ -241,7 +238,7 @@ def load_data(
     )->Data:
     "Index, image store and checks of a dataset"
     s = settings()
-    if path is None and s.source: _linked(s.source, s.data, s.seed)
+    if path is None and s.source: _link_once(s.source, s.data, seed=s.seed)
     df = _index_of(Path(path or s.data), split)
     store = image_store(df, folder=folder, strict=False)
     report = check_index(df, store=store)
