@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'ACTIVATIONS', 'LOOK_CONTROLS', 'control_boxes', 'true_boxes', 'Upper', 'Both', 'activation_size',
-           'activations', 'Controls', 'boxes_of_control', 'control_views', 'run_control', 'control_rows',
+           'activations', 'Controls', 'boxes_of_control', 'control_views', 'run_control', 'control_rows', 'drawn_boxes',
            'profile_controls', 'by_seed', 'control_table', 'save_control_tables', 'controls_view', 'controls_figure',
            'look_study', 'look_control_windows', 'run_look_control', 'judged', 'look_controls_table',
            'look_pairs_table', 'AttendedFusion', 'look_sizes', 'sizes_view', 'look_seeds', 'seeds_view', 'agreement']
@@ -16,8 +16,8 @@ from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, cached, claim_disk, fmt_ci, fmt_num, progress, save_table,
-    settings, timed)
+from .core import (ModelFiles, Recipe, Table, cached, claim_disk, file_sha256, fmt_ci, fmt_num, progress,
+    save_table, settings, timed)
 from .phantom import twin_boxes
 from .geometry import view_geometry
 from .data import load_data, targets, view_dl
@@ -299,12 +299,21 @@ def control_rows(
         raise ValueError(f'{limit/1e9:g} GB hold no training or no tuning patient beside the internal test')
     return keep
 
+# %% ../nbs/05a_controls.ipynb #edea9985
+def drawn_boxes(
+    root:Path # folder of a simulated dataset
+    )->pd.DataFrame: # path, kind, bone, x0, y0, x1, y1 (px of the file, nan where nothing is seen), ...; a row an image
+    "True boxes of abnormal images, and those that normal ones would have; simulated once, then kept"
+    file = Path(root)/'truth'/'boxes.csv'
+    parts = [(Path(root)/'truth'/'card.json').read_text(), file_sha256(file)]
+    return pd.concat([pd.read_csv(file), cached('controls/twins', parts, lambda: twin_boxes(root))])
+
 # %% ../nbs/05a_controls.ipynb #103307e8
 def _study(local, view):
     "What all controls share, on the profile's radiographs"
     s,(df,store,_) = settings(),load_data()
-    base,rows,truth = load_model(ModelFiles(s.baseline).model)[0],labelled_rows(df),None
-    if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])
+    base,rows = load_model(ModelFiles(s.baseline).model)[0],labelled_rows(df)
+    truth = drawn_boxes(s.data) if s.simulated else None
     features = global_pass(base, rows, store, view)
     return Controls(local, view, base, rows, tuning_split(df)[rows.index], store, features, truth)
 

@@ -7,14 +7,14 @@ __all__ = ['PUBLIC_CARD', 'held_out_groups', 'public_index', 'public_card', 'lin
            'index_rows']
 
 # %% ../nbs/01g_public.ipynb #3bd7f62c
-import json, os, shutil, tempfile
+import json, shutil, tempfile
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
 from .core import fingerprint
 from .images import scan_files
-from .layout import deal, steady_hash, walk_files
+from .layout import deal, file_states, steady_hash
 from .public_formats import Listed, public_layout, read_public
 
 # %% ../nbs/01g_public.ipynb #9c096581
@@ -133,9 +133,7 @@ PUBLIC_CARD = 'truth/public.json' # what a linked folder was made from, inside i
 
 def _state(path, *how):
     "Fingerprint of the files of a dataset, and of how it is read"
-    root = public_layout(path)[0]
-    stats = [(p, os.stat(root/p)) for p in walk_files(root)]
-    return fingerprint(3, str(path), [(p, s.st_size, s.st_mtime_ns) for p,s in stats], how)
+    return fingerprint(3, str(path), file_states(public_layout(path)[0]), how)
 
 def _link_names(df):
     "Path -> path in MURA's layout: the images of a study are numbered"
