@@ -53,7 +53,8 @@ def fractures_figure(
 ): # matplotlib figure
     "Details of every style of fracture."
     import matplotlib.pyplot as plt # here: matplotlib takes a second to import
-    fig, axs = plt.subplots(len(study_types), len(STYLES), figsize=(12, 1.5*len(study_types) + .4), squeeze=False)
+    fig, axs = plt.subplots(len(study_types), len(STYLES), figsize=(9.5, 1.2*len(study_types) + .4), dpi=90,
+        squeeze=False)
     for row, study_type in zip(axs, study_types):
         for ax, style in zip(row, STYLES['style']):
             ax.imshow(detail(styled_radiograph(style, study_type, seed)), cmap='gray', vmin=0, vmax=255)
@@ -77,16 +78,17 @@ def varied_share(
 # %% ../nbs/01i_varied.ipynb #a2c05300
 def body_variations_figure(
     seed: int=40, # of the first study
-    size: int=256, # long side of the pictures, px
+    size: int=160, # long side of the pictures, px
 ): # matplotlib figure
     "A study of every type (columns) with each variation of the body alone (rows), wherever it is drawn."
     import matplotlib.pyplot as plt # here: matplotlib takes a second to import
     names = [name for name in VARIATIONS if name != 'fractures']
-    fig, axs = plt.subplots(len(names), len(STUDY_TYPES), figsize=(11, 1.7*len(names)), layout='constrained')
+    fig, axs = plt.subplots(len(names), len(STUDY_TYPES), figsize=(7.2, 1.13*len(names)), dpi=90, layout='constrained')
     for row, name in zip(axs, names):
+        row[0].text(-.1, .5, name, fontsize=8, rotation=90, ha='right', va='center', transform=row[0].transAxes)
         for j, (ax, study_type) in enumerate(zip(row, STUDY_TYPES)):
             with varied_share(1.): (shot,), _ = example_study(study_type, '', seed + j, size=size, vary=(name,))
-            show_radiograph(ax, shot, f'{name}: {study_type.lower()}')
+            show_radiograph(ax, shot, study_type.lower() if ax in axs[0] else '')
     fig.suptitle('Simulated normal radiographs with one variation each', fontsize=10)
     return fig
 
