@@ -16,14 +16,15 @@ from fastai.torch_core import num_distrib
 from .core import (ALL_TYPES, ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num,
     load_card, load_table, save_model, save_table, seed_everything, settings)
 from .geometry import eval_geometry, warp
-from .data import eval_dl, load_data, patient_split, train_dls
+from .data import eval_dl, load_data, train_dls
 from .metrics import bar_lengths
 from .pooling import pool_studies
 from .calibration import operating_point, platt
+from .splits import evaluated_rows, tuning_split
 from .evaluation import evaluate, floor, report_table, tuned_columns, typical_study
 from .networks import SingleLogit, load_model, network_outputs, versions, weights_key
 from .distributed import first_process, join_processes, shard, share_batch, sync_batchnorm
-from .training import ProgressBar, data_key, train_learner
+from .training import ProgressBar, data_key, finished_model, train_learner
 from .predictions import load_predictions, noise_shift, predict, save_predictions
 
 # %% ../nbs/04_baselines.ipynb #71c78242
@@ -63,12 +64,6 @@ def _loaders_and_network(recipe, train, store, tune, start):
     return dls,sync_batchnorm(model) if num_distrib()>1 and dls.device.type=='cuda' else model
 
 # %% ../nbs/04_baselines.ipynb #0d18534a
-def _finished(files, key):
-    "The finished model and its card, if they belong to this recipe and these data"
-    try: model,card = load_model(files.model)
-    except (FileNotFoundError, ValueError): return None
-    return (model,card) if card.get('fingerprint')==key else None
-
 def _save_trained(model, history, recipe, key, files, train, tune):
     "Best weights and card as the model file, and what `load_model` makes of them"
     best,own = history.loc[history.tune_loss.idxmin()],train[~tune]
@@ -99,12 +94,12 @@ def fit(
     parts = [recipe.card(), data_key(train, store), data_key(train[tune], store)]
     key = fingerprint(*parts, *([weights_key(start)] if start else []))
     files = ModelFiles(recipe.name, out)
-    if done := _finished(files, key): return done
+    if done := finished_model(files, key): return done
     dls,model = _loaders_and_network(recipe, train, store, tune, start)
     loss = WeightedBCE(type_weights(train[~tune]))
     model,history = train_learner(dls, model, loss, recipe, files, key, [ProgressBar(recipe.name), *(cbs or [])])
     with first_process():
-        return _finished(files, key) or _save_trained(model, history, recipe, key, files, train, tune)
+        return finished_model(files, key) or _save_trained(model, history, recipe, key, files, train, tune)
 
 # %% ../nbs/04_baselines.ipynb #11c359f9
 def with_results(
@@ -132,7 +127,7 @@ def run_recipe(
     )->dict: # the finished card
     "Train a recipe, predict with it, calibrate it; what is done already is loaded"
     model,card = fit(recipe, df, store, tune, out, start=start)
-    rows = pd.concat([df[tune].assign(split='tune'), df[df.split=='valid']])
+    rows = evaluated_rows(df, tune)
     key,files = data_key(rows, store),ModelFiles(recipe.name, out)
     with first_process():
         card = load_card(files.model)
@@ -151,7 +146,7 @@ def train_recipes(
     "Run recipes on the radiographs of the profile; one that is finished is loaded"
     s = settings()
     df,store,_ = load_data()
-    tune = patient_split(df, s.tune_frac, s.seed)
+    tune = tuning_split(df)
     recipes = [n if isinstance(n, Recipe) else s.recipe(n) for n in names or s.recipes]
     return {r.name:run_recipe(r, df, store, tune) for r in recipes}
 

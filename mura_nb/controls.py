@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CONTROLS', 'ACTIVATIONS', 'LOOK_CONTROLS', 'control_boxes', 'true_boxes', 'Upper', 'Both', 'activation_size',
-           'activations', 'Controls', 'boxes_of_control', 'control_views', 'run_control', 'control_rows',
+           'activations', 'Controls', 'boxes_of_control', 'control_views', 'run_control', 'control_rows', 'drawn_boxes',
            'profile_controls', 'by_seed', 'control_table', 'save_control_tables', 'controls_view', 'controls_figure',
            'look_study', 'look_control_windows', 'run_look_control', 'judged', 'look_controls_table',
            'look_pairs_table', 'AttendedFusion', 'look_sizes', 'sizes_view', 'look_seeds', 'seeds_view', 'agreement']
@@ -16,14 +16,15 @@ from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, cached, claim_disk, fmt_ci, fmt_num, progress, save_table,
-    settings, timed)
+from .core import (ModelFiles, Recipe, Table, cached, claim_disk, file_sha256, fmt_ci, fmt_num, progress,
+    save_table, settings, timed)
 from .phantom import twin_boxes
 from .geometry import view_geometry
-from .data import load_data, patient_split, targets, view_dl
+from .data import load_data, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
 from .comparison import compare, compare_mean, compare_seeds, corrected_verdict, detectable, holm, verdict
+from .splits import labelled_rows, tuning_split
 from .networks import SingleLogit, device_of, in_precision, load_model, split_backbone, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions
@@ -298,20 +299,33 @@ def control_rows(
         raise ValueError(f'{limit/1e9:g} GB hold no training or no tuning patient beside the internal test')
     return keep
 
+# %% ../nbs/05a_controls.ipynb #edea9985
+def drawn_boxes(
+    root:Path # folder of a simulated dataset
+    )->pd.DataFrame: # path, kind, bone, x0, y0, x1, y1 (px of the file, nan where nothing is seen), ...; a row an image
+    "True boxes of abnormal images, and those that normal ones would have; simulated once, then kept"
+    file = Path(root)/'truth'/'boxes.csv'
+    parts = [(Path(root)/'truth'/'card.json').read_text(), file_sha256(file)]
+    return pd.concat([pd.read_csv(file), cached('controls/twins', parts, lambda: twin_boxes(root))])
+
 # %% ../nbs/05a_controls.ipynb #103307e8
+def _study(local, view):
+    "What all controls share, on the profile's radiographs"
+    s,(df,store,_) = settings(),load_data()
+    base,rows = load_model(ModelFiles(s.baseline).model)[0],labelled_rows(df)
+    truth = drawn_boxes(s.data) if s.simulated else None
+    features = global_pass(base, rows, store, view)
+    return Controls(local, view, base, rows, tuning_split(df)[rows.index], store, features, truth)
+
 def profile_controls()->Controls:
     "The controls of the profile: its trained global branch, its radiographs, FuseNet's threshold and sizes"
-    s,(df,store,_) = settings(),load_data()
+    s = settings()
     chosen = load_model(ModelFiles(s.fusenet).model)[0].recipe
     usual = follow_start(s.recipe(s.local), s.recipe(s.baseline))
     own = {k:getattr(usual, k) for k in ('name','batch_size','lr','epochs','patience','stop','seed')}
-    base = load_model(ModelFiles(s.baseline).model)[0]
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    tune,truth = patient_split(df, s.tune_frac, s.seed).loc[rows.index],None
-    if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])
-    features = global_pass(base, rows, store, chosen)
-    some = control_rows(rows, tune, activation_size(base, chosen))
-    return Controls(replace(chosen, **own), chosen, base, rows[some], tune[some], store, features, truth)
+    study = _study(replace(chosen, **own), chosen)
+    some = control_rows(study.rows, study.tune, activation_size(study.base, chosen))
+    return replace(study, rows=study.rows[some], tune=study.tune[some])
 
 # %% ../nbs/05a_controls.ipynb #f53565e1
 def by_seed(
@@ -393,13 +407,8 @@ def controls_figure(
 # %% ../nbs/05a_controls.ipynb #54f53c36
 def look_study()->Controls:
     "What the controls of the looks share, for the profile's radiographs"
-    s,(df,store,_) = settings(),load_data()
-    base = load_model(ModelFiles(s.baseline).model)[0]
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    tune,truth = patient_split(df, s.tune_frac, s.seed).loc[rows.index],None
-    if s.simulated: truth = pd.concat([pd.read_csv(s.data/'truth'/'boxes.csv'), twin_boxes(s.data)])
-    local,view = follow_start(s.recipe(s.look_local), s.recipe(s.baseline)),s.recipe(s.look)
-    return Controls(local, view, base, rows, tune, store, global_pass(base, rows, store, view), truth)
+    s = settings()
+    return _study(follow_start(s.recipe(s.look_local), s.recipe(s.baseline)), s.recipe(s.look))
 
 # %% ../nbs/05a_controls.ipynb #b5824048
 LOOK_CONTROLS = dict(random='random places', whole='the whole view again', true='middle of the true box',
@@ -542,7 +551,7 @@ def _look_of_seed(base_name):
     local,fuse = follow_start(s.recipe(s.look_local), base),s.recipe(s.look)
     if base_name!=s.baseline: local,fuse = (replace(r, name=f'{r.name}_seed{seed}', seed=seed) for r in (local, fuse))
     net = load_model(ModelFiles(base_name).model)[0]
-    train_fusenet(local, fuse, net, df, store, patient_split(df, s.tune_frac, s.seed))
+    train_fusenet(local, fuse, net, df, store, tuning_split(df))
     return [pool_studies(load_predictions(n, 'valid')) for n in (base_name, fuse.name)]
 
 # %% ../nbs/05a_controls.ipynb #19498232

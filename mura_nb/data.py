@@ -18,7 +18,7 @@ from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint,
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, seen, train_geometry
 from .randomise import item_picture, variation_names
-from .layout import SPLITS, parse_path, read_lists, steady_hash, walk_files
+from .layout import SPLITS, deal, parse_path, read_lists, steady_hash, walk_files
 from .public import index_rows, link_public, public_card, public_index, public_problems
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -216,6 +216,8 @@ def check_index(
     return Report(table.sort_values(['level','problem','path'], kind='stable', ignore_index=True))
 
 # %% ../nbs/02_data.ipynb #07054d6c
+_link_once = cache(link_public) # it looks at every file of a public dataset: once a process
+
 class Data(NamedTuple):
     "A dataset ready for use"
     df:pd.DataFrame # the index without what `report` calls an error
@@ -236,7 +238,7 @@ def load_data(
     )->Data:
     "Index, image store and checks of a dataset"
     s = settings()
-    if path is None and s.source: link_public(s.source, s.data, seed=s.seed)
+    if path is None and s.source: _link_once(s.source, s.data, seed=s.seed)
     df = _index_of(Path(path or s.data), split)
     store = image_store(df, folder=folder, strict=False)
     report = check_index(df, store=store)
@@ -300,14 +302,11 @@ def patient_split(
     seed:int=0 # another seed, other patients
     )->pd.Series: # boolean, true = tuning split; index of `df`
     "Set training patients aside, stratified by type and label; ValueError for a wrong `frac` or without train"
-    if not 0<frac<1: raise ValueError(f'frac {frac} is not between 0 and 1')
     train = df[df.split=='train'] if 'split' in df else df
     if train.empty: raise ValueError('no training images to split: the tuning split is taken from train')
     kinds = train.drop_duplicates('study').assign(kind=lambda d: d.study_type + d.label.astype(str))
     kinds = kinds.groupby('patient').kind.agg(lambda k: tuple(sorted(k)))
-    order = sorted(kinds.index, key=lambda p: (len(kinds[p]), kinds[p], steady_hash(seed, p)))
-    steps = np.floor(np.arange(len(order)+1)*frac + .5)
-    tune = {p for p,a,b in zip(order, steps, steps[1:]) if b>a}
+    tune = deal(sorted(kinds.index, key=lambda p: (len(kinds[p]), kinds[p], steady_hash(seed, p))), frac)
     return (df.patient.isin(tune) & df.index.isin(train.index)).rename('tune')
 
 # %% ../nbs/02_data.ipynb #c811c650

@@ -9,7 +9,7 @@ __all__ = ['INPUT', 'OUTPUTS', 'OPSET', 'TOLERANCE', 'BATCHES', 'ENGINES', 'PREC
            'checked_picture', 'Engine']
 
 # %% ../nbs/03c_engines.ipynb #0b06f5a4
-import copy, hashlib, importlib, importlib.util, io, json, math, platform, tempfile, threading, warnings
+import copy, hashlib, importlib, importlib.util, inspect, io, json, math, platform, tempfile, threading, warnings
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -468,6 +468,13 @@ def _single_first(model, share):
         ET.SubElement(info, 'attribute', name='DisablePrecisionConversion', version='0', value='dynamic:f16')
     return _core().read_model(ET.tostring(tree.getroot()), weights)
 
+# %% ../nbs/03c_engines.ipynb #a44a69d6
+def _written_by():
+    "The source of what decides what a file and its card hold"
+    graph = _heads, _Graph.__init__, _Graph.forward, _traced, SingleLogit, cell_slopes
+    card = onnx_card, preprocessing, _decision, _heat_cells, _serialised, _write
+    return [inspect.getsource(f) for f in (*graph, *card)]
+
 # %% ../nbs/03c_engines.ipynb #ffaeb2db
 def _same_file(path):
     "The card of a cached file; None unless both are there and belong together"
@@ -481,7 +488,7 @@ def _kept_file(part):
     require_packages('onnx', 'onnxruntime')
     recipe = part.recipe
     key = fingerprint(weights_key(part.net), recipe.backbone, input_stats(recipe.backbone), recipe.crop, part.heat,
-        _heat_cells(part), OPSET, probe_views(8), _versions())
+        part.net.pooling, _heat_cells(part), OPSET, probe_views(8), _versions(), _written_by())
     path = settings().cache/'engines'/f'{key}.onnx'
     return path,_same_file(path) or _write(part, path, TOLERANCE)
 

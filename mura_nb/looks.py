@@ -15,8 +15,9 @@ from torch import nn
 from .core import (ModelFiles, Recipe, cached, fingerprint, load_card, progress, save_model,
     seed_everything, settings)
 from .data import targets, train_dls, view_dl
+from .splits import evaluated_rows
 from .networks import SingleLogit, device_of, load_model, model_builder, versions, weights_key
-from .training import Features, ProgressBar, data_key, outputs, train_learner, train_on_features
+from .training import Features, ProgressBar, data_key, finished_model, outputs, train_learner, train_on_features
 from .predictions import as_predictions, predict, save_predictions
 from .baselines import WeightedBCE, type_weights, with_results
 from .maps import FINER, normalise
@@ -181,12 +182,6 @@ def _save_branch(model, history, card, rows, bags, recipe, files):
     return load_card(files.model)
 
 # %% ../nbs/04f_looks.ipynb #5633f9d8
-def _finished(files, key):
-    "The card of the finished branch, or None"
-    try: card = load_card(files.model)
-    except (FileNotFoundError, ValueError): return None
-    return card if card.get('fingerprint')==key and files.predictions.is_file() else None
-
 def _new_branch(recipe, start, device):
     "The branch with the weights of a trained network, and its attention at random"
     seed_everything(recipe.seed)
@@ -207,13 +202,12 @@ def train_look_branch(
     files,train = ModelFiles(recipe.name, out),rows[rows.split=='train']
     tuned = tune.loc[train.index]
     key = fingerprint(recipe.card(), data_key(rows, bags), data_key(rows[tune], bags), weights_key(start))
-    if card := _finished(files, key): return card
+    if done := finished_model(files, key, files.predictions): return done[1]
     dls = train_dls(train, tuned, bags, recipe, settings().workers, recipe.seed)
     branch,loss = _new_branch(recipe, start, dls.device),WeightedBCE(type_weights(train[~tuned]))
     model,history = train_learner(dls, branch, loss, recipe, files, key, [ProgressBar(recipe.name)])
-    read = pd.concat([rows[tune].assign(split='tune'), rows[rows.split=='valid']])
     card = dict(fingerprint=key, data=dict(train_images=int((~tuned).sum()), tune_images=int(tuned.sum())))
-    return _save_branch(model, history, card, read, bags, recipe, files)
+    return _save_branch(model, history, card, evaluated_rows(rows, tune), bags, recipe, files)
 
 # %% ../nbs/04f_looks.ipynb #56812a27
 @torch.no_grad()

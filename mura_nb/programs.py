@@ -329,14 +329,15 @@ def _is_first_process(asked):
 def _data_ready():
     "Index and image store of the profile's radiographs, and its tuning split"
     from mura_nb.core import settings  # here: help must come at once
-    from mura_nb.data import load_data, patient_split  # here: help must come at once
+    from mura_nb.data import load_data  # here: help must come at once
+    from mura_nb.splits import tuning_split  # here: help must come at once
     from mura_nb.distributed import first_process, join_processes  # here: torch takes seconds to import
     join_processes()
     s = settings()
     with first_process():
         if s.simulated and not s.data.exists(): simulate_command()
         df,store,_ = load_data()
-    return df,store,patient_split(df, s.tune_frac, s.seed)
+    return df,store,tuning_split(df)
 
 def _card_line(card):
     "Tuning loss and AUC from a model's card, in a line"

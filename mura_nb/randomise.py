@@ -568,7 +568,7 @@ def picture_variations_figure(
     ): # matplotlib figure
     "Each variation alone"
     import matplotlib.pyplot as plt # here: it takes over a second to import
-    fig,axes = plt.subplots(4, 5, figsize=(8, 9.4), layout='constrained')
+    fig,axes = plt.subplots(4, 5, figsize=(7.2, 8.5), dpi=90, layout='constrained')
     _show(axes.flat[0], img, 'as simulated')
     for ax,name in zip(axes.flat[1:], PICTURE_VARIATIONS):
         _show(ax, vary(img, name, np.random.default_rng(seed), other).image, name)
@@ -586,7 +586,7 @@ def together_figure(
     ): # matplotlib figure
     "A radiograph, and what everything together makes of it"
     import matplotlib.pyplot as plt # here: it takes over a second to import
-    fig,axes = plt.subplots(2, -(-(draws+1)//2), figsize=(10, 5.6), layout='constrained')
+    fig,axes = plt.subplots(2, -(-(draws+1)//2), figsize=(8.5, 4.8), dpi=90, layout='constrained')
     _show(axes.flat[0], img, 'as simulated', np.array(box))
     for i,ax in enumerate(axes.flat[1:]):
         ax.set_axis_off()

@@ -21,7 +21,8 @@ import pandas as pd
 from .core import (claim_disk, compute_device, progress, save_table, seed_everything, settings, settings_file,
     timed, write_atomic)
 from .mura_size import MURA_IMAGES, make_mura_phantom
-from .data import load_data, mura_index, patient_split, train_dls
+from .data import load_data, mura_index, train_dls
+from .splits import tuning_split
 from .usage import PeakMemory, folder_size
 
 # %% ../nbs/12c_rehearsal.ipynb #d032bcc8
@@ -58,9 +59,8 @@ READERS = 20 # chapters that read the data
 @rehearsal_step('index', 'the index of the folder and the tuning split', 'images', IMAGES)
 def _index():
     "Index, and split by patient"
-    s = settings()
-    df = mura_index(s.data)
-    patient_split(df, s.tune_frac, s.seed)
+    df = mura_index(settings().data)
+    tuning_split(df)
     return len(df)
 
 # %% ../nbs/12c_rehearsal.ipynb #235b5385
@@ -131,7 +131,7 @@ def _fusion():
     from mura_nb.looks import fit_fusion, pooled_features # here: as above
     from mura_nb.baselines import WeightedBCE, type_weights # here: as above
     s,df = settings(),load_data().df
-    tune,y,paths = patient_split(df, s.tune_frac, s.seed),df.label.to_numpy(int),df.path.tolist()
+    tune,y,paths = tuning_split(df),df.label.to_numpy(int),df.path.tolist()
     codes = [np.stack([codes_of_classes(len(df), y, seed+m) for m in (0, 1)]) for seed in (0, 2)]
     branches = [BranchFeatures(paths, x) for x in codes]
     train = df[(df.split=='train') & ~tune]
@@ -195,7 +195,7 @@ def _codes():
     "Whitened, metric-learned and joined codes, each searched"
     from mura_nb.similarity import code_variants, compare_codes, fit_code_maps # here: with what needs torch
     s,df = settings(),load_data(split='train').df
-    tune,y = patient_split(df, s.tune_frac, s.seed).to_numpy(),df.label.to_numpy(int)
+    tune,y = tuning_split(df).to_numpy(),df.label.to_numpy(int)
     def both(seed): return np.stack([codes_of_classes(len(df), y, seed+m) for m in (0, 1)])
     branches = dict(whole=both(0), crop=both(2))
     classes,fit = (df.study_type + df.label.astype(str)).to_numpy(object),np.flatnonzero(~tune)

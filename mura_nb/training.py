@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['adam', 'Plateau', 'Schedule', 'SeedEpoch', 'RecordLosses', 'PlateauLR', 'AnnealLR', 'MicroBatches', 'SaveBest',
            'save_state', 'load_state', 'SaveCheckpoint', 'Resume', 'ProgressBar', 'StopOnPlateau', 'train_learner',
-           'follow_start', 'loader_speed', 'data_key', 'Features', 'feature_order', 'FeatureLoader', 'feature_dls',
-           'train_on_features', 'outputs']
+           'follow_start', 'loader_speed', 'data_key', 'finished_model', 'Features', 'feature_order', 'FeatureLoader',
+           'feature_dls', 'train_on_features', 'outputs']
 
 # %% ../nbs/03d_training.ipynb #68a46a44
 import itertools, json, math, time
@@ -23,7 +23,7 @@ from fastai.torch_core import rank_distrib
 from .core import (ModelFiles, Recipe, fingerprint, load_table, progress, save_table, seed_everything,
     write_atomic)
 from .data import index_fingerprint
-from .networks import device_of, gpu_arithmetic, recomputed, wait_for
+from .networks import device_of, gpu_arithmetic, load_model, recomputed, wait_for
 from .distributed import distributed_training, first_process, sum_over_processes
 
 # %% ../nbs/03d_training.ipynb #0e14cbcd
@@ -388,6 +388,17 @@ def data_key(
     )->str: # changes with paths, labels, patients or pixels, not with the order
     "Fingerprint of an index and the pixels behind it"
     return fingerprint(index_fingerprint(df), sorted(zip(df.path, store.table.loc[df.path, 'pixels'])))
+
+# %% ../nbs/03d_training.ipynb #e6a8ab3b
+def finished_model(
+    files:ModelFiles, # of the recipe
+    key:str, # fingerprint of recipe and data
+    *others:Path # files that must be there too, such as predictions
+    )->tuple: # network, card; None where it must be trained
+    "A finished model, if it belongs to this recipe and these data"
+    try: model,card = load_model(files.model)
+    except (FileNotFoundError, ValueError): return None
+    return (model,card) if card.get('fingerprint')==key and all(f.is_file() for f in others) else None
 
 # %% ../nbs/03d_training.ipynb #97e7841a
 class Features:
