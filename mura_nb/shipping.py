@@ -103,11 +103,18 @@ def shipping_card(
         attribution=attributions(card), numbers=numbers, source_sha256=card.get('sha256'), versions=versions())
     return {k:v for k,v in card.items() if k!='sha256'} | {SHIPPED:about}
 
-# %% ../nbs/11g_shipping.ipynb #e482bcfb
+# %% ../nbs/11g_shipping.ipynb #8e345def
 LARGEST,TOLERABLE = 9_000_000,.05 # bytes of the weights; logits between half and single precision
 
-def _bytes(model): return sum(v.numel()*v.element_size() for v in model.state_dict().values())
+def _checked_difference(net, half, recipe, pictures):
+    "`half_difference`; ValueError where the network is too large or the difference too large to be shipped"
+    size = sum(v.numel()*v.element_size() for v in half.state_dict().values())
+    if size>LARGEST: raise ValueError(f'{size/1e6:.1f} MB in half precision; at most {LARGEST/1e6:g} are shipped')
+    off = half_difference(net, half, recipe, pictures)
+    if off<=TOLERABLE: return off
+    raise ValueError(f'half precision moves a logit by {off:.3f}; at most {TOLERABLE} is shipped')
 
+# %% ../nbs/11g_shipping.ipynb #48ffa37c
 def ship_model(
     model:Path, # of a trained network, with or without suffix; its card lies beside it
     numbers:dict, # from `claimed_numbers`, with auc and hit
@@ -116,14 +123,10 @@ def ship_model(
     name:str=None, # on the card, default the recipe's
     trained_on:str=None # in words, default from the card
     )->Path: # the .safetensors file
-    "Write a trained network as the shipped one. ValueError for one too large, too inexact, or with too little on its card"
+    "Write a trained network as the shipped one. ValueError where it may not or cannot be; then nothing is written"
     net,card = load_model(model)
     net,card,half = net.cpu(),shipping_card(card, numbers, name, trained_on),halved(net)
-    if (size := _bytes(half)/1e6)>LARGEST/1e6:
-        raise ValueError(f'{model}: {size:.1f} MB in half precision; at most {LARGEST/1e6:g}')
-    off = half_difference(net, half, Recipe(**card['recipe']), pictures)
-    if not off<=TOLERABLE:
-        raise ValueError(f'{model}: half precision moves a logit by {off:.3f}, at most {TOLERABLE}')
+    off = _checked_difference(net, half, Recipe(**card['recipe']), pictures)
     card[SHIPPED] |= dict(precision='half on disk, single in memory', largest_difference=off, pictures=len(pictures))
     return save_model(half, card, Path(out or WEIGHTS)/SHIPPED)
 
