@@ -1226,6 +1226,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'mura_nb.models.model_cards': ('models.html#model_cards', 'mura_nb/models.py'),
                                 'mura_nb.models.model_file': ('models.html#model_file', 'mura_nb/models.py'),
                                 'mura_nb.models.published': ('models.html#published', 'mura_nb/models.py'),
+                                'mura_nb.models.shipped_model_card': ('models.html#shipped_model_card', 'mura_nb/models.py'),
                                 'mura_nb.models.table_estimate': ('models.html#table_estimate', 'mura_nb/models.py')},
             'mura_nb.mura_size': { 'mura_nb.mura_size._plan_mura_split': ('mura_size.html#_plan_mura_split', 'mura_nb/mura_size.py'),
                                    'mura_nb.mura_size.make_mura_phantom': ('mura_size.html#make_mura_phantom', 'mura_nb/mura_size.py'),
