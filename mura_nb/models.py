@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import mura_nb
 from .core import (Settings, Table, data_source, file_sha256, fmt_ci, fmt_num, load_card, load_table,
     model_paths, settings, write_atomic)
-from .shipped import SHIPPED, WEIGHTS, NoShippedNetwork, shipped_card, shipped_file, shipped_results
+from .shipped import SHIPPED, NoShippedNetwork, shipped_file, shipped_results
 from .data import mura_index
 from .metrics import METRICS
 from .pooling import pool_studies

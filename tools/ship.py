@@ -2,8 +2,9 @@
 
 tools/ship.py MODEL [--name NAME] [--trained-on WORDS] [--claim auc=real_auc] [--claim hit=real_hit_weak]
 
-MODEL is a recipe's name or the path of a model. Its numbers come from tables/headline.csv of the results in force (profile
-and DATA as everywhere), or of --results; half precision is compared with single on pictures of the data in force."""
+MODEL is a recipe's name or the path of a model. Its numbers come from tables/headline.csv of the results in force
+or of --results (profile and DATA as everywhere); half precision is compared with single on pictures of
+the data in force."""
 import argparse
 from pathlib import Path
 
