@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations rehearse test test-all lab notebooks site pdf gpu-wheels lock clean help choice setup
+.PHONY: report ablations rehearse test test-all lab notebooks site pdf gpu-wheels lock shipped clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -59,6 +59,10 @@ lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \
 	   uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+
+shipped: choice $(STAMP)  ## maintainers: train RECIPE on DATA and write it to mura_nb/weights, the network that everybody gets
+	@if [ -z "$(RECIPE)" ]; then echo "make shipped: which recipe of settings.ini? add RECIPE=name, and DATA=/path/to/FracAtlas" >&2; exit 2; fi
+	@$(BIN)/mura-nb train $(RECIPE) && $(BIN)/python tools/ship.py $(RECIPE)
 
 clean:  ## remove what was rendered and cached; results, data and .venv stay
 	rm -rf _site _build _docs _proc .cache build dist

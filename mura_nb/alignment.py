@@ -17,9 +17,10 @@ from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, load_card
     seed_everything, settings, write_atomic)
 from .geometry import eval_geometry, warp
 from .public import boxes_by_image, known_boxes
-from .data import load_data, patient_split
+from .data import load_data
 from .metrics import mean_intervals
 from .pooling import pool_studies
+from .splits import abnormal_rows
 from .evaluation import evaluate
 from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, borrowed, device_of, hooked, load_networks,
     map_cells, map_layer, net_input, weights_key)
@@ -315,11 +316,9 @@ def abnormal_truth(
     split:str='valid' # valid, or tune
     )->tuple: # path, patient, label; true boxes by path; image store. None for the first two where no box is known
     "Abnormal images and their true boxes"
-    s,(rows,store,_) = settings(),load_data()
-    truth = known_boxes(s.data, every=True)
+    (rows,store,_),truth = load_data(),known_boxes(settings().data, every=True)
     if truth is None: return None,None,store
-    on = patient_split(rows, s.tune_frac, s.seed) if split=='tune' else rows.split==split
-    abnormal = rows[on & rows.label.eq(1).fillna(False) & rows.path.isin(truth.path)]
+    abnormal = abnormal_rows(rows, split, boxed=truth.path)
     return abnormal[['path','patient','label']].reset_index(drop=True),truth.set_index('path'),store
 
 # %% ../nbs/04bb_alignment.ipynb #567f9a2c

@@ -150,7 +150,7 @@ def answer_html(
     return render(
         'answer', answer=answer, problems=answer.study.problems, research_only=RESEARCH_ONLY,
         views=[draw_view(answer, n) for n in range(len(answer.localised))], n_views=len(answer.localised),
-        training_notice=training_notice(), operating_sentence=operating_sentence(answer.model),
+        training_notice=training_notice(answer.model), operating_sentence=operating_sentence(answer.model),
         truth=None if sample is None else true_finding(sample), right=sample and bool(sample.label) == answer.called,
         truth_known=any(view.truth for view in answer.study.views))
 

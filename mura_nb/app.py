@@ -18,18 +18,23 @@ from importlib.resources import files
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from .core import ALL_TYPES, settings, study_type, types_of, write_atomic
-from .large import open_database
-from .studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
-from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
-    offered_models, similar_images, training_notice)
-from .answer_page import answer_html, percent, problems_html, render, shortened, similar_html, thumbnail
+<<<<<<< /tmp/tmpjrgozw0j.txt
+from mura_nb.core import ALL_TYPES, settings, study_type, types_of, write_atomic
+=======
+from mura_nb.core import STUDY_TYPES, load_card, settings, study_type, write_atomic
+from mura_nb.shipped import network_words
+>>>>>>> /tmp/tmp5i1zbdhs.txt
+from mura_nb.large import open_database
+from mura_nb.studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
+from mura_nb.answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
+    offered_models, offered_paths, similar_images, training_notice)
+from mura_nb.answer_page import answer_html, percent, problems_html, render, shortened, similar_html, thumbnail
 
 # %% ../nbs/12_app.ipynb #f9ace761
 class AnswerService:
     "The models, samples and database behind the page"
     def __init__(self,
-        model:str=None, # shown first, default the first of `offered_models`
+        model:str=None, # shown first, default as `choose_model` chooses
         out:Path=None # results folder, default the profile's
         ):
         self.models, self.samples = offered_models(out), offered_samples()
@@ -268,10 +273,18 @@ def _question_column(service):
     picks = gr.HTML(samples_html(service.samples), js_on_load=PICK_SAMPLE)
     model = gr.Dropdown([(model.title, name) for name, model in service.models.items()], value=service.first,
                         label='Model', filterable=False, elem_id='model')
+<<<<<<< /tmp/tmp2_4p4c4m.txt
     types = types_of(sample.study_type for sample in service.samples)
     kinds = [(NOT_GIVEN, NOT_GIVEN), *((kind.capitalize().replace('_', ' '), kind) for kind in types)]
     kind = gr.Dropdown(kinds, value=NOT_GIVEN, label='Study type, where you know it', filterable=False, elem_id='kind')
     only = gr.Checkbox(label='Similar images of this study type only', elem_id='only')
+=======
+    kinds = [(NOT_GIVEN, NOT_GIVEN), *((kind.capitalize(), kind) for kind in STUDY_TYPES)]
+    alike = service.database is not None # the study type only serves the search
+    kind = gr.Dropdown(kinds, value=NOT_GIVEN, label='Study type, where you know it', filterable=False, elem_id='kind',
+                       visible=alike)
+    only = gr.Checkbox(label='Similar images of this study type only', elem_id='only', visible=alike)
+>>>>>>> /tmp/tmpkvc2dt08.txt
     return drop, picks, model, kind, only
 
 # %% ../nbs/12_app.ipynb #59a0c023
@@ -307,7 +320,9 @@ def build_page(
     "The page around a service"
     gr = _gradio()
     with gr.Blocks(title='mura_nb', analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(render('introduction', research_only=RESEARCH_ONLY, training_notice=training_notice()))
+        notice = training_notice(service.models[service.first])
+        alike = service.database is not None
+        gr.HTML(render('introduction', research_only=RESEARCH_ONLY, training_notice=notice, alike=alike))
         study, held = gr.State(time_to_live=1800), gr.State(time_to_live=1800)
         with gr.Row(elem_id='main'):
             with gr.Column(scale=4, min_width=300): question = _question_column(service)
@@ -352,12 +367,13 @@ def free_port(
 def running_page(
     host:str='127.0.0.1', # address to listen on; the default is reached from this computer only
     port:int=7860, # 0: any that is free
-    model:str=None, # shown first, default the profile's baseline
+    model:str=None, # shown first, default as `choose_model` chooses
     out:Path=None # results folder, default the profile's
     ): # gives the page's address
     "The page, while the block runs"
     port = free_port(host, port)
     service = AnswerService(model, out)
+    for path in offered_paths(service.models[service.first]): _say(f'network: {network_words(load_card(path))}')
     with upload_folder():
         blocks = build_page(warm_up(service)).queue(max_size=20)
         try:
@@ -371,7 +387,7 @@ _OPEN = 'whoever reaches this computer can use the page; it asks for no password
 def serve(
     host:str='127.0.0.1', # address to listen on; the default is reached from this computer only
     port:int=7860, # 0: any that is free
-    model:str=None, # shown first, default the profile's baseline
+    model:str=None, # shown first, default as `choose_model` chooses
     open_browser:bool=False, # show it
     out:Path=None # results folder, default the profile's
     ):

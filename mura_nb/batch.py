@@ -177,8 +177,8 @@ def progress_bar(
 
 # %% ../nbs/11c_batch.ipynb #972739ab
 def resolve_models(
-    model=() # names or paths of models; `ensemble`: the members of the profile's; none: the profile's baseline
-    )->list: # for `networks.load_networks`, each once; None for the baseline
+    model=() # names or paths of models, `shipped`, `ensemble` (the profile's members); none: `shipped.default_model`
+    )->list: # for `networks.load_networks`, each once; None where none is named
     "The models that a user named"
     names = [n for m in model for n in (settings().ensemble if m=='ensemble' else [m])]
     return list(dict.fromkeys(names)) or None

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 from .core import ALL_TYPES, ModelFiles, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
 from .public import boxes_by_image, known_boxes
-from .data import load_data, patient_split
+from .data import load_data
 from .metrics import mean_intervals
 from .pooling import pool_studies
+from .splits import abnormal_rows, tuning_split
 from .networks import load_networks, weights_key
 from .training import data_key
 from .predictions import load_predictions
@@ -41,9 +42,7 @@ class LocalisationData:
         split:str # tune or valid
         )->pd.DataFrame: # index rows
         "Abnormal images of a split; where true boxes are known, those that have one"
-        on = self.tune if split=='tune' else self.rows.split==split
-        if self.truth is not None: on = on & self.rows.path.isin(self.truth.index)
-        return self.rows[on & self.rows.label.eq(1).fillna(False)]
+        return abnormal_rows(self.rows, split, self.tune, None if self.truth is None else self.truth.index)
 
     @property
     def largest(self)->pd.DataFrame: # as `truth`, a row an image
@@ -60,7 +59,7 @@ def localisation_data()->LocalisationData:
     s,(rows,store,_) = settings(),load_data()
     truth = known_boxes(s.data, every=True)
     truth = None if truth is None else truth.set_index('path')
-    return LocalisationData(rows, patient_split(rows, s.tune_frac, s.seed), store, truth)
+    return LocalisationData(rows, tuning_split(rows), store, truth)
 
 # %% ../nbs/06c_boxes.ipynb #eb23c13a
 FINEST = 200 # pixels of the shorter side, at least, that boxes are found on

@@ -17,14 +17,15 @@ from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, 
     save_table, settings)
 from .geometry import eval_geometry, file_box, warp
 from .public import known_boxes
-from .data import load_data, patient_split
+from .data import load_data
 from .metrics import expit
 from .pooling import pool_studies
 from .comparison import DETECTABLE, compare, corrected_verdict, holm
+from .splits import evaluated_rows, labelled_rows, tuning_split
 from .evaluation import evaluate, floor, kind_table
 from .networks import (SingleLogit, device_of, load_model, mean_pooled, model_builder, net_input, split_backbone,
     versions, weights_key)
-from .training import data_key, follow_start
+from .training import data_key, finished_model, follow_start
 from .predictions import load_predictions, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
 from .maps import BOX, FINER, SMALLEST, box_area, thirds, heat_boxes, heatmaps, normalise
@@ -127,8 +128,7 @@ def _layer_and_predictions(net, local, rows, tune, features, crops):
     sides = [pooled_features(d, features, on_crops) for d in (train, tuned)]
     layer,history = fit_fusion(*sides, WeightedBCE(type_weights(train)), net.recipe)
     net.fuse.load_state_dict(layer.state_dict())
-    read = pd.concat([tuned.assign(split='tune'), rows[rows.split=='valid']])
-    return history,fused_predictions(layer, read, features, on_crops)
+    return history,fused_predictions(layer, evaluated_rows(rows, tune), features, on_crops)
 
 def _save_fusenet(net, local, key, history, pred, out):
     "History, predictions, module and card"
@@ -141,14 +141,6 @@ def _save_fusenet(net, local, key, history, pred, out):
     save_model(net, with_results(card, pred), files.model)
 
 # %% ../nbs/05_fusenet.ipynb #49fe70e2
-def _finished(fuse, local, key, out):
-    "The card of the finished network, or None"
-    files = ModelFiles(fuse.name, out)
-    try: card = load_card(files.model)
-    except (FileNotFoundError, ValueError): return None
-    there = files.predictions.is_file() and ModelFiles(local.name, out).predictions.is_file()
-    return card if there and card.get('fingerprint')==key else None
-
 def _with_branches(fuse, local, base, out):
     "FuseNet with its two trained branches"
     net = FuseNet(fuse, local)
@@ -181,18 +173,19 @@ def train_fusenet(
     out:Path=None # results folder, default the profile's
     )->dict: # card of the whole network
     "Second branch with the global one frozen, then the fusion layer with both frozen; what is done already is kept"
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
+    rows = labelled_rows(df)
     tune,base = tune.loc[rows.index],mean_pooled(base).eval()
     local = replace(local, threshold=fuse.threshold if local.threshold is None else local.threshold)
     parts = [weights_key(base), data_key(rows, store), data_key(rows[tune], store), THRESHOLDS, FINER, SMALLEST]
     key = fingerprint(local.card(), fuse.card(), *parts)
-    if card := _finished(fuse, local, key, out): return card
+    files = ModelFiles(fuse.name, out)
+    if done := finished_model(files, key, files.predictions, ModelFiles(local.name, out).predictions): return done[1]
     features = global_pass(base, rows, store, fuse)
     local,crops = _train_second(local, fuse, features, base, rows, store, (tune, out))
     net = _with_branches(replace(fuse, threshold=local.threshold), local, base, out)
     history,pred = _layer_and_predictions(net, local, rows, tune, features, crops)
     _save_fusenet(net, local, key, history, pred, out)
-    return load_card(ModelFiles(fuse.name, out).model)
+    return load_card(files.model)
 
 # %% ../nbs/05_fusenet.ipynb #a1aaad45
 def _train_recipes(local, fuse):
@@ -201,7 +194,7 @@ def _train_recipes(local, fuse):
     df,store,_ = load_data()
     base = load_model(ModelFiles(s.baseline).model)[0]
     start = follow_start(s.recipe(local), s.recipe(s.baseline))
-    return train_fusenet(start, s.recipe(fuse), base, df, store, patient_split(df, s.tune_frac, s.seed))
+    return train_fusenet(start, s.recipe(fuse), base, df, store, tuning_split(df))
 
 def train_profile()->dict: # card of the whole network
     "Train the profile's FuseNet on the profile's radiographs; one that is finished is loaded"
@@ -284,7 +277,7 @@ def fusenet_boxes(
     )->pd.DataFrame: # x0, y0, x1, y1 as shares 0..1 of the evaluation view, path
     "The boxes of the internal test; they go to a file"
     s,(df,store,_) = settings(),load_data()
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
+    rows = labelled_rows(df)
     base = load_model(ModelFiles(s.baseline).model)[0]
     features,shown = global_pass(base, rows, store, net.recipe),rows[rows.split=='valid']
     boxes = branch_boxes(features, shown, net.recipe, sides=(0,))[0]
@@ -298,7 +291,7 @@ def look_boxes(
     )->pd.DataFrame: # path, look (0 the strongest), x0, y0, x1, y1 as shares 0..1 of the evaluation view, weight
     "The crops of the internal test; they go to a file"
     s,(df,store,_) = settings(),load_data()
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
+    rows = labelled_rows(df)
     features = global_pass(load_model(ModelFiles(s.baseline).model)[0], rows, store, net.recipe)
     windows = look_windows(features, rows, net.recipe)
     bags = bags_at(store, windows, rows, net.recipe, net.local)

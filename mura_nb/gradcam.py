@@ -159,7 +159,7 @@ def _pictures(views):
 # %% ../nbs/07_gradcam.ipynb #25e42307
 def localise(
     views, # a picture (file or (h, w) uint8 array), or a study: its folder, or a list of pictures
-    model=None, # a recipe's name, a model's path, a pair (network, card), or a list; default the profile's baseline
+    model=None, # a recipe's name, a model's path, a pair (network, card), or a list; default `shipped.default_model`
     threshold:float=None, # the study's probability above which it is called abnormal, 0 to 1; default the card's
     level=None, # share of the map's maximum that belongs to the box, 0 to 1, or otsu; default the (first) card's
     method=None # one of `CAM_METHODS`; default the (first) card's

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ENSEMBLE', 'published', 'count_parameters', 'model_file', 'Published', 'gather', 'table_estimate', 'card_data',
-           'ModelCard', 'model_card', 'model_cards', 'cards_table']
+           'ModelCard', 'model_card', 'model_cards', 'shipped_model_card', 'cards_table']
 
 # %% ../nbs/14_models.ipynb #33969e8e
 import json
@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 import mura_nb
 from .core import (Settings, Table, data_source, file_sha256, fmt_ci, fmt_num, load_card, load_table,
     model_paths, settings, write_atomic)
+from .shipped import SHIPPED, NoShippedNetwork, shipped_file, shipped_results
 from .data import mura_index
 from .metrics import METRICS
 from .pooling import pool_studies
@@ -226,8 +227,9 @@ class ModelCard:
     "A model card; shows itself as Markdown"
     def __init__(self,
         data:dict, # from `card_data`
-        path:Path): # where `save` writes it
-        self.data,self.path = data,path
+        path:Path, # where `save` writes it
+        template:str='model_card'): # in mura_nb/page, without .md.j2
+        self.data,self.path,self.template = data,path,f'{template}.md.j2'
         self.name,self.purpose,self.parameters = data['name'],data['purpose'],data['parameters']
     @property
     def anchor(self)->str: return f'model-card-{self.name}'.lower() # of its heading on a page
@@ -235,7 +237,7 @@ class ModelCard:
         level:int=3 # of the heading
         )->str: # the page
         "The card as Markdown"
-        return _environment().get_template('model_card.md.j2').render(self.data, level=level)
+        return _environment().get_template(self.template).render(self.data, level=level)
     def save(self)->Path: # the file
         "Write the card beside the weights"
         with write_atomic(self.path) as tmp: tmp.write_text(self.markdown(1), encoding='utf-8')
@@ -262,6 +264,20 @@ def model_cards(
     cards = {n:model_card(n, s, out) for n in published(s)}
     for c in cards.values(): c.save()
     return cards
+
+# %% ../nbs/14_models.ipynb #8f908d45
+def shipped_model_card(
+    folder:Path=None # of its two files, default that of the package
+    )->ModelCard: # shows itself
+    "The card of the shipped network; NoShippedNetwork where there is none"
+    file = shipped_file(folder)
+    card,sha = load_card(file),file_sha256(file)
+    if card.get('sha256')!=sha: raise ValueError(f'{file}: not the weights that the card beside it describes')
+    about = card[SHIPPED]
+    data = dict(name=about['name'], purpose='the network that comes with the package: probability, heat map and box',
+        parameters=count_parameters(file), about=about, recipe=card['recipe'], threshold=card['threshold'],
+        results=shipped_results(card), megabytes=file.stat().st_size/1e6, sha256=sha, version=mura_nb.__version__)
+    return ModelCard(data, file.with_suffix('.md'), 'shipped_card')
 
 # %% ../nbs/14_models.ipynb #17bc2b88
 def cards_table(

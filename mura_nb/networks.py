@@ -22,7 +22,8 @@ from weakref import WeakKeyDictionary
 import numpy as np, torch
 from torch import nn
 from torch.nn.functional import conv2d, softplus
-from .core import POOLINGS, ModelFiles, compute_device, fingerprint, load_weights, settings, settings_file
+from .core import POOLINGS, ModelFiles, compute_device, fingerprint, load_weights, settings_file
+from .shipped import SHIPPED, default_model, shipped_file
 
 # %% ../nbs/03a_networks.ipynb #fe66243a
 def _timm_body(name, pretrained=False):
@@ -649,10 +650,11 @@ def _is_pair(model): # a network and its card, as `load_model` gives them
 
 # %% ../nbs/03a_networks.ipynb #df96e10e
 def load_networks(
-    model=None # a recipe's name, a model's path, a pair (network, card), or a list of these; default the baseline
+    # a recipe's name, a model's path, `shipped`, a pair (network, card), or a list of these; default `default_model`
+    model=None
     )->list: # pairs (network, card)
     "The networks of an ensemble or a single one; TypeError or ValueError where `model` names none"
-    if model is None: model = settings().baseline
+    if model is None: model = default_model()
     if isinstance(model, list) and model: return [n for m in model for n in load_networks(m)]
     if _is_pair(model):
         if 'recipe' not in model[1]: raise ValueError('the card of a model must have its recipe (sizes and fit)')
@@ -660,6 +662,7 @@ def load_networks(
     if not isinstance(model, (str, Path)) or not str(model):
         raise TypeError(f'model {model!r}: must be the name of a recipe, the path of a model, '
             'a pair (network, card) or a list of these')
+    if model==SHIPPED: model = shipped_file()
     path = Path(model) if Path(model).with_suffix('.safetensors').is_file() else ModelFiles(model).model
     files = [f for f in (path.with_suffix('.safetensors'), path.with_suffix('.json')) if f.is_file()]
     net,card = _load_once(path, tuple(f.stat().st_mtime_ns for f in files))

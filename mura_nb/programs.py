@@ -19,7 +19,7 @@ import os, re, subprocess, sys
 from pathlib import Path
 from typing import Annotated
 import typer
-from .terminal import print_table, report_unread, require_views
+from .terminal import print_table, report_unread, require_views, say_networks
 
 # %% ../nbs/13_programs.ipynb #15a5aadb
 class PlainErrors(typer.core.TyperGroup):
@@ -40,8 +40,9 @@ ABOUT = """
 Find abnormal studies of bone radiographs, show where, and search for similar images. **Research only, not for clinical
 use.**
 
-`mura-nb predict FILE_OR_FOLDER` uses the models that `make report` has trained. The environment variable
-MURA_NB_PROFILE chooses profile and models (demo, where it is not set), MURA_NB_DATA a folder in MURA's layout.
+`mura-nb predict FILE_OR_FOLDER` asks the network that `make report` has trained in this folder, else the one that comes
+with the package. The environment variable MURA_NB_PROFILE chooses profile and models (demo, where it is not set),
+MURA_NB_DATA a folder in MURA's layout.
 Exit status: 0 all done, 1 some input could not be used, 2 nothing could be done."""
 cli = typer.Typer(cls=PlainErrors, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
     context_settings=dict(help_option_names=['-h','--help']), help=ABOUT)
@@ -79,7 +80,7 @@ def run_command(
 def _models(incomplete:str=''):
     "Models of the profile, for completion"
     from mura_nb.core import settings  # here: help must come at once
-    try: names = ['ensemble', *sorted(f.stem for f in (settings().results/'models').glob('*.json'))]
+    try: names = ['ensemble', 'shipped', *sorted(f.stem for f in (settings().results/'models').glob('*.json'))]
     except (ValueError, OSError): return []
     return [n for n in names if n.startswith(incomplete)]
 
@@ -107,8 +108,9 @@ def _model_option(words, metavar=None): # words: help of the option
 # %% ../nbs/13_programs.ipynb #371a23ca
 Inputs = Annotated[list[Path], typer.Argument(metavar='FILE_OR_FOLDER', show_default=False,
     help="Pictures (PNG, JPEG, TIFF, DICOM), folders of a study, datasets in MURA's layout, csv lists of paths")]
-Models = Annotated[list[str], _model_option('Name of a recipe, path of a model, or ensemble; given several times, '
-    'the mean of them. Default: the baseline of the profile', 'NAME')]
+Models = Annotated[list[str], _model_option('Name of a recipe, path of a model, ensemble, or shipped: the network that '
+    'comes with the package; given several times, the mean of them. Default: the baseline of the profile where it is '
+    'trained, else shipped', 'NAME')]
 Threshold = Annotated[float, typer.Option(show_default=False, help='Probability of a study above which it is called '
     "abnormal, 0 to 1. Default: the operating point on the model's card")]
 Form = Annotated[str, typer.Option('--format', '-f', help='table for people, csv or json for programs',
@@ -140,8 +142,10 @@ def predict_command( # noqa: PLR0913
     ):
     "Say how probable an abnormality is, for each study."
     views,unread = require_views(inputs, one_study)
-    from mura_nb.batch import predict_studies, resolve_models  # here: torch takes seconds to import
-    predicted = predict_studies(views, resolve_models(model), threshold, engine, precision)
+    from mura_nb.batch import picture_networks, predict_studies, resolve_models  # here: torch takes seconds to import
+    nets = picture_networks(resolve_models(model))
+    say_networks(nets)
+    predicted = predict_studies(views, nets, threshold, engine, precision)
     print_table(predicted.images if by=='image' else predicted.studies, form)
     report_unread(unread + predicted.unread, predicted.studies)
 
@@ -164,13 +168,16 @@ def locate_command(
     form:Form='table' # of the output
     ):
     "Show where: heat map and box for each view, in pixels of the file."
-    from mura_nb.batch import locate_studies, resolve_models, views_of, written_earlier  # here: torch takes seconds
+    from mura_nb.batch import (locate_studies, picture_networks, resolve_models, # here: torch takes seconds
+        views_of, written_earlier)
     views,unread = views_of(inputs, one_study)
     ours = written_earlier(out)
     views = views[[str(f) not in ours for f in views.file]]
     unread = [u for u in unread if os.path.abspath(u.path) not in ours]
     if not len(views): report_unread(unread, views)
-    found = locate_studies(views, out, resolve_models(model), threshold, dicom)
+    nets = picture_networks(resolve_models(model))
+    say_networks(nets)
+    found = locate_studies(views, out, nets, threshold, dicom)
     print_table(found.boxes, form)
     n = sum(len([f for f in files.split(os.pathsep) if f]) for files in found.boxes.dicom)
     typer.echo(f"written: {out/'boxes.csv'}; overlays: {len(found.boxes)}; DICOM files: {n}", err=True)

@@ -7,14 +7,14 @@ __all__ = ['PUBLIC_CARD', 'held_out_groups', 'public_index', 'public_card', 'lin
            'public_problems', 'index_rows']
 
 # %% ../nbs/01g_public.ipynb #3bd7f62c
-import json, os, shutil, tempfile
+import json, shutil, tempfile
 from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
 from .core import fingerprint
 from .images import scan_files
-from .layout import steady_hash, walk_files
+from .layout import deal, file_states, steady_hash
 from .public_formats import Listed, public_layout, read_public
 
 # %% ../nbs/01g_public.ipynb #9c096581
@@ -81,11 +81,8 @@ def held_out_groups(
     seed:int=0 # another seed, other groups
     )->set: # names of groups
     "Groups set aside as the internal test; ValueError for a wrong `frac`"
-    if not 0<frac<1: raise ValueError(f'frac {frac} is not between 0 and 1')
     kinds = (images.study_type + images.label.astype(str)).groupby(images.group).agg(list)
-    order = sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), steady_hash(seed, g)))
-    steps = np.floor(np.arange(len(order)+1)*frac + .5)
-    return {g for g,a,b in zip(order, steps, steps[1:]) if b>a}
+    return deal(sorted(kinds.index, key=lambda g: (sorted(set(kinds[g])), len(kinds[g]), steady_hash(seed, g))), frac)
 
 # %% ../nbs/01g_public.ipynb #a3f4453b
 def _label_sittings(images):
@@ -146,9 +143,7 @@ PUBLIC_CARD = 'truth/public.json' # what a linked folder was made from, inside i
 
 def _state(path, *how):
     "Fingerprint of the files of a dataset, and of how it is read"
-    root = public_layout(path)[0]
-    stats = [(p, os.stat(root/p)) for p in walk_files(root)]
-    return fingerprint(4, str(path), [(p, s.st_size, s.st_mtime_ns) for p,s in stats], how)
+    return fingerprint(4, str(path), file_states(public_layout(path)[0]), how)
 
 def _link_names(df):
     "Path -> path in MURA's layout: the images of a study are numbered"

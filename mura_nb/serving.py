@@ -119,7 +119,7 @@ def load_engine(
     precision:str='single', # single (probabilities within 1e-3 of PyTorch's), or bf16 (2e-2) where the processor has it
     threads:int=None # at least 1, default as many as PyTorch uses
     )->Engine: # keeps the weights as they are now
-    """A model ready to look at pictures; default the profile's baseline. ValueError: another engine or precision;
+    """A model ready to look at pictures; default `shipped.default_model`. ValueError: another engine or precision;
     FileNotFoundError: no such model; EngineUnavailable: not installed, no such precision; NotEqual: not exact enough"""
     if isinstance(model, Engine): return model
     _check_request(engine, precision, threads)

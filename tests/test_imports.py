@@ -20,6 +20,7 @@ LIGHT = [
     'public',
     'varied',
     'data',
+    'shipped',
     'metrics',
     'pooling',
     'calibration',
