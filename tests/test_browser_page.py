@@ -65,6 +65,9 @@ def pictures(tmp_path_factory):
     turned.save(folder/'turned.jpg', quality=95, exif=exif)
     Image.fromarray(wrist.astype(np.uint16)*257 + 100).save(folder/'deep.png')
     to_dicom(wrist, 'WRIST', 'a').save_as(folder/'explicit.dcm', enforce_file_format=True)
+    packed = to_dicom(wrist, 'WRIST', 'd')
+    packed.compress('1.2.840.10008.1.2.5') # run lengths
+    packed.save_as(folder/'compressed.dcm', enforce_file_format=True)
     ds = to_dicom(255 - elbow, 'ELBOW', 'b')
     ds.PhotometricInterpretation, ds.file_meta.TransferSyntaxUID = 'MONOCHROME1', '1.2.840.10008.1.2'
     ds.save_as(folder/'implicit.dcm', enforce_file_format=True)
@@ -260,14 +263,6 @@ def test_nothing_can_be_sent(visit, browser, host):
     assert "default-src 'self'" in policy and "'wasm-unsafe-eval'" in policy and 'unsafe-inline' not in policy
 
 
-def compressed():
-    import pydicom
-    from pydicom.data import get_testdata_file
-    file = get_testdata_file('JPEG2000.dcm', download=False)
-    if file is None: pytest.skip('no compressed sample here')
-    return Path(file).read_bytes() if isinstance(file, str) else bytes(pydicom.filewriter.DicomBytesIO(file))
-
-
 def png(size):
     Image.fromarray(np.zeros(size, np.uint8)).save(out := io.BytesIO(), 'PNG')
     return out.getvalue()
@@ -275,10 +270,11 @@ def png(size):
 
 def test_what_cannot_be_read_is_said_in_words(visit, pictures):
     page = visit()
-    whole = (pictures/'explicit.dcm').read_bytes()
-    wrong = {'text.png': (b'hello', 'not a picture'), 'empty.png': (b'', 'is empty'), 'tiny.png': (png((9, 90)), 'too few'),
-             'half.png': (png((90, 90))[:-20], 'damaged'), 'half.dcm': (whole[:-9000], 'damaged|holds no picture'),
-             'small.dcm': (compressed(), 'compressed'), '<img src=x onerror=alert(1)>': (b'x', 'not a picture')}
+    whole, packed = [(pictures/f'{n}.dcm').read_bytes() for n in ('explicit', 'compressed')]
+    wrong = {'text.png': (b'hello', 'not a picture'), 'empty.png': (b'', 'is empty'),
+             'tiny.png': (png((9, 90)), 'too few'), 'half.png': (png((90, 90))[:-20], 'damaged'),
+             'half.dcm': (whole[:-9000], 'damaged|holds no picture'), 'packed.dcm': (packed, 'compressed'),
+             '<img src=x onerror=alert(1)>': (b'x', 'not a picture')}
     for name, (data, words) in wrong.items():
         give(page, (name, data))
         page.get_by_role('alert').filter(has_text=name).wait_for()
@@ -313,6 +309,27 @@ def test_keyboard_alone(visit):
     page.keyboard.press('Tab')
     page.keyboard.press('Space')
     assert not page.get_by_label('heat map').is_checked()
+
+
+QUARTO = '<header id="quarto-header">x</header><header id="title-block-header"><h1 class="title">A</h1></header><p>B</p>'
+PANDOC = '<main id="site-text">\n<h1>A</h1>\n<p class="subtitle">S</p>\n<p>B</p><h1>C</h1>'
+
+
+@pytest.mark.parametrize('html', (QUARTO, PANDOC))
+def test_the_site_offers_it_below_its_title(html):
+    import publish
+    before, link, after = publish.offer(html).partition(publish.OFFER)
+    assert 'href="browser/index.html"' in link and after.strip().startswith('<p>B</p>')
+    assert 'A</h1>' in before
+
+
+def test_the_site_says_why_it_is_left_out(tmp_path, monkeypatch):
+    import publish
+    assert 'no network is shipped' in publish.add_browser_page(tmp_path, tmp_path)
+    def refuse(*_): raise RuntimeError('npm is not installed')
+    monkeypatch.setattr(publish, 'write_browser_page', refuse)
+    (tmp_path/'a.safetensors').touch()
+    assert 'npm is not installed' in publish.add_browser_page(tmp_path, tmp_path) and not list(tmp_path.glob('*.html'))
 
 
 @pytest.mark.parametrize('task', RULES)

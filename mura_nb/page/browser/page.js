@@ -172,9 +172,12 @@ function fillVerdict(part, answer, settings) {
   $(".bar u", part).style.left = `${100 * cut}%`;
   $(".scale span", part).style.left = `${Math.min(Math.max(100 * cut, 14), 86)}%`;
   $(".scale span", part).textContent = `operating point ${percent(cut)}`;
-  const above = called ? "above the operating point, so the picture is called abnormal" : "not above the operating point, so the picture is called normal, and gets no heat map and no box";
+  const above = called
+    ? "above the operating point, so the picture is called abnormal"
+    : "not above the operating point, so the picture is called normal, and gets no heat map and no box";
   $(".sentence", part).textContent = `It is ${above}. ${settings.operating}`.trim();
-  $(".words", part).textContent = `where the network sees it${boxes.length > 1 ? ", finely dashed: further places" : ""}`;
+  $(".words", part).textContent =
+    `where the network sees it${boxes.length > 1 ? ", finely dashed: further places" : ""}`;
   $(".key", part).hidden = !called;
 }
 
@@ -270,7 +273,9 @@ function takeFiles(ready) {
 
 async function start() {
   if (location.protocol === "file:") {
-    say("This page must come from a web address, as browsers load no network from the disk: python -m http.server, say.");
+    say(
+      "This page must come from a web address, as browsers load no network from the disk: python -m http.server, say.",
+    );
     return;
   }
   const ready = load();
@@ -280,7 +285,9 @@ async function start() {
     if (!latest) say("Ready. Choose a picture.");
     document.documentElement.dataset.ready = "yes";
   } catch (error) {
-    say(`The network could not be loaded (${error.message || error}). A newer browser may help, or loading the page again.`);
+    say(
+      `The network could not be loaded (${error.message || error}). A newer browser may help, or loading the page again.`,
+    );
   }
 }
 

@@ -118,7 +118,9 @@ function checkDicom(set) {
   const syntax = (set.string("x00020010") || "").trim();
   if (!set.elements.x7fe00010) refuse("This DICOM file holds no picture.");
   if (!(syntax in SYNTAX)) {
-    refuse(`This DICOM file is compressed (transfer syntax ${syntax || "not given"}), which this page cannot read. Save it uncompressed, or as PNG.`);
+    refuse(
+      `This DICOM file is compressed (transfer syntax ${syntax || "not given"}), which this page cannot read. Save it uncompressed, or as PNG.`,
+    );
   }
   if (Number(set.string("x00280008") || 1) > 1) refuse("This DICOM file holds several frames; a radiograph has one.");
   const kind = (set.string("x00280004") || "").trim();
