@@ -238,8 +238,9 @@ def _licences(libraries):
         texts.append(f"{name} {about['version']} ({about['license']})\n\n{text}")
     return '\n\n\n'.join(texts)
 
-# %% ../nbs/12d_browser.ipynb #99a47213
-OFFERED = (('WRIST','fracture'), ('ELBOW','')) # study type, and kind of the abnormality or '' for normal
+# %% ../nbs/12d_browser.ipynb #ceb08151
+# study type, and kind of the abnormality or '' for normal
+OFFERED = (('WRIST','fracture'), ('FOREARM','fracture'), ('ELBOW',''))
 
 def browser_samples(
     size:int=512, # long side, px

@@ -9,7 +9,6 @@ import nbformat, yaml
 from fastcore.nbio import mk_cell
 from nbdev.config import get_config
 from nbdev.process import Processor
-from mura_nb.browser import write_browser_page
 from nbdev.serve import proc_nbs
 from api import api_page, modules
 from pages import NBS, anchors, ends, notebooks, options, page, prepared, source_of, title
@@ -87,8 +86,9 @@ def with_pandoc():
     index = render_site(notebooks(), ROOT/'_site', 'Profile demo, simulated radiographs.')
     return index.parent, 'pandoc, as quarto is not installed'
 
-HEAD = r'<header id="title-block-header".*?</header>|<h1>.*?</h1>\s*(?:<p class="subtitle">.*?</p>)?'  # Quarto's, pandoc's
-OFFER = '<p class="try"><a href="browser/index.html">Try it on a picture, in your browser</a>; nothing is sent anywhere.</p>'
+# Quarto's title, and pandoc's
+HEAD = r'<header id="title-block-header".*?</header>|<h1>.*?</h1>\s*(?:<p class="subtitle">.*?</p>)?'
+OFFER = '<p><a href="browser/index.html">Try it on a picture, in your browser</a>; nothing is sent anywhere.</p>'
 
 def offer(html):
     "The first page with a link to the network that runs in the browser, below its title"
@@ -98,6 +98,7 @@ def add_browser_page(site, weights=ROOT/'mura_nb'/'weights'):
     "The folder browser/ with the shipped network, and the link to it; what was done, in words"
     shipped = sorted(weights.glob('*.safetensors'))
     if not shipped: return 'browser/ left out: no network is shipped in mura_nb/weights'
+    from mura_nb.browser import write_browser_page  # here: PyTorch takes seconds to import
     try: page = write_browser_page(site/'browser', shipped[0])
     except RuntimeError as e: return f'browser/ left out: {e}'
     index = site/'index.html'
