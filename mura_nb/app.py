@@ -18,17 +18,13 @@ from importlib.resources import files
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-<<<<<<< /tmp/tmpjrgozw0j.txt
-from mura_nb.core import ALL_TYPES, settings, study_type, types_of, write_atomic
-=======
-from mura_nb.core import STUDY_TYPES, load_card, settings, study_type, write_atomic
-from mura_nb.shipped import network_words
->>>>>>> /tmp/tmp5i1zbdhs.txt
-from mura_nb.large import open_database
-from mura_nb.studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
-from mura_nb.answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
+from .core import ALL_TYPES, load_card, settings, study_type, types_of, write_atomic
+from .shipped import network_words
+from .large import open_database
+from .studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
+from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
     offered_models, offered_paths, similar_images, training_notice)
-from mura_nb.answer_page import answer_html, percent, problems_html, render, shortened, similar_html, thumbnail
+from .answer_page import answer_html, percent, problems_html, render, shortened, similar_html, thumbnail
 
 # %% ../nbs/12_app.ipynb #f9ace761
 class AnswerService:
@@ -273,18 +269,11 @@ def _question_column(service):
     picks = gr.HTML(samples_html(service.samples), js_on_load=PICK_SAMPLE)
     model = gr.Dropdown([(model.title, name) for name, model in service.models.items()], value=service.first,
                         label='Model', filterable=False, elem_id='model')
-<<<<<<< /tmp/tmp2_4p4c4m.txt
-    types = types_of(sample.study_type for sample in service.samples)
+    types,alike = types_of(sample.study_type for sample in service.samples),service.database is not None
     kinds = [(NOT_GIVEN, NOT_GIVEN), *((kind.capitalize().replace('_', ' '), kind) for kind in types)]
-    kind = gr.Dropdown(kinds, value=NOT_GIVEN, label='Study type, where you know it', filterable=False, elem_id='kind')
-    only = gr.Checkbox(label='Similar images of this study type only', elem_id='only')
-=======
-    kinds = [(NOT_GIVEN, NOT_GIVEN), *((kind.capitalize(), kind) for kind in STUDY_TYPES)]
-    alike = service.database is not None # the study type only serves the search
     kind = gr.Dropdown(kinds, value=NOT_GIVEN, label='Study type, where you know it', filterable=False, elem_id='kind',
-                       visible=alike)
+                       visible=alike) # the study type only serves the search
     only = gr.Checkbox(label='Similar images of this study type only', elem_id='only', visible=alike)
->>>>>>> /tmp/tmpkvc2dt08.txt
     return drop, picks, model, kind, only
 
 # %% ../nbs/12_app.ipynb #59a0c023

@@ -1,6 +1,7 @@
 """make site: the report's pages from the outputs that nbs/ holds, nothing is run again.
 
-With the program quarto it renders what nbdev hands it, to _docs/; else pandoc, to _site/. The last line says which."""
+With the program quarto it renders what nbdev hands it, to _docs/; else pandoc, to _site/. The last line says which.
+The shipped network goes along as a page that runs it in the reader's browser."""
 import json, os, re, shutil, subprocess, sys
 from functools import cache
 from pathlib import Path
@@ -85,7 +86,27 @@ def with_pandoc():
     index = render_site(notebooks(), ROOT/'_site', 'Profile demo, simulated radiographs.')
     return index.parent, 'pandoc, as quarto is not installed'
 
+# Quarto's title, and pandoc's
+HEAD = r'<header id="title-block-header".*?</header>|<h1>.*?</h1>\s*(?:<p class="subtitle">.*?</p>)?'
+OFFER = '<p><a href="browser/index.html">Try it on a picture, in your browser</a>; nothing is sent anywhere.</p>'
+
+def offer(html):
+    "The first page with a link to the network that runs in the browser, below its title"
+    return re.sub(HEAD, lambda m: f'{m[0]}\n{OFFER}', html, count=1, flags=re.S)
+
+def add_browser_page(site, weights=ROOT/'mura_nb'/'weights'):
+    "The folder browser/ with the shipped network, and the link to it; what was done, in words"
+    shipped = sorted(weights.glob('*.safetensors'))
+    if not shipped: return 'browser/ left out: no network is shipped in mura_nb/weights'
+    from mura_nb.browser import write_browser_page  # here: PyTorch takes seconds to import
+    try: page = write_browser_page(site/'browser', shipped[0])
+    except RuntimeError as e: return f'browser/ left out: {e}'
+    index = site/'index.html'
+    index.write_text(offer(index.read_text(encoding='utf-8')), encoding='utf-8')
+    return f'{shipped[0].stem} runs in browser/{page.name}'
+
 if __name__ == '__main__':
     site, tool = with_quarto() if shutil.which('quarto') else with_pandoc()
+    print(add_browser_page(site))
     sitemap(site)
     print(f'rendered with {tool}: {site.name}/index.html')

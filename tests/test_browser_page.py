@@ -1,0 +1,355 @@
+"""The page without a server, in Chromium: what it says of a file is what `mura-nb locate` says, it asks nobody for
+anything once it is there, and it can be used on a phone, in the dark and by keyboard alone."""
+import functools, http.server, io, json, os, re, threading, time
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from dataclasses import replace
+from PIL import Image
+from test_app import CHROMIUM, FLAGS, RULES, biome
+
+ROOT = Path(__file__).parents[1]
+CI = bool(os.environ.get('CI') or os.environ.get('MURA_NB_CI'))
+
+
+@pytest.fixture(scope='module')
+def libraries():
+    from mura_nb.browser import browser_libraries
+    try: return browser_libraries(ROOT/'.cache'/'browser')
+    except RuntimeError as e: pytest.skip(f'{e}')  # npm, or its registry, is not there
+
+
+@pytest.fixture(scope='module')
+def browser():
+    if CHROMIUM is None:
+        words = 'no chromium: apt-get install chromium'
+        pytest.fail(words) if CI else pytest.skip(words)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield b
+        b.close()
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    "ImageNet's features under a random output layer that calls nearly everything abnormal"
+    import torch
+    from mura_nb.core import save_model, settings
+    from mura_nb.networks import SingleLogit
+    recipe = replace(settings(profile='demo').recipe('lite0_b16'), resize=144, crop=128)
+    torch.manual_seed(1)
+    net = SingleLogit(recipe.backbone, 'packaged', 'single').eval()
+    net.head.bias.data.zero_()
+    offsets = dict(last=[-9., -30., 5., 3.], earlier=[-.6, -8.5, 1., 2.])
+    card = dict(architecture='single_logit', recipe=recipe.card(), threshold=.01, offsets=offsets,
+                platt=dict(slope=1.5, intercept=.1, n=30), localise=dict(method='hires_shifted', level=.2))
+    path = tmp_path_factory.mktemp('model')/'page.safetensors'
+    save_model(net, card, path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    "Simulated radiographs as files of every kind that the page reads"
+    from mura_nb.browser import browser_samples
+    from mura_nb.dicom import to_dicom
+    folder, (wrist, _, elbow) = tmp_path_factory.mktemp('pictures'), browser_samples(size=420).values()
+    large = np.asarray(Image.fromarray(elbow).resize((1300, 1700), Image.Resampling.BICUBIC))
+    Image.fromarray(wrist).save(folder/'plain.png')
+    Image.fromarray(large).save(folder/'large.png')
+    turned = Image.fromarray(np.rot90(elbow)).convert('RGB')
+    exif = Image.Exif()
+    exif[0x112] = 6
+    turned.save(folder/'turned.jpg', quality=95, exif=exif)
+    Image.fromarray(wrist.astype(np.uint16)*257 + 100).save(folder/'deep.png')
+    to_dicom(wrist, 'WRIST', 'a').save_as(folder/'explicit.dcm', enforce_file_format=True)
+    packed = to_dicom(wrist, 'WRIST', 'd')
+    packed.compress('1.2.840.10008.1.2.5') # run lengths
+    packed.save_as(folder/'compressed.dcm', enforce_file_format=True)
+    ds = to_dicom(255 - elbow, 'ELBOW', 'b')
+    ds.PhotometricInterpretation, ds.file_meta.TransferSyntaxUID = 'MONOCHROME1', '1.2.840.10008.1.2'
+    ds.save_as(folder/'implicit.dcm', enforce_file_format=True)
+    deep = to_dicom(wrist, 'WRIST', 'c')
+    values = wrist.astype(np.int16)*8 - 300
+    deep.BitsAllocated, deep.BitsStored, deep.HighBit, deep.PixelRepresentation = 16, 12, 11, 1
+    deep.PixelData, deep.RescaleSlope, deep.RescaleIntercept = values.tobytes(), '2', '-5'
+    deep.WindowCenter, deep.WindowWidth, deep.VOILUTFunction = ['900', '5'], ['2400', '6'], 'LINEAR'
+    deep.save_as(folder/'window.dcm', enforce_file_format=True)
+    for word in ('WindowCenter', 'WindowWidth', 'VOILUTFunction'): delattr(deep, word)
+    deep.PixelPaddingValue = int(values.min())
+    deep.save_as(folder/'range.dcm', enforce_file_format=True)
+    return folder
+
+
+class Host:
+    "The folder on a plain web server, at an address that is not its root"
+    def __init__(self, folder):
+        host, self.asked = self, []
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def log_message(self, *_): host.asked.append(self.path)
+        handler = functools.partial(Handler, directory=str(folder))
+        self.server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f'http://127.0.0.1:{self.server.server_address[1]}/browser/'
+
+
+@pytest.fixture(scope='module')
+def host(tmp_path_factory, model, libraries):
+    from mura_nb.browser import write_browser_page
+    folder = tmp_path_factory.mktemp('site')
+    write_browser_page(folder/'browser', model, libraries)
+    h = Host(folder)
+    yield h
+    h.server.shutdown()
+
+
+@pytest.fixture
+def visit(browser, host):
+    "Opens the page; at the end: nothing was asked of anyone else, no error in the console"
+    wrong, contexts = [], []
+    def go(wait=True, **kw):
+        contexts.append(browser.new_context(**kw))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(90_000)
+        ours = host.url, 'data:', 'blob:'
+        page.on('request', lambda r: None if r.url.startswith(ours) else wrong.append(r.url))
+        page.on('console', lambda m: wrong.append(m.text) if m.type == 'error' else None)
+        page.on('pageerror', lambda e: wrong.append(str(e)))
+        page.goto(host.url)
+        if wait: page.wait_for_selector('html[data-ready]', state='attached')
+        return page
+    go.wrong = wrong
+    yield go
+    for c in contexts: c.close()
+    assert wrong == []
+
+
+@pytest.fixture(scope='module')
+def tools(browser, host):
+    "A page whose modules are called one by one"
+    page = browser.new_context().new_page()
+    page.set_default_timeout(90_000)
+    page.goto(host.url)
+    return page
+
+
+def give(page, *files):
+    pairs = [(f.name, f.read_bytes()) if isinstance(f, Path) else f for f in files]
+    files = [dict(name=n, mimeType='application/octet-stream', buffer=b) for n, b in pairs]
+    page.locator('#file').set_input_files(files)
+
+
+def numbers(page, name):
+    "The answer to a file, as the page saves it"
+    page.locator('figcaption', has_text=name).wait_for()
+    with page.expect_download() as d: page.get_by_role('button', name='Save the numbers').click()
+    return json.loads(Path(d.value.path()).read_text())
+
+
+def iou(a, b):
+    both = max(0, min(a[2], b[2]) - max(a[0], b[0]))*max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    def area(x): return (x[2] - x[0])*(x[3] - x[1])
+    return both/(area(a) + area(b) - both)
+
+
+SIZES = (300, 200), (97, 333), (40, 60), (500, 64), (512, 329), (144, 144)
+
+
+@pytest.mark.parametrize('fit', ('stretch', 'letterbox'))
+def test_views_are_those_of_the_package(tools, fit):
+    from mura_nb.core import settings
+    from mura_nb.geometry import Geometry, eval_geometry, warp
+    recipe = replace(settings(profile='demo').recipe('lite0_b16'), resize=144, crop=128, fit=fit)
+    script = '''async ([pixels, width, height, fit, move]) => {
+        const m = await import('./resample.js')
+        const g = m.moved(m.evalGeometry(width, height, {fit, resize: 144, side: 128}), move)
+        return Array.from(m.warp({data: Uint8Array.from(pixels), width, height}, g, 128)) }'''
+    for (w, h), move in zip(SIZES, ((0, 0), (4, -4), (0, 0), (-4, 4), (2.5, 1.25), (0, 0))):
+        grey = np.random.default_rng(w).integers(0, 256, (h, w), np.uint8)
+        want = warp(grey, Geometry.crop(*move) @ eval_geometry(grey.shape, recipe), (128, 128))
+        found = np.array(tools.evaluate(script, [grey.ravel().tolist(), w, h, fit, move])).reshape(128, 128)
+        assert np.abs(found - want).max() < .5, (w, h, move)
+
+
+def test_boxes_are_those_of_the_package(tools):
+    from mura_nb.boxes import file_boxes
+    from mura_nb.maps import scaled
+    script = '''async ([heats, level, width, height]) => {
+        const m = await import('./boxes.js')
+        const g = {sx: 64/width, sy: 64/height, tx: 0, ty: 0}
+        const heat = {data: Float32Array.from(heats), width: 8, height: 8, geometry: g}
+        const map = m.heatMap([heat], g, {width, height}, {side: 64, start: [4, 4], stride: 8})
+        return m.findBoxes(map, level, {width, height}) }'''
+    import torch
+    from mura_nb.geometry import Geometry
+    from mura_nb.maps import file_map
+    from mura_nb.networks import CellGrid
+    for seed, (w, h), level in zip(range(4), ((90, 70), (640, 500), (333, 900), (64, 64)), (.5, .3, 'otsu', .7)):
+        heat = np.random.default_rng(seed).random((8, 8)).astype(np.float32)**3
+        view = Geometry.resize((h, w), (64, 64))
+        whole = file_map(torch.tensor(heat), view, 64, (h, w), cells=CellGrid(64, 8, (4, 4)))
+        want = file_boxes(scaled(whole), level)
+        found = tools.evaluate(script, [heat.ravel().tolist(), level, w, h])
+        assert len(found) == len(want) > 0
+        for f, (box, score) in zip(found, want):
+            assert iou(f['box'], box) > .95 and abs(f['score'] - score) < .01
+
+
+READ = '''async ([bytes, limits]) => {
+    const { readPicture } = await import('./picture.js')
+    const p = await readPicture(new Blob([Uint8Array.from(bytes)]), limits)
+    return {grey: Array.from(p.data), width: p.width, height: p.height} }'''
+LIMITS = dict(megabytes=40, megapixels=20, side=32)
+
+
+@pytest.mark.parametrize('name', ('plain.png', 'turned.jpg', 'deep.png', 'explicit.dcm', 'implicit.dcm', 'window.dcm',
+                                  'range.dcm'))
+def test_greys_are_those_of_the_package(tools, pictures, name):
+    "A JPEG's decoders, and the 8 of 16 bits of a PNG that a browser keeps, may differ by one grey level"
+    from mura_nb.images import read_picture
+    want = read_picture(pictures/name).astype(int)
+    found = tools.evaluate(READ, [list((pictures/name).read_bytes()), LIMITS])
+    grey = np.array(found['grey']).reshape(found['height'], found['width'])
+    assert grey.shape == want.shape
+    assert np.abs(grey - want).max() <= (1 if name in ('turned.jpg', 'deep.png') else .5)
+
+
+def test_colours_become_grey_as_in_the_package(tools, tmp_path):
+    from mura_nb.images import read_picture
+    rgba = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
+    for mode in ('RGB', 'RGBA', 'LA', 'P'):
+        picture = Image.fromarray(rgba).convert(mode) if mode != 'LA' else Image.fromarray(rgba[..., :2], 'LA')
+        picture.save(tmp_path/f'{mode}.png')
+        found = tools.evaluate(READ, [list((tmp_path/f'{mode}.png').read_bytes()), LIMITS])
+        off = np.abs(np.array(found['grey']).reshape(40, 50) - read_picture(tmp_path/f'{mode}.png').astype(int))
+        assert off.max() <= (0 if mode in ('RGB', 'P') else 1), mode
+
+
+def test_it_says_what_locate_says(visit, host, pictures, model, tmp_path):
+    from mura_nb.batch import locate_studies, views_of
+    from mura_nb.gradcam import localise
+    page, names = visit(), ('plain.png', 'large.png', 'turned.jpg', 'window.dcm', 'implicit.dcm')
+    files = [pictures/n for n in names]
+    located = locate_studies(views_of(files)[0], tmp_path, [str(model)], dicom='none').boxes.set_index('path')
+    before, took = len(host.asked), []
+    for file in files:
+        started = time.perf_counter()
+        give(page, file)
+        page.locator('figcaption', has_text=file.name).wait_for()
+        took.append(time.perf_counter() - started)
+        found, want = numbers(page, file.name), localise(file, model)
+        prob = located.prob[str(file)]
+        assert abs(found['logit'] - np.log(prob/(1 - prob))) < .05 and found['called'] == located.abnormal[str(file)]
+        assert (found['height'], found['width']) == want.image.shape and found['file'] == file.name
+        box = located.loc[str(file), ['x0', 'y0', 'x1', 'y1']].tolist()
+        assert not pd.isna(box[0]) and iou(found['boxes'][0]['box'], box) >= .9, file.name
+        assert len(found['boxes']) == len(want.boxes) == page.locator('rect.found').count()
+    print(f'first answer {took[0]:.2f} s, others {", ".join(f"{t:.2f}" for t in took[1:])} s after choosing')
+    assert host.asked[before:] == [], 'something was asked for after the page had loaded'
+    quiet = os.getloadavg()[0] < os.cpu_count()
+    assert took[0] < (3 if quiet else 20), 'slow'
+
+
+def test_a_map_of_a_larger_view(browser, host, pictures, model, libraries, tmp_path):
+    "The network then takes two views, one for the logit and a larger one for the map"
+    from mura_nb.browser import write_browser_page
+    from mura_nb.gradcam import localise
+    write_browser_page(tmp_path/'browser', model, libraries, {}, 'hires_larger')
+    other, page = Host(tmp_path), browser.new_page()
+    page.set_default_timeout(90_000)
+    page.goto(other.url)
+    file = pictures/'plain.png'
+    give(page, file)
+    found, want = numbers(page, file.name), localise(file, model, method='hires_larger')
+    assert abs(found['logit'] - np.log(want.prob/(1 - want.prob))) < .05
+    assert iou(found['boxes'][0]['box'], want.box) >= .9
+    other.server.shutdown()
+
+
+def test_nothing_can_be_sent(visit, browser, host):
+    page = visit()
+    tried = "async () => { try { await fetch('http://localhost:1/x'); return 'sent' } catch (e) { return `${e}` } }"
+    assert 'sent' not in page.evaluate(tried)
+    assert page.workers and 'sent' not in page.workers[0].evaluate(tried)
+    refused = [w for w in visit.wrong if 'Content Security Policy' in w]
+    assert len(refused) >= 1
+    visit.wrong.clear()
+    policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
+    assert "default-src 'self'" in policy and "'wasm-unsafe-eval'" in policy and 'unsafe-inline' not in policy
+
+
+def png(size):
+    Image.fromarray(np.zeros(size, np.uint8)).save(out := io.BytesIO(), 'PNG')
+    return out.getvalue()
+
+
+def test_what_cannot_be_read_is_said_in_words(visit, pictures):
+    page = visit()
+    whole, packed = [(pictures/f'{n}.dcm').read_bytes() for n in ('explicit', 'compressed')]
+    wrong = {'text.png': (b'hello', 'not a picture'), 'empty.png': (b'', 'is empty'),
+             'tiny.png': (png((9, 90)), 'too few'), 'half.png': (png((90, 90))[:-20], 'damaged'),
+             'half.dcm': (whole[:-9000], 'damaged|holds no picture'), 'packed.dcm': (packed, 'compressed'),
+             '<img src=x onerror=alert(1)>': (b'x', 'not a picture')}
+    for name, (data, words) in wrong.items():
+        give(page, (name, data))
+        page.get_by_role('alert').filter(has_text=name).wait_for()
+        assert re.search(words, page.locator('#answer').inner_text()), name
+    give(page, pictures/'plain.png') # and the next picture is answered
+    page.locator('figcaption', has_text='plain.png').wait_for()
+    assert page.get_by_role('alert').count() == 0
+
+
+def test_a_phone_in_the_dark(visit, pictures):
+    page = visit(viewport=dict(width=375, height=720), color_scheme='dark', has_touch=True, is_mobile=True)
+    give(page, pictures/'plain.png')
+    page.locator('figcaption').wait_for()
+    assert page.evaluate('document.documentElement.scrollWidth') <= 375
+    colour = page.evaluate("getComputedStyle(document.querySelector('.verdict')).backgroundColor")
+    assert max(map(int, re.findall(r'\d+', colour)[:3])) < 90
+    assert 'research only' in page.locator('.warn').inner_text().lower()
+    page.get_by_label('heat map').uncheck()
+    assert not page.locator('canvas.heat').is_visible() and page.locator('rect.found').count()
+
+
+def test_keyboard_alone(visit):
+    page = visit()
+    for _ in range(8):
+        page.keyboard.press('Tab')
+        if page.evaluate("'sample' in document.activeElement.dataset"): break
+    assert page.evaluate("document.activeElement.dataset.sample") == 'sample1.png'
+    page.keyboard.press('Enter')
+    page.locator('figcaption', has_text='simulated').wait_for()
+    assert page.evaluate("document.activeElement.id") == 'answer'
+    assert re.search(r'Called (ab)?normal', page.locator('#status').inner_text())
+    page.keyboard.press('Tab')
+    page.keyboard.press('Space')
+    assert not page.get_by_label('heat map').is_checked()
+
+
+QUARTO = '<header id="q">x</header><header id="title-block-header"><h1 class="title">A</h1></header><p>B</p>'
+PANDOC = '<main id="site-text">\n<h1>A</h1>\n<p class="subtitle">S</p>\n<p>B</p><h1>C</h1>'
+
+
+@pytest.mark.parametrize('html', (QUARTO, PANDOC))
+def test_the_site_offers_it_below_its_title(html):
+    import publish
+    before, link, after = publish.offer(html).partition(publish.OFFER)
+    assert 'href="browser/index.html"' in link and after.strip().startswith('<p>B</p>')
+    assert 'A</h1>' in before
+
+
+def test_the_site_says_why_it_is_left_out(tmp_path, monkeypatch):
+    import mura_nb.browser
+    import publish
+    assert 'no network is shipped' in publish.add_browser_page(tmp_path, tmp_path)
+    def refuse(*_): raise RuntimeError('npm is not installed')
+    monkeypatch.setattr(mura_nb.browser, 'write_browser_page', refuse)
+    (tmp_path/'a.safetensors').touch()
+    assert 'npm is not installed' in publish.add_browser_page(tmp_path, tmp_path) and not list(tmp_path.glob('*.html'))
+
+
+@pytest.mark.parametrize('task', RULES)
+def test_style_sheet_and_scripts(task):
+    folder = ROOT/'mura_nb'/'page'/'browser'
+    r = biome(task, *RULES[task], *map(str, [*folder.glob('*.js'), *folder.glob('*.css')]))
+    assert r.returncode == 0, r.stdout + r.stderr
