@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['VIEWS', 'HEAT', 'LOGITS_WITHIN', 'MOST_BYTES', 'BROWSER_FILES', 'LIBRARY_FILES', 'OFFERED', 'BROWSER_POLICY',
            'COPIED', 'map_graph', 'halve_weights', 'BrowserNetwork', 'browser_network', 'browser_settings',
-           'browser_libraries', 'browser_samples', 'write_browser_page']
+           'browser_libraries', 'card_words', 'browser_samples', 'write_browser_page']
 
 # %% ../nbs/12d_browser.ipynb #da63362d
 import hashlib, io, json, shutil, subprocess, warnings
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from .core import settings
+from .core import fmt_ci, settings
 from .phantom import example_study
 from .networks import input_stats, map_layer, net_input, split_backbone
 from .engines import INPUT, ModelPart, NotEqual, part_of, probe_views, require_packages
@@ -200,8 +200,8 @@ def browser_settings(
     return dict(format='mura_nb browser 1', name=recipe.name, file='network.onnx',
         sha256=hashlib.sha256(made.data).hexdigest(), bytes=len(made.data), side=recipe.crop, resize=recipe.resize,
         fit=recipe.fit, map=_map_settings(made), level=made.level, threshold=threshold,
-        platt=scale, limits=limits, colours=_colours(), operating=part.card.get('operating', ''),
-        research_only=RESEARCH_ONLY, card={k:v for k,v in part.card.items() if k in ('data','metrics','fingerprint')})
+        platt=scale, limits=limits, colours=_colours(), research_only=RESEARCH_ONLY,
+        card={k:v for k,v in part.card.items() if k in ('data','metrics','fingerprint')})
 
 # %% ../nbs/12d_browser.ipynb #757d8734
 BROWSER_FILES = PAGE_FILES/'browser'
@@ -238,6 +238,19 @@ def _licences(libraries):
         texts.append(f"{name} {about['version']} ({about['license']})\n\n{text}")
     return '\n\n\n'.join(texts)
 
+# %% ../nbs/12d_browser.ipynb #4fcce2da
+def card_words(
+    card:dict # of a model
+    )->dict: # notice: what it was trained on; about: sentences on the network
+    "What the page says of its network"
+    recipe,shipped = card['recipe'],card.get('shipped')
+    about = [f"Network {recipe.get('name')}, {recipe['backbone'].partition(':')[2]}."]
+    if not shipped: return dict(notice=training_notice(), about=about)
+    reached = [f"{name}: {fmt_ci(r['value'], r['lo'], r['hi'])} ({r['n']:,} {r['what']}; 95 % interval in brackets)."
+               for name,r in shipped.get('numbers', {}).items()]
+    notice = f"The network was trained on {shipped['trained_on']}; nothing here was validated for diagnosis."
+    return dict(notice=notice, about=about + [f'{words}.' for words in shipped.get('attribution', [])] + reached)
+
 # %% ../nbs/12d_browser.ipynb #ceb08151
 # study type, and kind of the abnormality or '' for normal
 OFFERED = (('WRIST','fracture'), ('FOREARM','fracture'), ('ELBOW',''))
@@ -258,11 +271,9 @@ COPIED = ('page.js','picture.js','resample.js','boxes.js','worker.js') # files o
 
 def _page_html(made, titles):
     "The page, with what the card says of its network"
-    card = made.part.card
-    about = card.get('about') or [f"Network {made.part.recipe.name}, {made.part.recipe.backbone.partition(':')[2]}."]
     samples = [dict(title=title, file=f'sample{i}.png') for i,title in enumerate(titles, 1)]
     return render('browser/index', policy=BROWSER_POLICY, research_only=RESEARCH_ONLY, samples=samples,
-                  notice=card.get('notice') or training_notice(), about=about)
+                  **card_words(made.part.card))
 
 # %% ../nbs/12d_browser.ipynb #ce6cdd01
 def write_browser_page(
