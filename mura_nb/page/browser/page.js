@@ -175,7 +175,7 @@ function fillVerdict(part, answer, settings) {
   const above = called
     ? "above the operating point, so the picture is called abnormal"
     : "not above the operating point, so the picture is called normal, and gets no heat map and no box";
-  $(".sentence", part).textContent = `It is ${above}. ${settings.operating}`.trim();
+  $(".sentence", part).textContent = `It is ${above}.`;
   $(".words", part).textContent =
     `where the network sees it${boxes.length > 1 ? ", finely dashed: further places" : ""}`;
   $(".key", part).hidden = !called;
