@@ -248,6 +248,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mura_nb.browser.browser_network': ('browser.html#browser_network', 'mura_nb/browser.py'),
                                  'mura_nb.browser.browser_samples': ('browser.html#browser_samples', 'mura_nb/browser.py'),
                                  'mura_nb.browser.browser_settings': ('browser.html#browser_settings', 'mura_nb/browser.py'),
+                                 'mura_nb.browser.card_words': ('browser.html#card_words', 'mura_nb/browser.py'),
                                  'mura_nb.browser.halve_weights': ('browser.html#halve_weights', 'mura_nb/browser.py'),
                                  'mura_nb.browser.map_graph': ('browser.html#map_graph', 'mura_nb/browser.py'),
                                  'mura_nb.browser.write_browser_page': ('browser.html#write_browser_page', 'mura_nb/browser.py')},

@@ -334,8 +334,10 @@ def scores_beside_chance(
     true,sizes = boxes_by_image(data.truth, found.path),np.array([data.store.sizes[p] for p in found.path])
     part = seen_part(sizes, recipe)
     chance = {how:chance_boxes(found, true, sizes, part, how) for how in CHANCE}
-    best,_ = ceiling(true, sizes, recipe, cam_method(method).grid(recipe.crop))
-    return {'map':scores(found, true), **chance, 'ceiling':best}
+    grid = cam_method(method).grid(recipe.crop)
+    def best(): return {k:v.to_numpy() for k,v in ceiling(true, sizes, recipe, grid)[0].items()}
+    kept = cached('gradcam/ceiling', [1, true, sizes, (recipe.fit, recipe.resize, recipe.crop), grid], best) # slow
+    return {'map':scores(found, true), **chance, 'ceiling':pd.DataFrame(kept)}
 
 # %% ../nbs/06c_boxes.ipynb #428baab0
 def comparison_table(
