@@ -16,8 +16,7 @@ from .alignment import align_network
 from .boxes import localisation_data
 from .gradcam import write_choice
 from .poolings import map_scores
-from .zero_shot import FINER_MAP, by_image, carry_over, real_results, train_lever
-from .label_shares import STARTS
+from .zero_shot import FINER_MAP, by_image, carry_over, real_results
 
 # %% ../nbs/10a_given.ipynb #2e16c9b6
 def train_given(
@@ -26,7 +25,7 @@ def train_given(
     "Train the network that comes with the package, or load it"
     s = settings()
     name = s.shipped
-    run_recipe(s.recipe(name), data.rows, data.store, data.tune, start=train_lever(STARTS['simulated'])[0])
+    run_recipe(s.recipe(name), data.rows, data.store, data.tune)
     align_network(name)
     level = map_scores(name, data)['hires_level']
     write_choice(name, FINER_MAP, level if level=='otsu' else float(level))
