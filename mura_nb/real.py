@@ -6,7 +6,7 @@
 __all__ = ['FLAGS', 'flag_floor', 'best_fixed_place', 'measure_floors', 'floors_view', 'real_answers', 'answers_view',
            'shares_figure', 'neighbours_view']
 
-# %% ../nbs/10_real.ipynb #435c585a
+# %% ../nbs/10_real.ipynb #54219bb3
 from pathlib import Path
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from .boxes import localisation_data
 from .zero_shot import by_image
 from .label_shares import group_folds
 
-# %% ../nbs/10_real.ipynb #ab944b90
+# %% ../nbs/10_real.ipynb #5e510405
 FLAGS = ['hand','shoulder','mixed','multiscan','frontal','lateral','oblique'] # of FracAtlas' list
 
 def flag_floor(
@@ -35,7 +35,7 @@ def flag_floor(
         prob[~known] = LogisticRegression().fit(flags[known], label[known]).predict_proba(flags[~known])[:,1]
     return rows.assign(prob=prob)
 
-# %% ../nbs/10_real.ipynb #a5de4f99
+# %% ../nbs/10_real.ipynb #3cfc455d
 def best_fixed_place(
     truth:pd.DataFrame, # path, x0, y0, x1, y1: true boxes, px
     sizes:np.ndarray, # (n, 2) height and width of the file of each box, px
@@ -49,7 +49,7 @@ def best_fixed_place(
         return inside.groupby(truth.path.to_numpy()).any().mean()
     return max(share(x, y) for x in middles for y in middles)
 
-# %% ../nbs/10_real.ipynb #95e0d647
+# %% ../nbs/10_real.ipynb #2a4fe64b
 def measure_floors()->pd.DataFrame: # what, score, value, lo, hi; also the table real_floors
     "What can be reached on the public dataset of the profile without looking at a picture"
     s,data = settings(),localisation_data()
@@ -63,7 +63,7 @@ def measure_floors()->pd.DataFrame: # what, score, value, lo, hi; also the table
     save_table(table, 'real_floors')
     return table
 
-# %% ../nbs/10_real.ipynb #17854555
+# %% ../nbs/10_real.ipynb #b4417564
 def floors_view(
     table:pd.DataFrame # from `measure_floors`
     )->Table: # a row a floor
@@ -73,7 +73,7 @@ def floors_view(
         for r in table.itertuples()]
     return Table(pd.DataFrame(rows), 'What is reached without looking at a picture.')
 
-# %% ../nbs/10_real.ipynb #1f61e028
+# %% ../nbs/10_real.ipynb #ca68b082
 def _measured(name, out):
     "A kept table, or none"
     try: return load_table(name, out)
@@ -87,7 +87,7 @@ def _lever_answers(t):
         yield f'{words}: AUC', own.auc.mean(), own.auc_lo.iloc[0], own.auc_hi.iloc[0]
         yield f'{words}: hit', own.hit.mean(), own.hit_lo.iloc[0], own.hit_hi.iloc[0]
 
-# %% ../nbs/10_real.ipynb #8435f2c9
+# %% ../nbs/10_real.ipynb #228d2a17
 def _share_answers(t, gains):
     "What shares of the labels reach, and what the simulated start adds"
     for (share,start),own in t.groupby(['share','start']):
@@ -105,7 +105,7 @@ def real_answers(
     if shares is not None: rows += _share_answers(shares, load_table('label_gains', out))
     return pd.DataFrame(rows, columns=['question','value','lo','hi'])
 
-# %% ../nbs/10_real.ipynb #a3d9a027
+# %% ../nbs/10_real.ipynb #0cd9ff84
 def answers_view(
     table:pd.DataFrame, # from `real_answers`
     about:str # the dataset
@@ -115,7 +115,7 @@ def answers_view(
     return Table(pd.DataFrame(rows, columns=['real radiographs','value']), f'Measured on {about}, by image; 95 % '
         'intervals of resampled groups. A hit is a finer map whose peak lies in a true box.')
 
-# %% ../nbs/10_real.ipynb #9a4e6ba8
+# %% ../nbs/10_real.ipynb #aa16766e
 def shares_figure(
     table:pd.DataFrame # from `measure_shares`
     ): # matplotlib figure
@@ -135,7 +135,7 @@ def shares_figure(
     plt.close(fig)
     return fig
 
-# %% ../nbs/10_real.ipynb #35ca1c42
+# %% ../nbs/10_real.ipynb #1b1b21ad
 def neighbours_view(
     table:pd.DataFrame # from `measure_shares`
     )->Table: # a row a share
