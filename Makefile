@@ -60,9 +60,9 @@ lock:  ## maintainers: resolve requirements.lock anew (needs uv)
 	   uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
-shipped: choice $(STAMP)  ## maintainers: train RECIPE on DATA and write it to mura_nb/weights, the network that everybody gets
-	@if [ -z "$(RECIPE)" ]; then echo "make shipped: which recipe of settings.ini? add RECIPE=name, and DATA=/path/to/FracAtlas" >&2; exit 2; fi
-	@$(BIN)/mura-nb train $(RECIPE) && $(BIN)/python tools/ship.py $(RECIPE)
+shipped: choice $(STAMP)  ## maintainers: train the recipe `shipped` on DATA, write it to mura_nb/weights, the network that everybody gets
+	@if [ -z "$$MURA_NB_DATA" ]; then echo "make shipped: trained on what? add DATA=/path/to/FracAtlas" >&2; exit 2; fi
+	@$(BIN)/python tools/report.py --study shipped && $(BIN)/python tools/ship.py
 
 clean:  ## remove what was rendered and cached; results, data and .venv stay
 	rm -rf _site _build _docs _proc .cache build dist

@@ -43,7 +43,7 @@ def half_difference(
     return off
 
 # %% ../nbs/11g_shipping.ipynb #fa8baca2
-CLAIMS = dict(auc='real_auc', hit='real_hit_weak') # name on the card -> claim of the table
+CLAIMS = dict(auc='shipped_auc', hit='shipped_hit') # name on the card -> claim of the table
 
 def claimed_numbers(
     table:pd.DataFrame, # claim, value, lo, hi, n, what

@@ -158,7 +158,7 @@ def test_the_tool_ships_what_was_trained(made, tmp_path, monkeypatch):
     import ship
     from mura_nb.core import save_table
 
-    rows = [('real_auc', NUMBERS['auc']), ('real_hit_weak', NUMBERS['hit'])]
+    rows = [('shipped_auc', NUMBERS['auc']), ('shipped_hit', NUMBERS['hit'])]
     save_table(pd.DataFrame([dict(claim=c, **n) for c, n in rows]), 'headline', tmp_path)
     monkeypatch.setattr(ship, 'pictures', lambda: [picture()])
     ship.main([str(made[1]), '--results', str(tmp_path), '--out', str(tmp_path / 'w'), '--name', 'new'])
