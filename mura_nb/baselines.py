@@ -66,7 +66,8 @@ def _loaders_and_network(recipe, train, store, tune, start):
 # %% ../nbs/04_baselines.ipynb #0d18534a
 def _save_trained(model, history, recipe, key, files, train, tune):
     "Best weights and card as the model file, and what `load_model` makes of them"
-    best,own = history.loc[history.tune_loss.idxmin()],train[~tune]
+    best = history.iloc[-1] if recipe.keep=='last' else history.loc[history.tune_loss.idxmin()]
+    own = train[~tune]
     data = dict(folder=Path(train.attrs.get('root', '')).name, train_images=len(own), tune_images=int(tune.sum()),
         train_patients=int(own.patient.nunique()))
     metrics = dict(epoch=int(best.epoch), epochs=len(history), tune_loss=float(best.tune_loss),

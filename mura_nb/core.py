@@ -115,6 +115,8 @@ class _Course(_Pictures):
     "How a training changes on its way"
     anneal_epochs:int = knob(int, 'last epochs in which the learning rate falls along half a cosine to zero; left out, '
         'it falls on plateaus alone', 1, 1000, default=None)
+    keep:str = knob(str, 'weights that are kept: those of the lowest tuning loss, or of the last epoch',
+        choices=('best','last'), default='best')
     first_epochs:int = knob(int, 'first epochs that see smaller pictures, of side first_crop', 1, 1000, default=None)
     first_crop:int = knob(int, 'side of what the network sees in the first epochs, px, where it is smaller than crop; '
         'resize shrinks with it', 16, 4096, default=None)
@@ -136,7 +138,7 @@ class _Rules(_Course):
 
 # %% ../nbs/00_core.ipynb #ccecf9a7
 POOLINGS = ('mean','lse','pcam','top') # how the cells of a map become one logit
-_UNSAID = dict(accumulate=1, pooling='mean', pool_layer='last') # not on a card, as on those of earlier models
+_UNSAID = dict(accumulate=1, keep='best', pooling='mean', pool_layer='last') # on no card, as before
 
 @dataclass(frozen=True)
 class _Pooled(_Rules):

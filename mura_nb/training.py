@@ -179,13 +179,15 @@ class SaveBest(Callback):
     "Keeps the weights of the lowest tuning loss and gives them to the network at the end"
     order = 62
     def __init__(self,
-        files:ModelFiles=None): # where they are kept; default in memory
-        self.files,self.best_state = files,None
+        files:ModelFiles=None, # where they are kept; default in memory
+        keep:str='best'): # or last: those of the last epoch instead
+        self.files,self.keep,self.best_state = files,keep,None
 
     def after_epoch(self):
         "Keep the weights of a new lowest loss; without tuning data those of every epoch, so that the last stay"
         row,net = self.history[-1],getattr(self.model, 'module', self.model)
-        if rank_distrib() or not (row['best'] or math.isnan(row['tune_loss'])): return # the first process writes
+        keep = self.keep=='last' or row['best'] or math.isnan(row['tune_loss'])
+        if rank_distrib() or not keep: return # the first process writes
         if self.files: self.files.save_best(net)
         else: self.best_state = {k:v.clone() for k,v in net.state_dict().items()}
 
@@ -326,8 +328,9 @@ def train_learner(
     cbs:list=() # further fastai callbacks
     )->tuple: # the network with its best weights, in evaluation mode; history, a row an epoch
     "Train with Adam, a tenth of the learning rate on plateaus, and the best weights kept"
+    kept = SaveBest(files, getattr(schedule, 'keep', 'best'))
     own = [TrainEvalCallback(), CastToTensor(), SeedEpoch(schedule.seed), RecordLosses(schedule),
-        PlateauLR(schedule.patience, schedule.epochs-(schedule.anneal_epochs or -math.inf)), SaveBest(files)]
+        PlateauLR(schedule.patience, schedule.epochs-(schedule.anneal_epochs or -math.inf)), kept]
     if schedule.anneal_epochs: own.append(AnnealLR(schedule))
     if schedule.stop: own.append(StopOnPlateau(schedule.stop))
     if schedule.accumulate>1: own.append(MicroBatches(schedule.accumulate))
