@@ -30,13 +30,14 @@ from .predictions import load_predictions, noise_shift, predict, save_prediction
 # %% ../nbs/04_baselines.ipynb #71c78242
 def type_weights(
     df:pd.DataFrame # columns `study_type`, `label` (0 or 1), one row an image
-    )->np.ndarray: # (7, 2) by `STUDY_TYPES`, or (11, 2) by `ALL_TYPES`: weight of a normal, an abnormal image
+    )->np.ndarray: # (7, 2) by `STUDY_TYPES`, or (11, 2) by `ALL_TYPES`, all alike: weight of label 0, label 1
     "The weights of the source report's loss, Rajpurkar et al. 2017 (arXiv 1712.06957), section 3"
     if df.label.isna().any():
         raise ValueError(f'{df.label.isna().sum()} images have no label; the weights need one for each')
     kinds = df.study_type.astype(str)
-    types = STUDY_TYPES if set(kinds)<=set(STUDY_TYPES) else ALL_TYPES
-    p = df.label.astype(float).groupby(kinds).mean().reindex(types).fillna(.5).to_numpy()
+    labels = df.label.astype(float)
+    if set(kinds)<=set(STUDY_TYPES): p = labels.groupby(kinds).mean().reindex(STUDY_TYPES).fillna(.5).to_numpy()
+    else: p = np.full(len(ALL_TYPES), labels.mean())
     return np.stack([p, 1-p], 1)
 
 # %% ../nbs/04_baselines.ipynb #47b7e209
