@@ -2006,5 +2006,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mura_nb.zero_shot.measure_levers': ('zero_shot.html#measure_levers', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.of_kinds': ('zero_shot.html#of_kinds', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.real_results': ('zero_shot.html#real_results', 'mura_nb/zero_shot.py'),
+                                   'mura_nb.zero_shot.real_words': ('zero_shot.html#real_words', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.run_lever': ('zero_shot.html#run_lever', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.train_lever': ('zero_shot.html#train_lever', 'mura_nb/zero_shot.py')}}}

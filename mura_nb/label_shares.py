@@ -22,7 +22,7 @@ from .training import data_key
 from .baselines import fit
 from .boxes import localisation_data
 from .database import Encoder
-from .zero_shot import by_image, carry_over, hit_gain, real_results, train_lever
+from .zero_shot import by_image, carry_over, hit_gain, real_results, real_words, train_lever
 
 # %% ../nbs/08d_label_shares.ipynb #aa05c27f
 def group_folds(
@@ -156,8 +156,7 @@ def measure_shares(
 
 # %% ../nbs/08d_label_shares.ipynb #036d2c65
 def shares_view(
-    table:pd.DataFrame, # from `measure_shares`
-    about:str # the dataset
+    table:pd.DataFrame # from `measure_shares`
     )->Table: # a row a share
     "Shares of the labels as they are printed"
     gains,rows = load_table('label_gains', real_results()).set_index(['share','score']),[]
@@ -168,6 +167,6 @@ def shares_view(
         row['simulated less ImageNet'] = fmt_ci(*gains.loc[(share, 'auc'), ['value','lo','hi']])
         row |= {f'hit, {start}':mean.hit[start] for start in STARTS}
         rows.append(row)
-    caption = f'Out-of-fold predictions ({about}), means over {table.seed.nunique()} seeds.'
+    caption = f'Out-of-fold predictions ({real_words()}), means over {table.seed.nunique()} seeds.'
     numbers = {f'{score}, {start}':'.3f' for score in ('AUC','hit') for start in STARTS}
     return Table(pd.DataFrame(rows), caption, {'images':'.0f', **numbers})

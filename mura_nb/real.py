@@ -15,7 +15,7 @@ from .public import public_index
 from .maps import box_contains
 from .evaluation import evaluate
 from .boxes import localisation_data
-from .zero_shot import by_image
+from .zero_shot import by_image, real_words
 from .label_shares import group_folds
 
 # %% ../nbs/10_real.ipynb #5e510405
@@ -107,13 +107,12 @@ def real_answers(
 
 # %% ../nbs/10_real.ipynb #0cd9ff84
 def answers_view(
-    table:pd.DataFrame, # from `real_answers`
-    about:str # the dataset
+    table:pd.DataFrame # from `real_answers`
     )->Table: # a row a question
     "The answers as they are printed"
     rows = [(r.question, fmt_ci(r.value, r.lo, r.hi)) for r in table.itertuples()]
-    return Table(pd.DataFrame(rows, columns=['real radiographs','value']), f'Measured on {about}, by image; 95 % '
-        'intervals of resampled groups. A hit is a finer map whose peak lies in a true box.')
+    return Table(pd.DataFrame(rows, columns=['real radiographs','value']), f'Measured on {real_words()}, by image; '
+        '95 % intervals of resampled groups. A hit is a finer map whose peak lies in a true box.')
 
 # %% ../nbs/10_real.ipynb #aa16766e
 def shares_figure(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEVERS', 'SEEDS', 'LEVER_SIZE', 'FINER_MAP', 'Lever', 'of_kinds', 'lever_data', 'lever_name', 'train_lever',
            'by_image', 'carry_over', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains', 'measure_levers',
-           'real_results', 'levers_view']
+           'real_results', 'real_words', 'levers_view']
 
 # %% ../nbs/08c_zero_shot.ipynb #f460c933
 from dataclasses import replace
@@ -188,17 +188,24 @@ def real_results()->Path: # a results folder
     s = settings()
     return s.results if s.source or s.profile=='smoke' else s.root/'results'/'fracatlas'
 
+# %% ../nbs/08c_zero_shot.ipynb #29e960a1
+def real_words()->str: # for a caption
+    "What the tables about real radiographs were measured on"
+    s = settings()
+    if s.source: return s.source.name
+    return 'simulated ones, to try the code' if s.profile=='smoke' else 'a part of FracAtlas'
+
 # %% ../nbs/08c_zero_shot.ipynb #39cd7a15
 def levers_view(
-    table:pd.DataFrame, # from `measure_levers`
-    about:str # the dataset
+    table:pd.DataFrame # from `measure_levers`
     )->Table: # a row a lever, means over its seeds
     "Levers as they are printed"
     gains = load_table('lever_gains', real_results()).set_index(['lever','score'])
     def gain(name, score): return fmt_ci(*gains.loc[(name, score), ['value','lo','hi']]) if name!='none' else ''
     rows = [{'simulation':LEVERS[name].means, 'seeds':len(t), 'simulated AUC':t.simulated_auc.mean(),
-        'AUC':t.auc.mean(), 'less plain':gain(name, 'auc'), 'hit':t.hit.mean(), 'less plain ':gain(name, 'hit')}
+        'AUC':t.auc.mean(), 'AUC less plain':gain(name, 'auc'), 'hit':t.hit.mean(),
+        'hit less plain':gain(name, 'hit')}
         for name,t in table.groupby('lever', sort=False)]
-    caption = (f'Trained on simulated radiographs, tried on {table.images[0]:,} real images ({about}), of which '
+    caption = (f'Trained on simulated radiographs, tried on {table.images[0]:,} real images ({real_words()}), of which '
         f'{table.boxed[0]} have true boxes. A hit is a finer map whose peak lies in one.')
     return Table(pd.DataFrame(rows), caption, {'simulated AUC':'.3f', 'AUC':'.3f', 'hit':'.3f'})
