@@ -945,6 +945,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.geometry.warp': ('geometry.html#warp', 'mura_nb/geometry.py')},
             'mura_nb.given': { 'mura_nb.given.given_view': ('given.html#given_view', 'mura_nb/given.py'),
                                'mura_nb.given.measure_given': ('given.html#measure_given', 'mura_nb/given.py'),
+                               'mura_nb.given.round_weights': ('given.html#round_weights', 'mura_nb/given.py'),
                                'mura_nb.given.train_given': ('given.html#train_given', 'mura_nb/given.py')},
             'mura_nb.gradcam': { 'mura_nb.gradcam.Localised': ('gradcam.html#localised', 'mura_nb/gradcam.py'),
                                  'mura_nb.gradcam.Localised.__repr__': ('gradcam.html#localised.__repr__', 'mura_nb/gradcam.py'),

@@ -52,7 +52,7 @@ def network_words(
     return f"{name}, trained on {data['train_images']:,} images of {data['folder']}"
 
 # %% ../nbs/02f_shipped.ipynb #23f09225
-MEASURES = dict(auc='AUC', hit="share of fractures that the heat map's maximum lies in") # name on the card -> words
+MEASURES = dict(auc='AUC', hit="share of fractured images whose map peaks in a true box") # name on the card -> words
 
 def shipped_results(
     card:dict # of the shipped network
