@@ -16,7 +16,7 @@ from .images import read_picture
 from .pooling import pool_studies
 from .comparison import compare, verdict
 from .evaluation import NOT_COMPARABLE, Estimate, reported_caption, source_report
-from .numbers import NotMeasured, found
+from .numbers import NotMeasured, found, kind_words
 
 # %% ../nbs/11_findings.ipynb #523f83b1
 def main_pairs(
