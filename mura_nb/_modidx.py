@@ -1999,6 +1999,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mura_nb.zero_shot.by_image': ('zero_shot.html#by_image', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.carry_over': ('zero_shot.html#carry_over', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.hit_gain': ('zero_shot.html#hit_gain', 'mura_nb/zero_shot.py'),
+                                   'mura_nb.zero_shot.image_scores': ('zero_shot.html#image_scores', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.lever_data': ('zero_shot.html#lever_data', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.lever_gains': ('zero_shot.html#lever_gains', 'mura_nb/zero_shot.py'),
                                    'mura_nb.zero_shot.lever_name': ('zero_shot.html#lever_name', 'mura_nb/zero_shot.py'),

@@ -8,15 +8,14 @@ __all__ = ['round_weights', 'train_given', 'measure_given', 'given_view']
 # %% ../nbs/10a_given.ipynb #32e53747
 import pandas as pd
 from .core import ModelFiles, Table, fmt_ci, save_headline, save_model, save_table, settings
-from .metrics import mean_intervals
-from .evaluation import evaluate
 from .networks import load_model, load_networks
 from .baselines import fit, run_recipe
+from .maps import read_level
 from .alignment import align_network
 from .boxes import localisation_data
 from .gradcam import write_choice
 from .poolings import map_scores
-from .zero_shot import FINER_MAP, by_image, carry_over, real_results
+from .zero_shot import FINER_MAP, carry_over, image_scores, real_results
 
 # %% ../nbs/10a_given.ipynb #cba339e2
 def round_weights(
@@ -43,18 +42,17 @@ def train_given(
     round_weights(name)
     run_recipe(s.recipe(name), data.rows, data.store, data.tune)
     align_network(name)
-    level = map_scores(name, data)['hires_level']
-    write_choice(name, FINER_MAP, level if level=='otsu' else float(level))
+    write_choice(name, FINER_MAP, read_level(map_scores(name, data)['hires_level']))
     return name
 
 # %% ../nbs/10a_given.ipynb #25612e2a
 def measure_given()->pd.DataFrame: # score, value, lo, hi, n; also the table shipped, and two claims of the headline
     "Train the network that comes with the package, and try it on the internal test"
-    s,data = settings(),localisation_data()
+    data = localisation_data()
     (net,card), = load_networks(train_given(data))
     found = carry_over(net, card, data, data.rows[(data.rows.split=='valid') & data.rows.label.notna()])
-    auc,hit = evaluate(by_image(found), n_boot=s.n_boot)['auc'],mean_intervals(found[['hit']], found.patient, s.n_boot)
-    rows = [('auc', *auc[:3], len(found)), ('hit', *hit.iloc[0][['value','lo','hi']], int(hit.n.iloc[0]))]
+    auc,hit = image_scores(found)
+    rows = [('auc', *auc[:3], len(found)), ('hit', *hit[['value','lo','hi']], int(hit.n))]
     for score,value,lo,hi,n in rows:
         save_headline(f'shipped_{score}', value, lo, hi, n, 'real images of the internal test, shipped network')
     table = pd.DataFrame(rows, columns=['score','value','lo','hi','n'])

@@ -11,18 +11,17 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+import numpy as np
 import pandas as pd
 from .core import Recipe, Table, cached, fmt_ci, load_table, progress, save_table, settings
 from .data import patient_split
-from .metrics import mean_intervals
 from .comparison import compare_seeds
-from .evaluation import evaluate
 from .networks import weights_key
 from .training import data_key
 from .baselines import fit
 from .boxes import localisation_data
 from .database import Encoder
-from .zero_shot import by_image, carry_over, hit_gain, real_results, real_words, train_lever
+from .zero_shot import by_image, carry_over, hit_gain, image_scores, real_results, real_words, train_lever
 
 # %% ../nbs/08d_label_shares.ipynb #aa05c27f
 def group_folds(
@@ -80,8 +79,8 @@ def neighbour_labels(
     )->pd.Series: # path -> share of its five nearest that are abnormal
     "Labels of the nearest codes by Euclidean distance"
     from sklearn.neighbors import NearestNeighbors # here: it takes half a second to import
-    def codes(rows): return pd.concat([pd.DataFrame(Encoder(net, recipe)([store[p] for p in rows.path[i:i+32]]))
-        for i in range(0, len(rows), 32)])
+    encoder = Encoder(net, recipe)
+    def codes(rows): return np.concatenate([*encoder.batches(rows, store)])
     nearest = NearestNeighbors(n_neighbors=min(5, len(train))).fit(codes(train))
     places = nearest.kneighbors(codes(test), return_distance=False)
     labels = train.label.to_numpy(float)[places].mean(1)
@@ -117,9 +116,8 @@ def share_row(
     found:pd.DataFrame # predictions of all folds
     )->dict: # share, start, seed, labels, auc, lo, hi, hit, hit_lo, hit_hi, neighbours, base
     "What one share reaches, all folds pooled"
-    n_boot,broken = settings().n_boot,found[found.label==1]
-    auc = evaluate(by_image(found), n_boot=n_boot)['auc']
-    hit = mean_intervals(found[['hit']], found.patient, n_boot).iloc[0]
+    auc,hit = image_scores(found)
+    broken = found[found.label==1]
     return dict(share=share, start=start, seed=seed, labels=found.labels.mean(), auc=auc.value, lo=auc.lo, hi=auc.hi,
         hit=hit.value, hit_lo=hit.lo, hit_hi=hit.hi, neighbours=broken.neighbours.mean(), base=found.label.mean())
 
@@ -149,9 +147,9 @@ def measure_shares(
             trials = [run_trial(Trial(share, name, seed, k), data, starts[name], folds) for k in range(folds)]
             found[name].append(pd.concat(trials, ignore_index=True))
             rows.append(share_row(share, name, seed, found[name][-1]))
-            save_table(pd.DataFrame(rows), 'label_shares')
         gains += share_gain(share, found['simulated'], found['ImageNet'])
         save_table(pd.DataFrame(gains, columns=['share','score','value','lo','hi','seeds']), 'label_gains')
+        save_table(pd.DataFrame(rows), 'label_shares')
     return pd.DataFrame(rows)
 
 # %% ../nbs/08d_label_shares.ipynb #036d2c65

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from .core import Table, fmt_ci, load_table, save_table, settings
 from .public import public_index
-from .maps import box_contains
+from .maps import BOX, box_contains
 from .evaluation import evaluate
 from .boxes import localisation_data
 from .zero_shot import by_image, real_words
@@ -43,7 +43,7 @@ def best_fixed_place(
     )->float: # share of the images
     "How many images have a true box at the best place of a grid"
     middles = (np.arange(cells)+.5)/cells
-    boxes = truth[['x0','y0','x1','y1']].to_numpy(float)
+    boxes = truth[BOX].to_numpy(float)
     def share(x, y):
         inside = pd.Series(box_contains(boxes, sizes[:,::-1]*(x, y)))
         return inside.groupby(truth.path.to_numpy()).any().mean()

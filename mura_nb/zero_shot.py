@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LEVERS', 'SEEDS', 'LEVER_SIZE', 'FINER_MAP', 'Lever', 'of_kinds', 'lever_data', 'lever_name', 'train_lever',
-           'by_image', 'carry_over', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains', 'measure_levers',
-           'real_results', 'real_words', 'levers_view']
+           'by_image', 'carry_over', 'image_scores', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains',
+           'measure_levers', 'real_results', 'real_words', 'levers_view']
 
 # %% ../nbs/08c_zero_shot.ipynb #f460c933
 from dataclasses import replace
@@ -108,6 +108,15 @@ def carry_over(
     boxes = peaks_and_boxes([(net, card)], images, data.store, FINER_MAP)
     return pred.assign(hit=pred.path.map(score_boxes(boxes, images, data.truth).set_index('path').hit))
 
+# %% ../nbs/08c_zero_shot.ipynb #bbd8bab3
+def image_scores(
+    found:pd.DataFrame # predictions and hit, from `carry_over`
+    )->tuple: # AUC; hit: each with value, lo, hi, n
+    "AUC and hits by image, with 95 % intervals of resampled groups"
+    n_boot = settings().n_boot
+    auc = evaluate(by_image(found), n_boot=n_boot)['auc']
+    return auc,mean_intervals(found[['hit']], found.patient, n_boot).iloc[0]
+
 # %% ../nbs/08c_zero_shot.ipynb #890e1703
 def run_lever(
     name:str, # one of `LEVERS`
@@ -130,10 +139,9 @@ def lever_row(
     real:pd.DataFrame # from `carry_over`
     )->dict: # lever, seed, simulated_auc, auc, auc_lo, auc_hi, hit, hit_lo, hit_hi, images, boxed
     "What one training reaches"
-    n_boot = settings().n_boot
     simulated = load_predictions(f'{lever_name(name, seed)}_simulated')
-    auc,own = (evaluate(by_image(p), n_boot=n_boot)['auc'] for p in (real, simulated))
-    hit = mean_intervals(real[['hit']], real.patient, n_boot).iloc[0]
+    own = evaluate(by_image(simulated), n_boot=settings().n_boot)['auc']
+    auc,hit = image_scores(real)
     return dict(lever=name, seed=seed, simulated_auc=own.value, auc=auc.value, auc_lo=auc.lo, auc_hi=auc.hi,
         hit=hit.value, hit_lo=hit.lo, hit_hi=hit.hi, images=len(real), boxed=int(hit.n))
 
@@ -159,12 +167,11 @@ def lever_gains(
     rows,n_boot,plain = [],settings().n_boot,found['none']
     for name in found:
         if name=='none': continue
-        several = min(len(found[name]), len(plain))>1
-        a,b = ([by_image(p) for p in arm] for arm in (found[name], plain))
-        auc = compare_seeds(a, b, n_boot=n_boot) if several else compare(a[0], b[0], n_boot=n_boot)
-        hit = hit_gain(*(arm if several else arm[:1] for arm in (found[name], plain)))
-        seeds = min(len(found[name]), len(plain)) if several else 1
-        rows += [(name, 'auc', auc.value, auc.lo, auc.hi, seeds), (name, 'hit', *hit, seeds)]
+        seeds = min(len(found[name]), len(plain))
+        arms = [arm if seeds>1 else arm[:1] for arm in (found[name], plain)]
+        a,b = ([by_image(p) for p in arm] for arm in arms)
+        auc = compare_seeds(a, b, n_boot=n_boot) if seeds>1 else compare(*a, *b, n_boot=n_boot)
+        rows += [(name, 'auc', auc.value, auc.lo, auc.hi, seeds), (name, 'hit', *hit_gain(*arms), seeds)]
     return pd.DataFrame(rows, columns=['lever','score','value','lo','hi','seeds'])
 
 # %% ../nbs/08c_zero_shot.ipynb #be4d1186
