@@ -22,8 +22,9 @@ from .pooling import pool_studies
 from .calibration import operating_point, platt
 from .splits import evaluated_rows, tuning_split
 from .evaluation import evaluate, floor, report_table, tuned_columns, typical_study
-from .networks import SingleLogit, load_model, network_outputs, versions, weights_key
+from .networks import SingleLogit, giving_cells, load_model, network_outputs, versions, weights_key
 from .distributed import first_process, join_processes, shard, share_batch, sync_batchnorm
+from .located import LocatedLoss, boxed_store, taught_boxes
 from .training import ProgressBar, data_key, finished_model, train_learner
 from .predictions import load_predictions, noise_shift, predict, save_predictions
 
@@ -58,10 +59,12 @@ def _loaders_and_network(recipe, train, store, tune, start):
     "DataLoaders and the untrained network of a recipe, or one with the weights of `start`"
     seed_everything(recipe.seed)
     share,workers = share_batch(recipe, (~tune).sum()),settings().workers
-    dls = shard(train_dls(train, tune, store, share, workers=workers, seed=recipe.seed))
     model = SingleLogit(recipe.backbone, 'none' if start else recipe.weights, recipe.precision, recipe.pooling,
-        recipe.pool_layer).to(dls.device)
+        recipe.pool_layer)
     if start: model.load_state_dict(start.state_dict())
+    if recipe.box_loss: store = boxed_store(store, taught_boxes(train, recipe), recipe, model)
+    dls = shard(train_dls(train, tune, store, share, workers=workers, seed=recipe.seed))
+    model = model.to(dls.device)
     return dls,sync_batchnorm(model) if num_distrib()>1 and dls.device.type=='cuda' else model
 
 # %% ../nbs/04_baselines.ipynb #0d18534a
@@ -94,12 +97,15 @@ def fit(
     train = df[(df.split=='train') & df.label.notna()]
     tune = tune.loc[train.index]
     parts = [recipe.card(), data_key(train, store), data_key(train[tune], store)]
+    if recipe.box_loss: parts.append(taught_boxes(train, recipe).to_csv(index=False))
     key = fingerprint(*parts, *([weights_key(start)] if start else []))
     files = ModelFiles(recipe.name, out)
     if done := finished_model(files, key): return done
     dls,model = _loaders_and_network(recipe, train, store, tune, start)
-    loss = WeightedBCE(type_weights(train[~tune]))
-    model,history = train_learner(dls, model, loss, recipe, files, key, [ProgressBar(recipe.name), *(cbs or [])])
+    loss,bars = WeightedBCE(type_weights(train[~tune])),[ProgressBar(recipe.name), *(cbs or [])]
+    if recipe.box_loss: loss = LocatedLoss(loss, recipe.pooling, recipe.box_loss)
+    with giving_cells(model, bool(recipe.box_loss)):
+        model,history = train_learner(dls, model, loss, recipe, files, key, bars)
     with first_process():
         return finished_model(files, key) or _save_trained(model, history, recipe, key, files, train, tune)
 

@@ -145,8 +145,11 @@ class _Pooled(_Rules):
     "How a network makes one logit of its map"
     pooling:str = knob(str, 'how the cells of the map become one logit: their mean, log-sum-exp (lse), the mean '
         'weighted by their probabilities (pcam), or the mean of the highest (top)', choices=POOLINGS, default='mean')
-    pool_layer:str = knob(str, 'the map: the last one, or the earlier one before the last halving of its side, where '
-        'the network then ends', choices=('last','earlier'), default='last')
+    pool_layer:str = knob(str, 'the map: the last one, the earlier one before the last halving of its side, where the '
+        'network then ends, or one in which coarse and fine ones are joined', choices=('last','earlier','joined'),
+        default='last')
+    box_loss:float = knob(float, 'weight of the loss by which each cell of the map learns whether it lies in a true '
+        'box; left out, only the label of the image is learned', .01, 100, default=None)
 
 # %% ../nbs/00_core.ipynb #b1d73fd6
 @dataclass(frozen=True)
@@ -226,6 +229,8 @@ class Settings(_Compared):
     lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only and are tried on '
         'real ones', default='')
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
+    simulated_start:str = knob(str, 'ablation: the recipe of a network on simulated radiographs, from which trainings '
+        'on a public dataset start', default='')
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
     shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
     source:Path=None # the public dataset whose files `data` links to
@@ -312,9 +317,10 @@ def _recipe_raw(ini, name, file, seen=()):
 # %% ../nbs/00_core.ipynb #5712fb7d
 def _checked_pooling(r, where):
     "A recipe whose pooling fits: FuseNet's branches have the source report's"
-    for key in ('pooling','pool_layer'):
-        if getattr(r, key)!=_UNSAID[key] and (r.looks or r.heatmap or r.pixels):
-            raise SettingError(f"{where} {key} = {getattr(r, key)}: must be {_UNSAID[key]} in a recipe of FuseNet")
+    for key in ('pooling','pool_layer','box_loss'):
+        own = _UNSAID.get(key)
+        if getattr(r, key)!=own and (r.looks or r.heatmap or r.pixels):
+            raise SettingError(f"{where} {key} = {getattr(r, key)}: must be {own or 'left out'} in a recipe of FuseNet")
     return r
 
 # %% ../nbs/00_core.ipynb #1daf6a74
@@ -366,7 +372,7 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    real = [name for name in (s.lever, s.real, s.shipped) if name]
+    real = [name for name in (s.lever, s.simulated_start, s.real, s.shipped) if name]
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
 
 # %% ../nbs/00_core.ipynb #073c943d

@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint, is_public, settings,
     types_of)
 from .images import ImageStore, scan_files
-from .geometry import Geometry, epoch_sizes, eval_geometry, seen, train_geometry
-from .randomise import item_picture, variation_names
+from .geometry import Geometry, epoch_sizes, eval_geometry, train_geometry
+from .randomise import item_view, variation_names
 from .layout import SPLITS, deal, parse_path, read_lists, steady_hash, walk_files
 from .public import index_rows, link_public, public_card, public_index, public_problems
 
@@ -341,9 +341,7 @@ class Views:
         self.variations = variation_names(recipe.randomise or '') if train else ()
 
     def __len__(self): return len(self.paths)
-    def __getitem__(self, i):
-        r,rng = (epoch_sizes(self.recipe, self.epoch),self.generator(i, 1)) if self.train else (self.recipe,None)
-        return seen(*item_picture(self, i), r, rng), self.y[i], self.t[i]
+    def __getitem__(self, i): return item_view(self, i)[0], self.y[i], self.t[i]
 
     def generator(self,
         *what # row of the item; nothing for the order of the epoch
@@ -389,14 +387,14 @@ def _loader_class():
     import torch # here: torch and fastai take seconds to import
     from fastai.vision.core import TensorImage
     class ViewLoader(_async_loader()):
-        "Batches of `Views`: (B, 1, h, w) float32 0..1, (B,) float32, (B,) int64"
+        "Batches of `Views`: (B, 1, h, w) float32 0..1, (B,) float32, (B,) int64, and what else its items have"
         def get_idxs(self):
             n = len(self.dataset)
             return self.dataset.generator().permutation(n).tolist() if self.shuffle else list(range(n))
         def create_batch(self, items):
-            x,y,t = zip(*items)
-            x = TensorImage(torch.from_numpy(np.stack(x)[:,None]/np.float32(255)))
-            return x, torch.from_numpy(np.array(y, np.float32)), torch.from_numpy(np.array(t, np.int64))
+            x,y,t,*more = (np.stack(column) for column in zip(*items))
+            x = TensorImage(torch.from_numpy(x[:,None]/np.float32(255)))
+            return x, *map(torch.from_numpy, (y.astype(np.float32), t.astype(np.int64), *more))
         def retain(self, res, b): return res
         def after_iter(self):
             super().after_iter()

@@ -44,7 +44,7 @@ class Trial(NamedTuple):
     seed:int # of the training and of the draw of groups
     fold:int # that is predicted
 
-STARTS = dict(ImageNet=None, simulated='fractures') # lever of the network to start from; none: the recipe's weights
+STARTS = dict(ImageNet=None, simulated='fractures') # simulation to start from; none: the recipe's weights
 
 # %% ../nbs/08d_label_shares.ipynb #412e946e
 def share_recipe(
@@ -67,7 +67,7 @@ def trial_rows(
     dealt = group_folds(rows, folds)
     train = rows[dealt!=trial.fold].assign(split='train')
     if trial.share<1: train = train[patient_split(train, trial.share, trial.seed)]
-    return train,patient_split(train, .2, trial.seed),rows[dealt==trial.fold]
+    return train,patient_split(train, .1, trial.seed),rows[dealt==trial.fold]
 
 # %% ../nbs/08d_label_shares.ipynb #a3bd7436
 def neighbour_labels(
@@ -103,7 +103,7 @@ def run_trial(
         near = neighbour_labels(net, recipe, train, test, data.store)
         found = carry_over(net, card, data, test)
         return found.assign(neighbours=found.path.map(near), labels=len(train))
-    key = [1, recipe.card(), folds, *trial, data_key(rows, data.store), start and weights_key(start)]
+    key = [2, recipe.card(), folds, *trial, data_key(rows, data.store), start and weights_key(start)]
     return cached('label_shares/trial', key, make)
 
 # %% ../nbs/08d_label_shares.ipynb #bc67418c
@@ -130,7 +130,7 @@ def share_gain(
     "What the simulated start brings, over groups and seeds"
     n_boot = settings().n_boot
     auc = compare_seeds([by_image(p) for p in a], [by_image(p) for p in b], n_boot=n_boot, paired=True)
-    return [(share, 'auc', auc.value, auc.lo, auc.hi, len(a)), (share, 'hit', *hit_gain(a, b), len(a))]
+    return [(share, 'auc', auc.value, auc.lo, auc.hi, len(a)), (share, 'hit', *hit_gain(a, b, paired=True), len(a))]
 
 # %% ../nbs/08d_label_shares.ipynb #469c0a04
 def measure_shares(
@@ -140,7 +140,7 @@ def measure_shares(
     )->pd.DataFrame: # a row a share, start and seed, as `share_row`; also the tables label_shares and label_gains
     "Train on shares of the real radiographs of the profile, from each start"
     data,rows,gains = localisation_data(),[],[]
-    starts = {name:lever and train_lever(lever)[0] for name,lever in STARTS.items()}
+    starts = {name:lever and train_lever(lever, recipe=settings().simulated_start)[0] for name,lever in STARTS.items()}
     for share in shares:
         found = {name:[] for name in STARTS}
         for seed,name in progress([(k, n) for k in range(seeds) for n in STARTS], f'{share:.0%} of the labels'):

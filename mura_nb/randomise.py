@@ -7,7 +7,7 @@ __all__ = ['WORDS', 'PICTURE_VARIATIONS', 'MOVING', 'SPOILING', 'SYNTHEX', 'fiel
            'limb_side', 'lay_on_plate', 'close_collimator', 'add_film_border', 'add_marks', 'add_noise',
            'change_contrast', 'equalise', 'sharpen_as_scanner', 'change_latitude', 'invert', 'compress', 'blur',
            'drop_out', 'sharpen_or_emboss', 'pool', 'multiply', 'deform', 'Variation', 'variation_names', 'vary',
-           'Randomised', 'randomise', 'second_exposure', 'shrink_file', 'randomise_item', 'item_picture',
+           'Randomised', 'randomise', 'second_exposure', 'shrink_file', 'randomise_item', 'item_view',
            'measure_variations', 'variations_table', 'picture_variations_figure', 'together_figure']
 
 # %% ../nbs/01h_randomise.ipynb #3a789591
@@ -18,7 +18,7 @@ import numpy as np, pandas as pd
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from skimage import exposure, measure, util
 from .core import Table
-from .geometry import Geometry, warp
+from .geometry import Geometry, epoch_sizes, seen, warp
 
 # %% ../nbs/01h_randomise.ipynb #7280deaf
 def field_level(
@@ -513,15 +513,17 @@ def randomise_item(
     return Randomised(made.image, made.geometry @ shrink, made.other and made.other @ shrink_other, made.applied)
 
 # %% ../nbs/01h_randomise.ipynb #bc43be3e
-def item_picture(
+def item_view(
     views, # `data.Views`
     i:int # row of the item
-    )->tuple: # (h, w) grey values 0..255; Geometry, its pixels -> pixels of the network's input
-    "The file of an item, or in training what the recipe's variations make of it"
+    )->tuple: # (crop, crop) float32 grey values; Geometry, pixels of the file -> its pixels
+    "What the network sees of an item in this epoch: the file, or in training what the recipe's variations make of it"
+    recipe,rng = (epoch_sizes(views.recipe, views.epoch),views.generator(i, 1)) if views.train else (views.recipe,None)
     img,g = views.store[views.paths[i]],views.geometry(i)
-    if not views.variations: return img,g
-    image = randomise_item(views, i).image
-    return image,g @ Geometry.resize(image.shape, img.shape)
+    if not views.variations: return seen(img, g, recipe, rng),g
+    made = randomise_item(views, i)
+    g = g @ Geometry.resize(made.image.shape, img.shape)
+    return seen(made.image, g, recipe, rng),g @ made.geometry
 
 # %% ../nbs/01h_randomise.ipynb #20c1569e
 def measure_variations(

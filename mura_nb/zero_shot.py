@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LEVERS', 'SEEDS', 'LEVER_SIZE', 'FINER_MAP', 'Lever', 'of_kinds', 'lever_data', 'lever_name', 'train_lever',
-           'by_image', 'carry_over', 'image_scores', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains',
+           'by_image', 'finer_map', 'carry_over', 'image_scores', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains',
            'measure_levers', 'real_results', 'real_words', 'levers_view']
 
 # %% ../nbs/08c_zero_shot.ipynb #f460c933
@@ -77,11 +77,13 @@ def lever_name(
 # %% ../nbs/08c_zero_shot.ipynb #0eb2ef9a
 def train_lever(
     name:str, # one of `LEVERS`
-    seed:int=0 # of the training
+    seed:int=0, # of the training
+    recipe:str=None # another one than the profile's `lever`
     )->tuple: # network, card
     "A network that has seen the simulated radiographs of a lever; a finished one is loaded"
     s,lever = settings(),LEVERS[name]
-    recipe = replace(s.recipe(s.lever), name=lever_name(name, seed), randomise=lever.randomise, seed=seed)
+    own = lever_name(name, seed) if recipe is None else f'{recipe}_{name}'
+    recipe = replace(s.recipe(recipe or s.lever), name=own, randomise=lever.randomise, seed=seed)
     df,store,_ = lever_data(lever)
     return fit(recipe, df, store, patient_split(df, .1, s.seed))
 
@@ -92,9 +94,16 @@ def by_image(
     "Every image as a study of its own"
     return pred.assign(study=pred.path)
 
-# %% ../nbs/08c_zero_shot.ipynb #b8e8ad0f
+# %% ../nbs/08c_zero_shot.ipynb #8eb52e35
 FINER_MAP = 'hires' # of `CAM_METHODS`, whose peak is the hit
 
+def finer_map(
+    card:dict # of a network
+    )->str: # one of `CAM_METHODS`
+    "Its finest map: that of the earlier layer, or the joined one, which is its last"
+    return 'plain' if card['recipe'].get('pool_layer')=='joined' else FINER_MAP
+
+# %% ../nbs/08c_zero_shot.ipynb #b8e8ad0f
 def carry_over(
     net, # network
     card:dict, # its card
@@ -105,7 +114,7 @@ def carry_over(
     rows = data.rows[data.rows.label.notna()] if rows is None else rows
     pred = predict(net, rows, data.store, Recipe(**card['recipe']))
     images = rows[rows.label.eq(1) & rows.path.isin(data.truth.index)]
-    boxes = peaks_and_boxes([(net, card)], images, data.store, FINER_MAP)
+    boxes = peaks_and_boxes([(net, card)], images, data.store, finer_map(card))
     return pred.assign(hit=pred.path.map(score_boxes(boxes, images, data.truth).set_index('path').hit))
 
 # %% ../nbs/08c_zero_shot.ipynb #bbd8bab3
@@ -148,7 +157,8 @@ def lever_row(
 # %% ../nbs/08c_zero_shot.ipynb #cbb35e80
 def hit_gain(
     a:list, # predictions with hit, of each seed of a method
-    b:list # the same images, of each seed of another
+    b:list, # the same images, of each seed of another
+    paired:bool=False # does seed i of a belong to seed i of b?
     )->tuple: # value, lo, hi
     "How much more often the maps of a point into a true box; over groups, and seeds where both have several"
     patient,n_boot = a[0].patient,settings().n_boot
@@ -157,7 +167,7 @@ def hit_gain(
         gain = pd.DataFrame(dict(gain=hits[0].mean(axis=1)-hits[1].mean(axis=1)))
         return tuple(mean_intervals(gain, patient, n_boot, difference=True).loc['gain', ['value','lo','hi']])
     draws = [mean_by_patient(h, patient, n_boot=n_boot) for h in hits]
-    return seed_interval(*draws)[:3]
+    return seed_interval(*draws, paired)[:3]
 
 # %% ../nbs/08c_zero_shot.ipynb #876154c7
 def lever_gains(
