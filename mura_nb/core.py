@@ -226,12 +226,12 @@ class Settings(_Compared):
     valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
-    lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only and are tried on '
-        'real ones', default='')
+    lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only', default='')
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
     simulated_start:str = knob(str, 'ablation: the recipe of a network on simulated radiographs, from which trainings '
         'on a public dataset start', default='')
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
+    labels_only:str = knob(str, 'ablation: the recipe beside `shipped` that learns from labels only', default='')
     shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
     source:Path=None # the public dataset whose files `data` links to
 
@@ -372,7 +372,7 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    real = [name for name in (s.lever, s.simulated_start, s.real, s.shipped) if name]
+    real = [name for name in (s.lever, s.simulated_start, s.real, s.labels_only, s.shipped) if name]
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
 
 # %% ../nbs/00_core.ipynb #073c943d

@@ -69,10 +69,11 @@ def lever_data(
 # %% ../nbs/08c_zero_shot.ipynb #73c95d42
 def lever_name(
     name:str, # one of `LEVERS`
-    seed:int # of the training
+    seed:int=0, # of the training
+    recipe:str=None # another one than the profile's `lever`
     )->str: # of recipe, model and predictions
     "What a lever's network is called"
-    return f'lever_{name}' + (f'_seed{seed}' if seed else '')
+    return f"{recipe or 'lever'}_{name}" + (f'_seed{seed}' if seed else '')
 
 # %% ../nbs/08c_zero_shot.ipynb #0eb2ef9a
 def train_lever(
@@ -82,10 +83,9 @@ def train_lever(
     )->tuple: # network, card
     "A network that has seen the simulated radiographs of a lever; a finished one is loaded"
     s,lever = settings(),LEVERS[name]
-    own = lever_name(name, seed) if recipe is None else f'{recipe}_{name}'
-    recipe = replace(s.recipe(recipe or s.lever), name=own, randomise=lever.randomise, seed=seed)
+    own = replace(s.recipe(recipe or s.lever), name=lever_name(name, seed, recipe), seed=seed)
     df,store,_ = lever_data(lever)
-    return fit(recipe, df, store, patient_split(df, .1, s.seed))
+    return fit(replace(own, randomise=lever.randomise), df, store, patient_split(df, .1, s.seed))
 
 # %% ../nbs/08c_zero_shot.ipynb #fbd619b9
 def by_image(
