@@ -17,7 +17,7 @@ from .core import fmt_ci, settings
 from .phantom import example_study
 from .networks import input_stats, map_layer, net_input, split_backbone
 from .engines import INPUT, ModelPart, NotEqual, part_of, probe_views, require_packages
-from .maps import cam_and_logit
+from .maps import cam_and_logit, cells_cam
 from .evidence import CamMethod, cam_method, operating_threshold
 from .gradcam import card_choice
 from .studies import LIMITS
@@ -28,8 +28,8 @@ from .app import PAGE_FILES
 # %% ../nbs/12d_browser.ipynb #e9ffb224
 _aten = torch.ops.aten
 
-def _conv_slope(grad, x, weight, _, stride, padding, *how):
-    "Slope of a convolution by its input, as a transposed convolution"
+def _conv_gradient(grad, x, weight, _, stride, padding, *how):
+    "Gradient of a convolution by its input, as a transposed convolution"
     dilation,groups = how[0],how[3]
     reach = [(n-1)*s - 2*p + d*(k-1) + 1
              for n,s,p,d,k in zip(grad.shape[2:], stride, padding, dilation, weight.shape[2:])]
@@ -43,33 +43,35 @@ def _norm(x, weight, bias, mean, var, *how):
     empty = x.new_empty(0)
     return x*factor[:,None,None] + (bias-mean*factor)[:,None,None],empty,empty
 
-def _norm_slope(grad, x, weight, mean, var, *how):
-    "Its slope by the input"
+def _norm_gradient(grad, x, weight, mean, var, *how):
+    "Its gradient by the input"
     return grad*(weight/(var+how[3]).sqrt())[:,None,None],None,None
 
 # %% ../nbs/12d_browser.ipynb #7cf556bf
 def _steps(run, *given):
-    "A function of tensors as a graph of simple steps, slopes included"
+    "A function of tensors as a graph of simple steps, gradients included"
     # here: with the names of the function that uses them
     from torch._decomp import get_decompositions
     from torch.fx.experimental.proxy_tensor import make_fx
-    rules = get_decompositions([_aten.hardtanh_backward, _aten.threshold_backward])
-    rules |= {_aten.convolution_backward.default:_conv_slope, _aten.native_batch_norm.default:_norm,
-              _aten.native_batch_norm_backward.default:_norm_slope}
+    rules = get_decompositions([_aten.hardtanh_backward, _aten.threshold_backward, _aten._softmax, _aten._log_softmax])
+    rules |= {_aten.convolution_backward.default:_conv_gradient, _aten.native_batch_norm.default:_norm,
+              _aten.native_batch_norm_backward.default:_norm_gradient}
     return make_fx(run, decomposition_table=rules)(*given)
 
 # %% ../nbs/12d_browser.ipynb #2d53910f
 def _view_function(part, method):
     "Function of a view (1, side, side) 0..255, perhaps of a larger one for the map too: logit (1,), map (1, h, w)"
     net = part.net.to(memory_format=torch.contiguous_format)
-    lower,upper = (net.body, torch.nn.Identity()) if method.layer=='last' else split_backbone(net)
     mean,std = (torch.tensor(v)[:,None,None] for v in input_stats(part.recipe.backbone))
+    lower,upper = (net.body, None) if method.layer=='last' else split_backbone(net)
     def run(view):
-        maps = lower(view[:,None]*(1/(255*std)) - mean/std).detach().requires_grad_()
+        maps = lower(view[:,None]*(1/(255*std)) - mean/std).detach()
+        if not upper: return net.logit_of(maps),cells_cam(net, maps, method.pooled)
+        maps.requires_grad_()
         logit = net.logit_of(upper(maps))
-        slope, = torch.autograd.grad(logit, maps, torch.ones(1))
-        if method.pooled: slope = slope.mean((2,3), keepdim=True)
-        return logit.detach(),(slope*maps.detach()).sum(1).relu()
+        gradient, = torch.autograd.grad(logit, maps, torch.ones(1))
+        if method.pooled: gradient = gradient.mean((2,3), keepdim=True)
+        return logit.detach(),(gradient*maps.detach()).sum(1).relu()
     return (lambda view, large: (run(view)[0], run(large)[1])) if method.larger else run
 
 # %% ../nbs/12d_browser.ipynb #aa967572

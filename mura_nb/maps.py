@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'LEVEL', 'BOX', 'PEAK', 'SCORES', 'heatmaps', 'normalise', 'largest_region',
-           'region_boxes', 'at_least', 'cell_weights', 'enlarge', 'heat_mask', 'heat_boxes', 'cam_and_logit',
-           'grad_cam', 'AsColumn', 'torchcam_maps', 'map_speeds', 'file_map', 'scaled', 'check_level', 'read_level',
-           'map_boxes', 'map_box', 'map_peak', 'mean_map', 'MapGrid', 'box_area', 'thirds', 'shared_area', 'overlap',
-           'box_contains', 'any_hit', 'best_overlap', 'scores', 'box_hits']
+           'region_boxes', 'at_least', 'cell_weights', 'enlarge', 'heat_mask', 'heat_boxes', 'cells_cam',
+           'cam_and_logit', 'grad_cam', 'AsColumn', 'torchcam_maps', 'map_speeds', 'file_map', 'scaled', 'check_level',
+           'read_level', 'map_boxes', 'map_box', 'map_peak', 'mean_map', 'MapGrid', 'box_area', 'thirds', 'shared_area',
+           'overlap', 'box_contains', 'any_hit', 'best_overlap', 'scores', 'box_hits']
 
 # %% ../nbs/04b_maps.ipynb #0931c725
 from dataclasses import dataclass
@@ -208,16 +208,25 @@ def _run(model, x):
     with torch.no_grad(), hooked(model.modules(), hook): end.logit = _one_logit(model(x), x, model)
     return end
 
-# %% ../nbs/04b_maps.ipynb #9f63ec7c
+# %% ../nbs/04b_maps.ipynb #8f83c54d
+def cells_cam(
+    model:SingleLogit, # of any pooling
+    maps:torch.Tensor, # (B, C, h, w) its feature maps, single precision
+    pooled:bool=True # as in `grad_cam`
+    )->torch.Tensor: # (B, h, w), of the logit, negative values left out
+    "The heat map of a network's last feature maps from the logits of their cells, without a backward pass"
+    cells = model.cells(maps)
+    slopes = cell_slopes(cells, model.pooling)
+    if pooled: slopes = slopes.mean(1, keepdim=True)
+    return (slopes*(cells-model.head.bias)).view_as(maps[:,0]).relu()
+
+# %% ../nbs/04b_maps.ipynb #5a92357c
 def _pooled_cam(model, x, of, pooled):
     "Logits (B,), and Grad-CAM (B, h, w), of a network with another pooling than the mean, from its cells"
     with torch.no_grad():
         maps = model.features(x).float()
-        cells,logit = model.cells(maps),model.logit_of(maps)
-        slopes = cell_slopes(cells, model.pooling)
-        if pooled: slopes = slopes.mean(1, keepdim=True)
-        heat = (slopes*(cells-model.head.bias)).view_as(maps[:,0])
-    return logit,heat.relu()*_slope(logit, of)
+        logit,heat = model.logit_of(maps),cells_cam(model, maps, pooled)
+    return logit,heat*_slope(logit, of)
 
 # %% ../nbs/04b_maps.ipynb #028a4e14
 def _cam(model, x, layer, of, pooled):

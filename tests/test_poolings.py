@@ -10,7 +10,7 @@ from mura_nb.core import POOLINGS, SettingError, read_recipe, save_model, settin
 from mura_nb.maps import grad_cam
 
 SMALL, LITE = 'torchvision:resnet18', 'timm:tf_efficientnet_lite0'
-EVERY = [(p, layer) for p in POOLINGS for layer in N.MAP_LAYERS]
+EVERY = [(p, layer) for p in POOLINGS for layer in N.POOL_LAYERS]
 
 
 def tiny(backbone=SMALL, **kw):
@@ -82,7 +82,7 @@ def test_what_exists_keeps_its_cards_and_keys():
     assert N.weights_key(other) != known
 
 
-@pytest.mark.parametrize('key', ['pooling = lse', 'pool_layer = earlier'])
+@pytest.mark.parametrize('key', ['pooling = lse', 'pool_layer = earlier', 'pool_layer = joined', 'box_loss = 1'])
 def test_fusenet_has_the_mean_of_the_last_map(key, tmp_path):
     s = settings('smoke')
     file = tmp_path / 'settings.ini'
