@@ -473,6 +473,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.core.time_calls': ('core.html#time_calls', 'mura_nb/core.py'),
                               'mura_nb.core.timed': ('core.html#timed', 'mura_nb/core.py'),
                               'mura_nb.core.types_of': ('core.html#types_of', 'mura_nb/core.py'),
+                              'mura_nb.core.update_card': ('core.html#update_card', 'mura_nb/core.py'),
                               'mura_nb.core.write_atomic': ('core.html#write_atomic', 'mura_nb/core.py')},
             'mura_nb.crops': { 'mura_nb.crops.BranchFeatures': ('crops.html#branchfeatures', 'mura_nb/crops.py'),
                                'mura_nb.crops.BranchFeatures.__post_init__': ( 'crops.html#branchfeatures.__post_init__',

@@ -9,12 +9,11 @@ __all__ = ['PATCH', 'WINDOW', 'VIEWS', 'PATCHES', 'LEARNED', 'fill_patch', 'patc
            'network_hits', 'alignment_tables', 'placement_figure', 'alignment_row', 'networks_view']
 
 # %% ../nbs/04bb_alignment.ipynb #c4801da7
-import json
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, load_card, progress, save_table,
-    seed_everything, settings, write_atomic)
+from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, progress, save_table,
+    seed_everything, settings, update_card)
 from .geometry import eval_geometry, warp
 from .public import boxes_by_image, known_boxes
 from .data import load_data
@@ -169,10 +168,9 @@ def write_offsets(
     out:Path=None # results folder, default the profile's
     ):
     "Write the measured displacement of a model's maps on its card"
-    model,columns = ModelFiles(name, out).model,['x','y','x_spread','y_spread']
+    columns = ['x','y','x_spread','y_spread']
     offsets = {row.layer:[round(float(getattr(row, c)), 2) for c in columns] for row in table.itertuples()}
-    card = load_card(model) | dict(offsets=offsets)
-    with write_atomic(model.with_suffix('.json')) as tmp: tmp.write_text(json.dumps(card, indent=1) + '\n')
+    update_card(ModelFiles(name, out).model, offsets=offsets)
 
 # %% ../nbs/04bb_alignment.ipynb #d63f1194
 def align_network(

@@ -8,7 +8,7 @@ __all__ = ['STUDY_TYPES', 'ALL_TYPES', 'POOLINGS', 'study_type', 'types_of', 'Se
            'deterministic', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table', 'save_headline',
            'figure_png', 'save_figure', 'DiskFull', 'claim_disk', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table',
            'settings_table', 'Finding', 'finding', 'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model',
-           'load_card', 'load_weights', 'ModelFiles']
+           'load_card', 'update_card', 'load_weights', 'ModelFiles']
 
 # %% ../nbs/00_core.ipynb #b815092a
 import configparser, hashlib, io, itertools, json, os, random, re, shutil, sys, tempfile, time
@@ -788,6 +788,15 @@ def load_card(
     except ValueError as e: raise ValueError(f'{about}: not a model card: {e}') from None
     if not isinstance(card, dict): raise ValueError(f'{about}: not a model card: expected an object')
     return card
+
+# %% ../nbs/00_core.ipynb #925bbfc8
+def update_card(
+    path:Path, # of the model, with or without suffix
+    **fields # that are new or take the place of others; everything must be JSON
+    ):
+    "Write on the card of a kept model; raises as `load_card`"
+    card = load_card(path) | fields
+    with write_atomic(model_paths(path)[1]) as tmp: tmp.write_text(json.dumps(card, indent=1, default=_plain) + '\n')
 
 # %% ../nbs/00_core.ipynb #aa50e7ae
 def load_weights(

@@ -9,13 +9,12 @@ __all__ = ['READINGS', 'GROUPS', 'Localised', 'LocalisedStudy', 'localised_figur
            'example_figure']
 
 # %% ../nbs/07_gradcam.ipynb #f6deff74
-import json
 from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import (ModelFiles, Table, figure_png, fmt_num, load_card, load_table, save_table, settings,
-    write_atomic)
+from mura_nb.core import (ModelFiles, Table, figure_png, fmt_num, load_table, save_table, settings,
+    update_card)
 from .images import picture_files, read_picture
 from .metrics import bar_lengths
 from .networks import load_networks
@@ -184,9 +183,8 @@ def write_choice(
     out:Path=None # results folder, default the profile's
     ):
     "Write on a model's card how `localise` makes its map and box. ValueError for a method or level that is not allowed"
-    model,_,_ = ModelFiles(name, out).model,cam_method(method),check_level(level)
-    card = load_card(model) | dict(localise=dict(method=method, level=level))
-    with write_atomic(model.with_suffix('.json')) as tmp: tmp.write_text(json.dumps(card, indent=1) + '\n')
+    _,_ = cam_method(method),check_level(level)
+    update_card(ModelFiles(name, out).model, localise=dict(method=method, level=level))
 
 # %% ../nbs/07_gradcam.ipynb #28d6fe96
 def choose_methods(
