@@ -99,10 +99,9 @@ def where_ways(
     "The ways that are compared; a network that is not there yet is trained"
     s = settings()
     run_recipe(s.recipe(s.labels_only), data.rows, data.store, data.tune)
-    train_lever('fractures', recipe=s.simulated_start)
-    simulated = lever_name('fractures', recipe=s.simulated_start)
+    train_lever('boxes')
     return [Way('labels, last map', s.labels_only, 'plain'), Way('labels, finer map', s.labels_only, FINER_MAP),
-        Way('boxes, simulated', simulated, 'plain'), Way('boxes, real', train_given(data), 'plain')]
+        Way('boxes, simulated', lever_name('boxes', 0), 'plain'), Way('boxes, real', train_given(data), 'plain')]
 
 # %% ../nbs/08f_given.ipynb #a70dea6a
 def box_scores(

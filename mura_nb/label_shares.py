@@ -44,7 +44,7 @@ class Trial(NamedTuple):
     seed:int # of the training and of the draw of groups
     fold:int # that is predicted
 
-STARTS = dict(ImageNet=None, simulated='fractures') # simulation to start from; none: the recipe's weights
+STARTS = dict(ImageNet=None, simulated='boxes') # of `LEVERS`, to start from; none: the recipe's weights
 
 # %% ../nbs/08d_label_shares.ipynb #412e946e
 def share_recipe(
@@ -142,7 +142,7 @@ def measure_shares(
     )->pd.DataFrame: # a row a share, start and seed, as `share_row`; also the tables label_shares and label_gains
     "Train on shares of the real radiographs of the profile, from each start"
     data,rows,gains = localisation_data(),[],[]
-    starts = {name:lever and train_lever(lever, recipe=settings().simulated_start)[0] for name,lever in STARTS.items()}
+    starts = {name:lever and train_lever(lever)[0] for name,lever in STARTS.items()}
     for share in shares:
         found = {name:[] for name in STARTS}
         for seed,name in progress([(k, n) for k in range(seeds) for n in STARTS], f'{share:.0%} of the labels'):

@@ -31,6 +31,7 @@ class Lever(NamedTuple):
     vary:tuple=() # variations of body and fracture, see `VARIATIONS`
     randomise:str=None # variations of the picture in training, as a recipe names them
     kinds:tuple=() # of abnormality whose studies are kept; none: all of them
+    boxes:bool=False # do the cells learn from the true boxes?
 
 LEVERS = dict(
     none=Lever('as it is'),
@@ -38,7 +39,8 @@ LEVERS = dict(
     fractures=Lever('small and subtle fractures', ('fractures',)),
     body=Lever('the body varies', tuple(n for n in VARIATIONS if n!='fractures')),
     all=Lever('all of these', tuple(VARIATIONS), 'all'),
-    all_fractures=Lever('all of these, no other abnormality', tuple(VARIATIONS), 'all', ('fracture',)))
+    all_fractures=Lever('all of these, no other abnormality', tuple(VARIATIONS), 'all', ('fracture',)),
+    boxes=Lever('small and subtle fractures, taught by boxes', ('fractures',), boxes=True))
 SEEDS = dict(none=3, picture=3) # trainings of a lever that differ in their seed; else one
 
 # %% ../nbs/08c_zero_shot.ipynb #b15c9232
@@ -69,23 +71,22 @@ def lever_data(
 # %% ../nbs/08c_zero_shot.ipynb #73c95d42
 def lever_name(
     name:str, # one of `LEVERS`
-    seed:int=0, # of the training
-    recipe:str=None # another one than the profile's `lever`
+    seed:int=0 # of the training
     )->str: # of recipe, model and predictions
     "What a lever's network is called"
-    return f"{recipe or 'lever'}_{name}" + (f'_seed{seed}' if seed else '')
+    return f'lever_{name}' + (f'_seed{seed}' if seed else '')
 
 # %% ../nbs/08c_zero_shot.ipynb #0eb2ef9a
 def train_lever(
     name:str, # one of `LEVERS`
-    seed:int=0, # of the training
-    recipe:str=None # another one than the profile's `lever`
+    seed:int=0 # of the training
     )->tuple: # network, card
     "A network that has seen the simulated radiographs of a lever; a finished one is loaded"
     s,lever = settings(),LEVERS[name]
-    own = replace(s.recipe(recipe or s.lever), name=lever_name(name, seed, recipe), seed=seed)
+    recipe = s.recipe(s.simulated_start if lever.boxes else s.lever)
+    recipe = replace(recipe, name=lever_name(name, seed), randomise=lever.randomise, seed=seed)
     df,store,_ = lever_data(lever)
-    return fit(replace(own, randomise=lever.randomise), df, store, patient_split(df, .1, s.seed))
+    return fit(recipe, df, store, patient_split(df, .1, s.seed))
 
 # %% ../nbs/08c_zero_shot.ipynb #fbd619b9
 def by_image(
