@@ -228,8 +228,7 @@ class Settings(_Compared):
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
     lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only', default='')
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
-    simulated_start:str = knob(str, 'ablation: the recipe of a network on simulated radiographs, from which trainings '
-        'on a public dataset start', default='')
+    lever_boxes:str = knob(str, 'ablation: the recipe of such a network that learns from true boxes too', default='')
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
     labels_only:str = knob(str, 'ablation: the recipe beside `shipped` that learns from labels only', default='')
     shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
@@ -372,7 +371,7 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    real = [name for name in (s.lever, s.simulated_start, s.real, s.labels_only, s.shipped) if name]
+    real = [name for name in (s.lever, s.lever_boxes, s.real, s.labels_only, s.shipped) if name]
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
 
 # %% ../nbs/00_core.ipynb #073c943d

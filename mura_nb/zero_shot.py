@@ -83,7 +83,7 @@ def train_lever(
     )->tuple: # network, card
     "A network that has seen the simulated radiographs of a lever; a finished one is loaded"
     s,lever = settings(),LEVERS[name]
-    recipe = s.recipe(s.simulated_start if lever.boxes else s.lever)
+    recipe = s.recipe(s.lever_boxes if lever.boxes else s.lever)
     recipe = replace(recipe, name=lever_name(name, seed), randomise=lever.randomise, seed=seed)
     df,store,_ = lever_data(lever)
     return fit(recipe, df, store, patient_split(df, .1, s.seed))
