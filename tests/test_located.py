@@ -50,7 +50,7 @@ def test_the_cells_learn_where_the_boxes_are(radiographs, tmp_path):
     from mura_nb.located import boxed_store
 
     views = boxed_store(store, boxes, r, net).views(own, store, r)
-    x = torch.stack([torch.as_tensor(views[i][0]) for i in range(len(own))])[:, None] / 255
+    x = torch.stack([torch.tensor(views[i][0]) for i in range(len(own))])[:, None] / 255
     x = (x - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[:, None, None]
     with torch.no_grad(), giving_cells(net):
         cells = net(x)
