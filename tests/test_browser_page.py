@@ -353,3 +353,18 @@ def test_style_sheet_and_scripts(task):
     folder = ROOT/'mura_nb'/'page'/'browser'
     r = biome(task, *RULES[task], *map(str, [*folder.glob('*.js'), *folder.glob('*.css')]))
     assert r.returncode == 0, r.stdout + r.stderr
+
+
+@pytest.mark.parametrize('pooling,layer', [('lse', 'joined'), ('pcam', 'earlier'), ('mean', 'last')])
+def test_any_pooling_goes_along(pooling, layer):
+    import torch
+    from mura_nb.browser import MOST_BYTES, browser_network
+    from mura_nb.core import settings
+    from mura_nb.networks import SingleLogit
+    pytest.importorskip('onnxruntime')
+    recipe = settings(profile='demo').recipe('lite0_b16')
+    recipe = replace(recipe, resize=100, crop=96, pooling=pooling, pool_layer=layer)
+    torch.manual_seed(1)
+    net = SingleLogit(recipe.backbone, 'packaged', pooling=pooling, pool_layer=layer).eval()
+    made = browser_network((net, dict(architecture='single_logit', recipe=recipe.card(), threshold=.5)), 'plain', .5)
+    assert made.off <= .05 and made.heat_off < .02 and len(made.data) < MOST_BYTES
