@@ -949,6 +949,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'mura_nb.given.given_view': ('given.html#given_view', 'mura_nb/given.py'),
                                'mura_nb.given.measure_given': ('given.html#measure_given', 'mura_nb/given.py'),
                                'mura_nb.given.measure_ways': ('given.html#measure_ways', 'mura_nb/given.py'),
+                               'mura_nb.given.places_view': ('given.html#places_view', 'mura_nb/given.py'),
                                'mura_nb.given.round_weights': ('given.html#round_weights', 'mura_nb/given.py'),
                                'mura_nb.given.train_given': ('given.html#train_given', 'mura_nb/given.py'),
                                'mura_nb.given.tuned_level': ('given.html#tuned_level', 'mura_nb/given.py'),

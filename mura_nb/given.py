@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['WHERE_CLAIMS', 'round_weights', 'tuned_level', 'train_given', 'measure_given', 'given_view', 'Way', 'where_ways',
-           'box_scores', 'measure_ways', 'ways_view']
+           'box_scores', 'measure_ways', 'ways_view', 'places_view']
 
 # %% ../nbs/08f_given.ipynb #32e53747
 from typing import NamedTuple
+import numpy as np
 import pandas as pd
 from .core import ModelFiles, Table, fmt_ci, save_headline, save_model, save_table, settings
 from .metrics import interval, mean_intervals
 from .evaluation import evaluate
 from .networks import load_model, load_networks
 from .baselines import fit, run_recipe
+from .maps import BOX, box_area, thirds
 from .alignment import align_network
-from .boxes import (LEVELS, best_method, localisation_data, peaks_and_boxes, score_boxes, sweep_table)
+from .boxes import (LEVELS, THIRDS, best_method, localisation_data, peaks_and_boxes, score_boxes, sweep_table)
 from .gradcam import write_choice
 from .free_response import free_response, rate_boxes
 from .zero_shot import (FINER_MAP, by_image, carry_over, finer_map, image_scores, lever_name, real_results,
@@ -107,15 +109,17 @@ def where_ways(
 def box_scores(
     boxes:pd.DataFrame, # from `peaks_and_boxes`, one level, up to five an image
     rows:pd.DataFrame, # index rows of all images
-    truth:pd.DataFrame # true boxes by path
-    )->pd.DataFrame: # score (hit, iou10, iou25, marked), value, lo, hi, n
+    data # `LocalisationData` of real radiographs
+    )->pd.DataFrame: # score (hit, that of small, middle and large boxes, iou10, iou25, marked), value, lo, hi, n
     "Scores of boxes on abnormal images, and of all their boxes among all images"
-    n_boot,best = settings().n_boot,boxes[(boxes['rank']==0) & boxes.path.isin(truth.index)]
-    scored = score_boxes(best, rows[rows.path.isin(best.path)], truth)
+    n_boot,best = settings().n_boot,boxes[(boxes['rank']==0) & boxes.path.isin(data.truth.index)]
+    scored = score_boxes(best, rows[rows.path.isin(best.path)], data.truth)
     shares = pd.DataFrame(dict(hit=scored.hit, iou10=scored.iou>=.1, iou25=scored.iou>=.25)).astype(float)
+    third = thirds(box_area(data.largest.loc[scored.path, BOX])/[np.prod(data.store.sizes[p]) for p in scored.path])[0]
+    for k,name in enumerate(THIRDS): shares[name] = shares.hit.where(third==k)
     table = mean_intervals(shares, scored.patient, n_boot).rename_axis('score').reset_index()
     images = rows[['path','patient']].assign(abnormal=rows.path.isin(best.path))
-    marked = free_response(rate_boxes(boxes, truth), images, 'centre', (1,), n_boot)[:,0]
+    marked = free_response(rate_boxes(boxes, data.truth), images, 'centre', (1,), n_boot)[:,0]
     ends = interval(marked, n=images.patient[images.abnormal].nunique())[:3]
     return pd.concat([table, pd.DataFrame([('marked', *ends, len(scored))], columns=table.columns)], ignore_index=True)
 
@@ -134,7 +138,7 @@ def measure_ways()->pd.DataFrame: # way, score, value, lo, hi, n; also the table
         prob = boxes[boxes['rank']==0].set_index('path').prob
         auc = evaluate(by_image(rows.assign(prob=rows.path.map(prob))), n_boot=settings().n_boot)['auc']
         ranks = pd.DataFrame([('auc', *auc[:3], len(rows))], columns=['score','value','lo','hi','n'])
-        found.append(pd.concat([ranks, box_scores(boxes, rows, data.truth)]).assign(way=way.words))
+        found.append(pd.concat([ranks, box_scores(boxes, rows, data)]).assign(way=way.words))
     table = pd.concat(found, ignore_index=True)
     save_table(table, 'where')
     for (way,score),claim in WHERE_CLAIMS.items():
@@ -148,8 +152,19 @@ def ways_view(
     )->Table: # a row a way
     "Ways as they are printed"
     words = dict(auc='AUC', hit='peak in a box', iou10='IoU ≥ .1', iou25='IoU ≥ .25', marked='marked at 1 false box')
+    shown = table[table.score.isin(words)].groupby('way', sort=False)
     rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()}
-        for way,t in table.groupby('way', sort=False)]
+        for way,t in shown]
     boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
     return Table(pd.DataFrame(rows), f'Internal test of {real_words()}: {images} images, {boxed} with true boxes; 95 % '
         'intervals of resampled groups.')
+
+# %% ../nbs/08f_given.ipynb #1cffc33e
+def places_view(
+    table:pd.DataFrame # from `measure_ways`
+    )->Table: # a row a way
+    "Hits by the size of the true box, as they are printed"
+    rows = [{'learned from':way} | {r.score:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples() if r.score in THIRDS}
+        for way,t in table.groupby('way', sort=False)]
+    return Table(pd.DataFrame(rows), f'Share of the images whose peak lies in a true box, by the size of that box: '
+        f'thirds of {table[table.score=="hit"].n.iloc[0]} images ({real_words()}).')
