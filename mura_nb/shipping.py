@@ -77,15 +77,17 @@ def attributions(
     return found + [START]*(card['recipe']['weights']!='none')
 
 # %% ../nbs/11g_shipping.ipynb #7fb6a32f
+_NAMES = dict(fracatlas='FracAtlas') # of linked folders
 _STARTS = dict(packaged='ImageNet weights', imagenet='ImageNet weights', none='random weights')
 
 def trained_words(
     card:dict # of the trained network
-    )->str: # '3,000 images of fracatlas, starting from ImageNet weights'
+    )->str: # '3,000 images of FracAtlas (labels), starting from ImageNet weights'
     "What a network was trained on, from the card of its training"
     weights,data = card['recipe']['weights'],card['data']
     start = _STARTS.get(weights, f'weights of {Path(weights).stem}')
-    return f"{data['train_images']:,} images of {data['folder']}, starting from {start}"
+    taught,folder = 'labels and boxes' if card['recipe'].get('box_loss') else 'labels',data['folder']
+    return f"{data['train_images']:,} images of {_NAMES.get(folder, folder)} ({taught}), starting from {start}"
 
 # %% ../nbs/11g_shipping.ipynb #c670cd06
 USE = 'Research only, not for diagnosis. Not a medical device.'
