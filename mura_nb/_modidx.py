@@ -946,6 +946,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.geometry.warp': ('geometry.html#warp', 'mura_nb/geometry.py')},
             'mura_nb.given': { 'mura_nb.given.Way': ('given.html#way', 'mura_nb/given.py'),
                                'mura_nb.given.box_scores': ('given.html#box_scores', 'mura_nb/given.py'),
+                               'mura_nb.given.centre_output': ('given.html#centre_output', 'mura_nb/given.py'),
+                               'mura_nb.given.centring': ('given.html#centring', 'mura_nb/given.py'),
                                'mura_nb.given.given_view': ('given.html#given_view', 'mura_nb/given.py'),
                                'mura_nb.given.measure_given': ('given.html#measure_given', 'mura_nb/given.py'),
                                'mura_nb.given.measure_ways': ('given.html#measure_ways', 'mura_nb/given.py'),
