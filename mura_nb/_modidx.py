@@ -652,6 +652,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mura_nb.dicom_grey._stored_pixels': ('dicom_grey.html#_stored_pixels', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey._table': ('dicom_grey.html#_table', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.as_written': ('dicom_grey.html#as_written', 'mura_nb/dicom_grey.py'),
+                                    'mura_nb.dicom_grey.at_edge': ('dicom_grey.html#at_edge', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.dicom_grey': ('dicom_grey.html#dicom_grey', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.frame_count': ('dicom_grey.html#frame_count', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.grey_range': ('dicom_grey.html#grey_range', 'mura_nb/dicom_grey.py'),
