@@ -118,23 +118,25 @@ def as_written(
     if isinstance(value, bytes): value = value.decode('latin-1')
     return repr('' if value is None else str(value).strip('\0 ')[:40])
 
-def _complete_rescale(ds):
-    "Slope and intercept both or neither"
-    if ('RescaleSlope' in ds)==('RescaleIntercept' in ds): return
-    if 'RescaleIntercept' in ds: ds.RescaleSlope = 1
-    elif _number(ds, 'RescaleSlope')!=1: ds.RescaleIntercept = 0
-    else: del ds.RescaleSlope
-
 # %% ../nbs/00f_dicom_grey.ipynb #93cc5a60
+def _complete(ds):
+    "Slope and intercept both or neither; usual values of what is missing"
+    if ('RescaleSlope' in ds)!=('RescaleIntercept' in ds):
+        if 'RescaleIntercept' in ds: ds.RescaleSlope = 1
+        elif _number(ds, 'RescaleSlope')!=1: ds.RescaleIntercept = 0
+        else: del ds.RescaleSlope
+    for tag,usual in (('PixelRepresentation', 0), ('SamplesPerPixel', 1)):
+        if ds.get(tag) is None: setattr(ds, tag, usual)
+    if kind := ds.get('PhotometricInterpretation'): ds.PhotometricInterpretation = str(kind).strip().upper()
+
 def leave_aside(
     ds # pydicom Dataset; loses what is left aside
     )->list: # of str: names and values
     "Delete the optional tags on which the greys depend and which cannot be used"
-    said = []
-    for tag in list(_odd_tags(ds)):
-        said.append(f'{tag} {as_written(ds, tag)}'.strip())
-        del ds[tag]
-    _complete_rescale(ds)
+    odd = list(_odd_tags(ds))
+    said = [f'{tag} {as_written(ds, tag)}'.strip() for tag in odd]
+    for tag in odd: del ds[tag]
+    _complete(ds)
     return said
 
 # %% ../nbs/00f_dicom_grey.ipynb #ed170e8f
@@ -263,9 +265,6 @@ def dicom_grey(
     "The greys in which a DICOM file asks to be shown (PS3.3, C.11); ValueError unless it holds one picture"
     require_radiograph(ds)
     leave_aside(ds)
-    ds.PhotometricInterpretation = ds.PhotometricInterpretation.strip().upper()
-    for tag,usual in (('PixelRepresentation', 0), ('SamplesPerPixel', 1)):
-        if ds.get(tag) is None: setattr(ds, tag, usual)
     values,padded = modality_values(ds)
     if values.ndim==3: return _grey_of_colour(values)
     values,(black,white) = grey_range(ds, values, padded)
