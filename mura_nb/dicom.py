@@ -99,7 +99,7 @@ def is_writable(
         if element.VR in ('DA','TM'): dict(DA=DA, TM=TM)[element.VR](value)
     except Exception: return False # pydicom raises many kinds
     if tag=='PatientSex': return value in ('M','F','O','',None)
-    return tag!='PatientOrientation' or not value or element.VM==2
+    return not value or element.VM==(2 if tag=='PatientOrientation' else 1)
 
 # %% ../nbs/11a_dicom.ipynb #55fff2b8
 def _delete_unreadable(ds):

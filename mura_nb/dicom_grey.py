@@ -39,25 +39,23 @@ def read_dicom(
 # %% ../nbs/00f_dicom_grey.ipynb #fbda6f2d
 class OddTagWarning(UserWarning): "A DICOM file has optional tags that cannot be used"
 
-def _number(ds, tag):
-    "The first value of a tag as a finite number; raises where it is none"
-    value = ds.get(tag)
-    number = float(value[0] if hasattr(value, 'append') else value)
-    if not np.isfinite(number): raise ValueError(f'{tag} {number}')
-    return number
+def _numbers(ds, tag):
+    "The values of a tag as finite numbers, at least one; raises where they are none"
+    numbers = np.atleast_1d(np.array(ds.get(tag), float)).tolist()
+    if not numbers or not np.isfinite(numbers).all(): raise ValueError(f'{tag} {numbers}')
+    return numbers
 
-def _is_number(ds, tag):
-    try: _number(ds, tag)
+def _is_number(ds, tag, several=False):
+    try: return len(_numbers(ds, tag))==1 or several
     except Exception: return False # pydicom raises many kinds
-    return True
 
 # %% ../nbs/00f_dicom_grey.ipynb #025125cb
 def has_window(
     ds # pydicom Dataset
     )->bool: # are width and centre there, and is the width allowed (PS3.3, C.11.2.1.2)?
     "Whether a DICOM file gives a window that can be applied"
-    if not (_is_number(ds, 'WindowWidth') and _is_number(ds, 'WindowCenter')): return False
-    width,function = _number(ds, 'WindowWidth'),str(ds.get('VOILUTFunction') or 'LINEAR').strip().upper()
+    if not all(_is_number(ds, tag, True) for tag in ('WindowWidth','WindowCenter')): return False
+    width,function = _numbers(ds, 'WindowWidth')[0],str(ds.get('VOILUTFunction') or 'LINEAR').strip().upper()
     if function=='LINEAR': return width>=1
     return function in ('LINEAR_EXACT','SIGMOID') and width>0
 
@@ -102,7 +100,7 @@ def _odd_tags(ds):
     "Optional tags that are there and cannot be used"
     if ('WindowCenter' in ds or 'WindowWidth' in ds) and not has_window(ds): yield from (t for t in _WINDOW if t in ds)
     for tag in _NUMBERS:
-        if tag in ds and not (_is_number(ds, tag) and (tag!='RescaleSlope' or _number(ds, tag))): yield tag
+        if tag in ds and not (_is_number(ds, tag) and (tag!='RescaleSlope' or _numbers(ds, tag)[0])): yield tag
     if str(ds.get('PresentationLUTShape') or '').strip().upper() not in _SHAPES: yield 'PresentationLUTShape'
     yield from (tag for tag in ('ModalityLUTSequence','VOILUTSequence') if ds.get(tag) and not _is_table(ds, tag))
 
@@ -123,12 +121,16 @@ def _complete(ds):
     "Slope and intercept both or neither; usual values of what is missing"
     if ('RescaleSlope' in ds)!=('RescaleIntercept' in ds):
         if 'RescaleIntercept' in ds: ds.RescaleSlope = 1
-        elif _number(ds, 'RescaleSlope')!=1: ds.RescaleIntercept = 0
+        elif ds.RescaleSlope!=1: ds.RescaleIntercept = 0
         else: del ds.RescaleSlope
+    if has_window(ds) and len(_numbers(ds, 'WindowCenter'))!=len(_numbers(ds, 'WindowWidth')):
+        for tag in _WINDOW[:2]: setattr(ds, tag, _numbers(ds, tag)[0])
+    if 'NumberOfFrames' in ds and as_written(ds, 'NumberOfFrames')=="''": del ds.NumberOfFrames
     for tag,usual in (('PixelRepresentation', 0), ('SamplesPerPixel', 1)):
         if ds.get(tag) is None: setattr(ds, tag, usual)
     if kind := ds.get('PhotometricInterpretation'): ds.PhotometricInterpretation = str(kind).strip().upper()
 
+# %% ../nbs/00f_dicom_grey.ipynb #2a8ea204
 def leave_aside(
     ds # pydicom Dataset; loses what is left aside
     )->list: # of str: names and values
@@ -144,19 +146,22 @@ def _padding(ds, stored):
     "(h, w) bool, which pixels are padding; None where none are, or all"
     if 'PixelPaddingValue' not in ds: return None
     tags = [tag for tag in ('PixelPaddingValue','PixelPaddingRangeLimit') if tag in ds]
-    ends = [np.array(int(_number(ds, tag))).astype(stored.dtype) for tag in tags] # 65535 is -1 of a signed picture
+    ends = [np.array(int(_numbers(ds, tag)[0])).astype(stored.dtype) for tag in tags] # 65535 is -1 of a signed picture
     padded = (stored>=min(ends)) & (stored<=max(ends))
     return padded if padded.any() and not padded.all() else None
 
+# %% ../nbs/00f_dicom_grey.ipynb #36563333
 def _stored_pixels(ds):
     "Decoded pixels; ValueError that names what is missing where no decoder is installed for them"
     from pydicom.pixels import get_decoder # here: pydicom takes half a second to import
+    from pydicom.uid import JPEGExtended12Bit # here: as above
     try: return ds.pixel_array
     except RuntimeError:
-        syntax = ds.file_meta.TransferSyntaxUID
-        missing,bits = get_decoder(syntax).missing_dependencies,ds.BitsStored
-        if not missing or get_decoder(syntax).is_available and bits<=8: raise
-    needed = '; '.join(missing)
+        syntax,bits = ds.file_meta.TransferSyntaxUID,ds.BitsStored
+        decoder = get_decoder(syntax)
+        unread = not decoder.is_available or syntax==JPEGExtended12Bit and bits>8
+        if not (unread and decoder.missing_dependencies): raise
+    needed = '; '.join(decoder.missing_dependencies)
     raise ValueError(f'{bits} bits in {syntax.name}, which no installed decoder reads; {needed}')
 
 # %% ../nbs/00f_dicom_grey.ipynb #0deaac85

@@ -49,11 +49,15 @@ _swapped |= {'LA;16B':'RGBA'} # four bytes, none of them left out
 
 def _raw_mode(tile): return tile[3] if isinstance(tile[3], str) else tile[3][0]
 
+def _with_bytes_swapped(tile):
+    "The same part of a file, read in the other order of bytes"
+    raw = _swapped[_raw_mode(tile)]
+    return getattr(type(tile), '_make', tuple)((*tile[:3], raw if isinstance(tile[3], str) else (raw, *tile[3][1:])))
+
 def _lower_bytes(data, raw):
     "The lower bytes of a picture of raw mode `raw`, in the channels of its upper bytes"
     with Image.open(io.BytesIO(data)) as again:
-        again.tile = [(*tile[:3], _swapped[raw] if isinstance(tile[3], str) else (_swapped[raw], *tile[3][1:]))
-                      for tile in again.tile]
+        again.tile = [_with_bytes_swapped(tile) for tile in again.tile]
         low = np.asarray(again)
     return low[..., [1, 1, 1, 3]] if raw=='LA;16B' else low
 
@@ -94,6 +98,8 @@ def _decode_image(data):
         if img.format=='PNG' and b'IEND' not in data: raise OSError('file is truncated: it has no end')
         if img.format=='TIFF' and img.n_frames>1:
             raise ValueError(f'TIFF with {img.n_frames} pages; a radiograph has one')
+        if img.format=='TIFF' and img.tag_v2.get(284)==2 and img.mode in ('RGB','RGBA') and max(img.tag_v2[258])>8:
+            raise ValueError('TIFF with the colours in separate planes of more than 8 bits, which Pillow cannot read')
         _restore_low_bytes(img, data)
         ImageOps.exif_transpose(img, in_place=True)
         return to_grey(img)

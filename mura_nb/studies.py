@@ -61,7 +61,7 @@ def picture_size(
         if is_dicom(head): return _dicom_size(file)
         formats = [name for name in FORMATS if name != 'DICOM']
         with Image.open(file, formats=formats) as picture:
-            turned = 'exif' in picture.info and picture.getexif().get(274, 1) > 4 # of TIFF, Pillow turns the size itself
+            turned = 'exif' in picture.info and picture.getexif().get(274, 1) > 4 # TIFF's size is turned
             return picture.size if turned else picture.size[::-1]
     except Image.DecompressionBombError: raise ValueError('far too many pixels') from None
     except Exception as error: # Pillow and pydicom raise many kinds
