@@ -626,6 +626,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.database.square_sums': ('database.html#square_sums', 'mura_nb/database.py'),
                                   'mura_nb.database.tie_key': ('database.html#tie_key', 'mura_nb/database.py')},
             'mura_nb.dicom': { 'mura_nb.dicom._annotation': ('dicom.html#_annotation', 'mura_nb/dicom.py'),
+                               'mura_nb.dicom._declare_used_bits': ('dicom.html#_declare_used_bits', 'mura_nb/dicom.py'),
                                'mura_nb.dicom._delete_unreadable': ('dicom.html#_delete_unreadable', 'mura_nb/dicom.py'),
                                'mura_nb.dicom._delete_unwritable': ('dicom.html#_delete_unwritable', 'mura_nb/dicom.py'),
                                'mura_nb.dicom._header_values': ('dicom.html#_header_values', 'mura_nb/dicom.py'),

@@ -122,13 +122,10 @@ def _delete_unwritable(ds):
 
 # %% ../nbs/11a_dicom.ipynb #613fa8ef
 def _one_voi(ds):
-    "A table or a window, not both; of a table the bits that it needs"
+    "A table or a window, not both"
     if not ds.get('VOILUTSequence'): return
     for tag in ('WindowCenter','WindowWidth','VOILUTFunction','WindowCenterWidthExplanation'):
         if tag in ds: del ds[tag]
-    item = ds.VOILUTSequence[0]
-    white = grey_range(ds, np.zeros((1, 1)))[1][1]
-    item.LUTDescriptor = [*item.LUTDescriptor[:2], int(white).bit_length()]
 
 # %% ../nbs/11a_dicom.ipynb #807887d7
 def reference_dataset(
@@ -190,6 +187,14 @@ def _annotation(ref, box, text, layer):
     words = hd.pr.TextObject(text, units='PIXEL', anchor_point=(x0, y0), anchor_point_visible=False)
     return hd.pr.GraphicAnnotation([ref], layer, graphic_objects=[line], text_objects=[words])
 
+# %% ../nbs/11a_dicom.ipynb #39455b68
+def _declare_used_bits(state, ref):
+    "highdicom declares 16 bits for the entries of any table"
+    if not ref.get('VOILUTSequence'): return
+    white = grey_range(ref, np.zeros((1, 1)))[1][1]
+    for item in (item for voi in state.SoftcopyVOILUTSequence for item in voi.VOILUTSequence):
+        item.LUTDescriptor = [*item.LUTDescriptor[:2], int(white).bit_length()]
+
 # %% ../nbs/11a_dicom.ipynb #e558cb9b
 def presentation_state(
     ref, # pydicom Dataset of the original
@@ -200,13 +205,15 @@ def presentation_state(
     "Boxes as a Grayscale Softcopy Presentation State that refers to the original (PS3.3, A.33.1)"
     layer = hd.pr.GraphicLayer('FOUND', order=1, description='region that speaks most for an abnormality')
     shape = 'INVERSE' if shows_negative(ref) else 'IDENTITY'
-    return hd.pr.GrayscaleSoftcopyPresentationState([ref], hd.UID(), 902, hd.UID(), 1, content_label='FOUND',
+    state = hd.pr.GrayscaleSoftcopyPresentationState([ref], hd.UID(), 902, hd.UID(), 1, content_label='FOUND',
         content_description=f'mura_nb. {NOT_CLINICAL}', graphic_layers=[layer],
         graphic_annotations=[_annotation(ref, box, f'{about}. {NOT_CLINICAL}', layer)] + [
             _annotation(ref, b, f'{i}', layer) for i,b in enumerate(others, 2)], # in words no more than their rank
         presentation_lut_transformation=hd.PresentationLUTTransformation(presentation_lut_shape=shape),
         voi_lut_transformations=_window(ref), manufacturer='mura_nb', manufacturer_model_name='mura_nb',
         software_versions=mura_nb.__version__, device_serial_number='0')
+    _declare_used_bits(state, ref)
+    return state
 
 # %% ../nbs/11a_dicom.ipynb #4a0fdefa
 def _makers(ref, found, rgb, kind):

@@ -114,6 +114,7 @@ def as_written(
     value = element.value
     if element.VR=='SQ': return ''
     if isinstance(value, bytes): value = value.decode('latin-1')
+    if hasattr(value, 'append'): value = '\\'.join(map(str, value))
     return repr('' if value is None else str(value).strip('\0 ')[:40])
 
 # %% ../nbs/00f_dicom_grey.ipynb #93cc5a60
