@@ -47,7 +47,7 @@ _swapped = {f'{mode};16{a}':f'{mode};16{b}' for mode in ('RGB','RGBA','RGBX') fo
 _swapped |= {f'{mode};16N':_swapped[f"{mode};16{'L' if sys.byteorder=='little' else 'B'}"] for mode in ('RGB','RGBA')}
 _swapped |= {'LA;16B':'RGBA'} # four bytes, none of them left out
 
-def _raw_mode(tile): return tile[3] if isinstance(tile[3], str) else tile[3][0]
+def _raw_mode(tile): return tile[3] if isinstance(tile[3], str) else next(iter(tile[3] or ()), '')
 
 def _with_bytes_swapped(tile):
     "The same part of a file, read in the other order of bytes"
@@ -65,7 +65,7 @@ def _lower_bytes(data, raw):
 def _restore_low_bytes(img, data):
     "Scale a 16-bit colour picture that uses fewer bits to 8 bits, in place"
     raw = _raw_mode(img.tile[0]) if img.tile else ''
-    if raw not in _swapped or not img.width*img.height: return
+    if raw not in _swapped: return
     high = np.asarray(img)
     if white_of(256*int(high[..., :3].max()))==65535: return
     values = 256*high.astype(np.int64) + _lower_bytes(data, raw)

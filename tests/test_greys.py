@@ -4,9 +4,9 @@ import io, os, struct, threading, warnings, zlib
 from types import SimpleNamespace
 import numpy as np, pydicom, pytest
 from PIL import Image
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from mura_nb.dicom_grey import OddTagWarning
-from mura_nb.images import is_dicom, looks_like_picture, read_picture, scan_files
+from mura_nb.images import decode_picture, is_dicom, looks_like_picture, read_picture, scan_files
 import dicoms
 
 GREYS = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -45,6 +45,20 @@ def test_modality_tables(tmp_path):
     assert same(shown(tmp_path, GREYS, ModalityLUTSequence=dicoms.table(255 - np.arange(256), 8)), 255 - GREYS)
     window = dict(WindowCenter=2048, WindowWidth=4096)
     assert same(shown(tmp_path, GREYS, ModalityLUTSequence=dicoms.table(np.arange(256)*16, 12), **window), GREYS, 1)
+
+
+@pytest.mark.parametrize('syntax', [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize('vr', ['OW', 'US'])
+def test_tables_in_any_encoding_and_from_a_negative_value(syntax, vr):
+    "64512 is -1024, where values are negative"
+    order = '>u2' if syntax == ExplicitVRBigEndian else '<u2'
+    tables = dicoms.table(np.arange(4096), 16, 64512)
+    entries = np.arange(4096).astype(order)
+    tables[0].add_new('LUTData', vr, entries.tobytes() if vr == 'OW' else entries.tolist())
+    ds = dicoms.radiograph(TWELVE.astype(order), **BITS, RescaleSlope=1, RescaleIntercept=-1024, VOILUTSequence=tables)
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.save_as(stream := io.BytesIO(), enforce_file_format=True)
+    assert same(decode_picture(stream.getvalue()), GREYS)
 
 
 def png(file, values, colours):
