@@ -105,13 +105,13 @@ def _decode_image(data):
         return to_grey(img)
 
 # %% ../nbs/01a_images.ipynb #b03feca9
-_ears = threading.Lock()
+_quiet_lock = threading.Lock()
 _quiet = dict(n=0, block=None)
 
 @contextmanager
 def _only_odd_tags():
-    "Of all warnings only `OddTagWarning` is heard inside this block; several threads may be inside"
-    with _ears:
+    "Of all warnings only `OddTagWarning` is shown inside this block; several threads may be inside"
+    with _quiet_lock:
         if not _quiet['n']:
             _quiet['block'] = warnings.catch_warnings()
             _quiet['block'].__enter__()
@@ -120,7 +120,7 @@ def _only_odd_tags():
         _quiet['n'] += 1
     try: yield
     finally:
-        with _ears:
+        with _quiet_lock:
             _quiet['n'] -= 1
             if not _quiet['n']: _quiet['block'].__exit__(None, None, None)
 
