@@ -13,9 +13,9 @@ import hashlib, os, re
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
-import pydicom
 from PIL import Image
 from .core import STUDY_TYPES, settings, study_type as checked_type, write_atomic
+from .dicom_grey import read_dicom
 from .images import is_dicom, looks_like_picture, read_picture
 from .layout import parse_path, walk_files
 from .data import mura_index
@@ -49,10 +49,11 @@ def header(
     with open(file, 'rb') as f:
         if not is_dicom(f.read(132)): return {}
     try:
-        ds = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(HEADER.values()))
-        row = {k:str(ds.get(tag) or '') for k,tag in HEADER.items()}
+        ds = read_dicom(file, stop_before_pixels=True, specific_tags=list(HEADER.values()))
+        row = {k:str(ds.get(tag) or '').strip() for k,tag in HEADER.items()}
     except Exception: return dict(study='', study_type=None, modality='', maker='')
-    return row | dict(study_type=BODY_PARTS.get(re.sub(r'[^A-Z]', '', row['study_type'].upper())))
+    study_type = BODY_PARTS.get(re.sub(r'[^A-Z]', '', row['study_type'].upper()))
+    return row | dict(study_type=study_type, modality=row['modality'].upper())
 
 # %% ../nbs/11c_batch.ipynb #d4556a4c
 class Unread(NamedTuple):

@@ -144,7 +144,8 @@ def difference(
     return worst
 
 # %% ../nbs/03c_engines.ipynb #81b73ae4
-_GREY = ('8-bit grey, 0 black. 16-bit grey: (255 v + 32767) // 65535. '
+_GREY = ('8-bit grey, 0 black. Grey of more bits: (255 v + w // 2) // w, w the smallest of 255, 1023, 4095, 16383 and '
+    '65535 that no value exceeds. '
     'Colour: ITU-R 601-2 luma (Pillow convert("L")). Transparency: over black')
 _FITS = dict(stretch='sx = resize/width, sy = resize/height, tx = ty = 0',
     letterbox='k = min(resize/width, resize/height); w = max(1, round(width k)), h = max(1, round(height k)); '

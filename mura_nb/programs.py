@@ -499,7 +499,11 @@ def app_command(
 def main():
     "What the command `mura-nb` runs"
     import warnings
-    if not os.environ.get('MURA_NB_TRACE'): warnings.simplefilter('ignore')
+    from mura_nb.dicom_grey import OddTagWarning # here: help must come at once
+    if not os.environ.get('MURA_NB_TRACE'):
+        warnings.simplefilter('ignore')
+        warnings.simplefilter('always', OddTagWarning)
+        warnings.formatwarning = lambda message,*_,**__: f'{message}\n'
     cli()
 
 if __name__=='__main__' and '__file__' in globals(): main() # python -m mura_nb.programs; a notebook has no file

@@ -1,6 +1,9 @@
 "DICOM files for tests"
 import numpy as np
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.tag import Tag
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 
 
@@ -24,3 +27,19 @@ def radiograph(grey, study='1.2.3', **tags):
 def write(file, grey, **tags):
     radiograph(grey, **tags).save_as(file, enforce_file_format=True)
     return file
+
+
+def misspell(ds, **values):
+    "Put texts into a dataset as a file holds them, whether they are allowed or not"
+    for keyword, text in values.items():
+        tag, value = Tag(tag_for_keyword(keyword)), text.encode('latin-1') + b' '*(len(text)%2)
+        ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+    return ds
+
+
+def table(entries, bits, first=0):
+    "A sequence with one table of 16-bit entries, declared to have `bits`"
+    item = Dataset()
+    item.LUTDescriptor = [len(entries), first, bits]
+    item.add_new('LUTData', 'OW', np.asarray(entries).astype('<u2').tobytes())
+    return [item]

@@ -11,6 +11,7 @@ LIGHT = [
     'variation',
     'camera',
     'phantom',
+    'dicom_grey',
     'images',
     'geometry',
     'layout',
