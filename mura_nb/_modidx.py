@@ -989,6 +989,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'mura_nb.given.round_weights': ('given.html#round_weights', 'mura_nb/given.py'),
                                'mura_nb.given.train_given': ('given.html#train_given', 'mura_nb/given.py'),
                                'mura_nb.given.tuned_level': ('given.html#tuned_level', 'mura_nb/given.py'),
+                               'mura_nb.given.way_boxes': ('given.html#way_boxes', 'mura_nb/given.py'),
+                               'mura_nb.given.way_gain': ('given.html#way_gain', 'mura_nb/given.py'),
                                'mura_nb.given.ways_view': ('given.html#ways_view', 'mura_nb/given.py'),
                                'mura_nb.given.where_ways': ('given.html#where_ways', 'mura_nb/given.py')},
             'mura_nb.gradcam': { 'mura_nb.gradcam.Localised': ('gradcam.html#localised', 'mura_nb/gradcam.py'),
