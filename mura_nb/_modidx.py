@@ -1650,6 +1650,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'mura_nb.real': { 'mura_nb.real._lever_answers': ('real.html#_lever_answers', 'mura_nb/real.py'),
                               'mura_nb.real._measured': ('real.html#_measured', 'mura_nb/real.py'),
                               'mura_nb.real._share_answers': ('real.html#_share_answers', 'mura_nb/real.py'),
+                              'mura_nb.real._where_answers': ('real.html#_where_answers', 'mura_nb/real.py'),
                               'mura_nb.real.answers_view': ('real.html#answers_view', 'mura_nb/real.py'),
                               'mura_nb.real.beside_view': ('real.html#beside_view', 'mura_nb/real.py'),
                               'mura_nb.real.best_fixed_place': ('real.html#best_fixed_place', 'mura_nb/real.py'),

@@ -108,6 +108,13 @@ def _lever_answers(t):
         yield f'{words}: AUC', own.auc.mean(), own.auc_lo.iloc[0], own.auc_hi.iloc[0]
         yield f'{words}: hit', own.hit.mean(), own.hit_lo.iloc[0], own.hit_hi.iloc[0]
 
+def _where_answers(t):
+    "What labels alone teach, and what labels and boxes teach"
+    for way,words in (('labels, finer map', 'learned from labels'), ('boxes, real', 'learned from labels and boxes')):
+        own = t[t.way==way].set_index('score')
+        for score,name in (('auc', 'AUC'), ('hit', 'hit')):
+            yield f'{words}: {name}', *own.loc[score, ['value','lo','hi']]
+
 # %% ../nbs/10_real.ipynb #228d2a17
 def _share_answers(t, gains):
     "What shares of the labels reach, and what the simulated start adds"
@@ -121,7 +128,8 @@ def real_answers(
     out:Path # results folder with the tables
     )->pd.DataFrame: # question, value, lo, hi
     "What the tables of this chapter say, a row a question"
-    rows,levers,shares = [],_measured('levers', out),_measured('label_shares', out)
+    where,levers,shares = (_measured(name, out) for name in ('where','levers','label_shares'))
+    rows = [] if where is None else [*_where_answers(where)]
     if levers is not None: rows += _lever_answers(levers)
     if shares is not None: rows += _share_answers(shares, load_table('label_gains', out))
     return pd.DataFrame(rows, columns=['question','value','lo','hi'])
