@@ -90,7 +90,7 @@ def test_own_results_come_first_and_a_named_model_before_both(empty, made):
     s = settings()
     save_model(net, card, s.results / 'models' / s.baseline)
     said = run('predict', 'a.png', '--engine', 'torch').stderr
-    assert 'network: lite0_smoke, trained on 2 images of phantom-invented (labels)' in said
+    assert 'network: lite0_smoke, trained on 2 images of phantom-invented' in said
     assert 'stand_in' in run('predict', 'a.png', '--model', 'shipped', '--engine', 'torch').stderr
     assert 'lite0_smoke' in run('predict', 'a.png', '--model', made[1], '--engine', 'torch').stderr
     assert 'shipped' not in load_card(made[1])
