@@ -230,7 +230,7 @@ class Settings(_Compared):
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
     lever_boxes:str = knob(str, 'ablation: the recipe of such a network that learns from true boxes too', default='')
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
-    labels_only:str = knob(str, 'ablation: the recipe beside `shipped` that learns from labels only', default='')
+    labels_only:tuple = knob(tuple, 'ablation: two recipes beside `shipped` that learn from labels only', default=())
     shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
     source:Path=None # the public dataset whose files `data` links to
 
@@ -371,7 +371,7 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    real = [name for name in (s.lever, s.lever_boxes, s.real, s.labels_only, s.shipped) if name]
+    real = [name for name in (s.lever, s.lever_boxes, s.real, *s.labels_only, s.shipped) if name]
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
 
 # %% ../nbs/00_core.ipynb #073c943d
