@@ -115,8 +115,8 @@ def given_view(
     "What the network reaches, as it is printed"
     words = dict(auc='AUC, by image', hit='the peak of the finer map lies in a true box')
     rows = [{'score':words[r.score], 'value':fmt_ci(r.value, r.lo, r.hi), 'images':r.n} for r in table.itertuples()]
-    return Table(pd.DataFrame(rows), 'The network that comes with the package, on real images of groups that it has '
-        'not seen; 95 % intervals of resampled groups.')
+    return Table(pd.DataFrame(rows), f'The network that comes with the package, on images ({real_words()}) of groups '
+        'that it has not seen; 95 % intervals of resampled groups.')
 
 # %% ../nbs/08f_given.ipynb #500b6917
 class Way(NamedTuple):
@@ -134,6 +134,7 @@ def where_ways(
     for name in s.labels_only: run_recipe(s.recipe(name), data.rows, data.store, data.tune)
     train_lever('boxes')
     plain,joined = s.labels_only
+    align_network(plain) # so that its maps lie where their evidence is
     return [Way('labels, last map', plain, 'plain'), Way('labels, finer map', plain, FINER_MAP),
         Way('labels, joined map', joined, 'plain'), Way('boxes, simulated', lever_name('boxes', 0), 'plain'),
         Way('boxes, real', train_given(data), 'plain')]
@@ -213,7 +214,7 @@ def ways_view(
         for way,t in shown]
     boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
     return Table(pd.DataFrame(rows), f'Internal test of {real_words()}: {images} images, {boxed} with true boxes; 95 % '
-        'intervals of resampled groups.')
+        'intervals of resampled groups; of shares with few hits or misses, exact ones for the number of groups.')
 
 # %% ../nbs/08f_given.ipynb #1cffc33e
 def places_view(

@@ -10,7 +10,7 @@ __all__ = ['FLAGS', 'BESIDE', 'flag_floor', 'best_fixed_place', 'measure_floors'
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import Table, fmt_ci, load_table, save_table, settings
+from .core import Table, fmt_ci, fmt_num, load_table, save_table, settings
 from .public import public_index
 from .maps import BOX, box_contains
 from .evaluation import evaluate
@@ -77,10 +77,11 @@ def floors_view(
 BESIDE = dict(baseline_auc='AUC of one network',
     fusenet_report_less_baseline_auc="what FuseNet adds, with the source report's crop",
     fusenet_less_baseline_auc='what FuseNet adds, with crops of constant area',
-    ensemble_less_best_auc='what the mean of five adds to its best member',
+    ensemble_less_best_auc='the mean of five, less the member that is best on the tuning split',
     hit_abnormal="the baseline's heat map points into a true box", iou50_abnormal='its box has an IoU of at least .5',
     retrieval_label_p5='of five similar studies: the same label') # claim of the headline -> words
 
+# %% ../nbs/10_real.ipynb #d3ae5a87
 def beside_view(
     simulated:Path, # results folder of the demo
     real:Path # results folder of a public dataset
@@ -90,6 +91,10 @@ def beside_view(
     rows = [{'measured':words, 'simulated':fmt_ci(*a.loc[k, ['value','lo','hi']]), 'studies or images':int(a.n[k]),
         'real':fmt_ci(*b.loc[k, ['value','lo','hi']]), 'images':int(b.n[k])}
         for k,words in BESIDE.items() if k in a.index and k in b.index]
+    same = [load_table('retrieval', out).query("what=='label' and measure=='precision at 5'")
+        for out in (simulated, real)]
+    chance = [fmt_num(t.chance.iloc[0]) for t in same]
+    rows.append({'measured':'the same by chance', 'simulated':chance[0], 'real':chance[1]})
     table = pd.DataFrame(rows, columns=['measured','simulated','studies or images','real','images'])
     return Table(table, f'Internal tests: simulated radiographs (profile demo) and {real_words()}; 95 % intervals of '
         'resampled patients and groups.')
@@ -105,43 +110,44 @@ def _lever_answers(t):
     for lever,words in (('none', 'simulation as it is'), ('all', 'with every variation')):
         own = t[t.lever==lever]
         if own.empty: continue
-        yield f'{words}: AUC', own.auc.mean(), own.auc_lo.iloc[0], own.auc_hi.iloc[0]
-        yield f'{words}: hit', own.hit.mean(), own.hit_lo.iloc[0], own.hit_hi.iloc[0]
+        r = own.iloc[0] # the first seed
+        yield f'{words}, 160 px: AUC', r.auc, r.auc_lo, r.auc_hi, r.images
+        yield f'{words}, 160 px: hit', r.hit, r.hit_lo, r.hit_hi, r.boxed
 
 def _where_answers(t):
     "What labels alone teach, and what labels and boxes teach"
-    for way,words in (('labels, finer map', 'learned from labels'), ('boxes, real', 'learned from labels and boxes')):
+    for way,words in (('labels, finer map', 'real labels, 384 px'), ('boxes, real', 'real labels and boxes, 384 px')):
         own = t[t.way==way].set_index('score')
         for score,name in (('auc', 'AUC'), ('hit', 'hit')):
-            yield f'{words}: {name}', *own.loc[score, ['value','lo','hi']]
+            yield f'{words}: {name}', *own.loc[score, ['value','lo','hi','n']]
 
 # %% ../nbs/10_real.ipynb #228d2a17
 def _share_answers(t, gains):
     "What shares of the labels reach, and what the simulated start adds"
     for (share,start),own in t.groupby(['share','start']):
-        first = own.iloc[0]
-        yield f'{share:.0%} of the labels, start {start}: AUC', own.auc.mean(), first.lo, first.hi
+        yield f'{share:.0%} of labels and boxes, 288 px, start {start}: mean AUC', own.auc.mean(), *[np.nan]*3
     for r in gains[gains.score=='auc'].itertuples():
-        yield f'{r.share:.0%} of the labels, simulated start less ImageNet: AUC', r.value, r.lo, r.hi
+        yield f'{r.share:.0%} of labels and boxes, simulated start less ImageNet: AUC', r.value, r.lo, r.hi, np.nan
 
 def real_answers(
     out:Path # results folder with the tables
-    )->pd.DataFrame: # question, value, lo, hi
+    )->pd.DataFrame: # question, value, lo, hi, n
     "What the tables of this chapter say, a row a question"
     where,levers,shares = (_measured(name, out) for name in ('where','levers','label_shares'))
     rows = [] if where is None else [*_where_answers(where)]
     if levers is not None: rows += _lever_answers(levers)
     if shares is not None: rows += _share_answers(shares, load_table('label_gains', out))
-    return pd.DataFrame(rows, columns=['question','value','lo','hi'])
+    return pd.DataFrame(rows, columns=['question','value','lo','hi','n'])
 
 # %% ../nbs/10_real.ipynb #0cd9ff84
 def answers_view(
     table:pd.DataFrame # from `real_answers`
     )->Table: # a row a question
     "The answers as they are printed"
-    rows = [(r.question, fmt_ci(r.value, r.lo, r.hi)) for r in table.itertuples()]
-    return Table(pd.DataFrame(rows, columns=['real radiographs','value']), f'Measured on {real_words()}, by image; '
-        '95 % intervals of resampled groups. A hit is a finer map whose peak lies in a true box.')
+    rows = [(r.question, fmt_ci(r.value, r.lo, r.hi), r.n) for r in table.itertuples()]
+    return Table(pd.DataFrame(rows, columns=['real radiographs','value','images']), f'Measured on {real_words()}, by '
+        'image; 95 % intervals of resampled groups. A hit: the highest point of the heat map lies in a true box. Rows '
+        'differ in test, picture size and epochs.', {'images':'.0f'})
 
 # %% ../nbs/10_real.ipynb #aa16766e
 def shares_figure(
@@ -159,6 +165,7 @@ def shares_figure(
     ticks = sorted(table.groupby('share').labels.mean())
     ax.set_xticks(ticks, [f'{n:.0f}' for n in ticks])
     ax.minorticks_off()
+    ax.set_xlim(ticks[0]/1.5, ticks[-1]*1.5)
     ax.legend(title='start')
     plt.close(fig)
     return fig
