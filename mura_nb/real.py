@@ -97,7 +97,7 @@ def beside_view(
     rows.append({'measured':'the same by chance', 'simulated':chance[0], 'real':chance[1]})
     table = pd.DataFrame(rows, columns=['measured','simulated','studies or images','real','images'])
     return Table(table, f'Internal tests: simulated radiographs (profile demo) and {real_words()}; 95 % intervals of '
-        'resampled patients and groups.')
+        'resampled patients and groups.', {'studies or images':'.0f', 'images':'.0f'})
 
 # %% ../nbs/10_real.ipynb #ca68b082
 def _measured(name, out):
