@@ -55,14 +55,14 @@ class WeightedBCE(nn.Module):
         return (w*F.binary_cross_entropy_with_logits(logit, y.float(), reduction='none')).mean()
 
 # %% ../nbs/04_baselines.ipynb #4563dbcb
-def _loaders_and_network(recipe, train, store, tune, start):
+def _loaders_and_network(recipe, train, store, tune, start, taught):
     "DataLoaders and the untrained network of a recipe, or one with the weights of `start`"
     seed_everything(recipe.seed)
     share,workers = share_batch(recipe, (~tune).sum()),settings().workers
     model = SingleLogit(recipe.backbone, 'none' if start else recipe.weights, recipe.precision, recipe.pooling,
         recipe.pool_layer)
     if start: model.load_state_dict(start.state_dict())
-    if recipe.box_loss: store = boxed_store(store, taught_boxes(train, recipe), recipe, model)
+    if taught is not None: store = boxed_store(store, taught, recipe, model)
     dls = shard(train_dls(train, tune, store, share, workers=workers, seed=recipe.seed))
     model = model.to(dls.device)
     return dls,sync_batchnorm(model) if num_distrib()>1 and dls.device.type=='cuda' else model
@@ -97,11 +97,11 @@ def fit(
     train = df[(df.split=='train') & df.label.notna()]
     tune = tune.loc[train.index]
     parts = [recipe.card(), data_key(train, store), data_key(train[tune], store)]
-    if recipe.box_loss: parts.append(taught_boxes(train, recipe).to_csv(index=False))
-    key = fingerprint(*parts, *([weights_key(start)] if start else []))
-    files = ModelFiles(recipe.name, out)
+    taught = taught_boxes(train, recipe) if recipe.box_loss else None
+    if taught is not None: parts.append(taught.to_csv(index=False))
+    key,files = fingerprint(*parts, *([weights_key(start)] if start else [])),ModelFiles(recipe.name, out)
     if done := finished_model(files, key): return done
-    dls,model = _loaders_and_network(recipe, train, store, tune, start)
+    dls,model = _loaders_and_network(recipe, train, store, tune, start, taught)
     loss,bars = WeightedBCE(type_weights(train[~tune])),[ProgressBar(recipe.name), *(cbs or [])]
     if recipe.box_loss: loss = LocatedLoss(loss, recipe.pooling, recipe.box_loss)
     with giving_cells(model, bool(recipe.box_loss)):

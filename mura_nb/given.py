@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GAINS', 'WHERE_CLAIMS', 'centring', 'centre_output', 'round_weights', 'tuned_level', 'train_given', 'measure_given',
-           'given_view', 'Way', 'where_ways', 'box_scores', 'way_boxes', 'way_gain', 'measure_ways', 'ways_view',
+           'given_view', 'Way', 'where_ways', 'way_boxes', 'box_scores', 'way_gain', 'measure_ways', 'ways_view',
            'places_view']
 
 # %% ../nbs/08f_given.ipynb #32e53747
@@ -95,11 +95,13 @@ def train_given(
     return name
 
 # %% ../nbs/08f_given.ipynb #25612e2a
+def _tested(data): return data.rows[(data.rows.split=='valid') & data.rows.label.notna()]
+
 def measure_given()->pd.DataFrame: # score, value, lo, hi, n; also the table shipped, and two claims of the headline
     "Train the network that comes with the package, and try it on the internal test"
     data = localisation_data()
     (net,card), = load_networks(train_given(data))
-    found = carry_over(net, card, data, data.rows[(data.rows.split=='valid') & data.rows.label.notna()])
+    found = carry_over(net, card, data, _tested(data))
     auc,hit = image_scores(found)
     rows = [('auc', *auc[:3], len(found)), ('hit', *hit[['value','lo','hi']], int(hit.n))]
     for score,value,lo,hi,n in rows:
@@ -139,37 +141,37 @@ def where_ways(
         Way('labels, joined map', joined, 'plain'), Way('boxes, simulated', lever_name('boxes', 0), 'plain'),
         Way('boxes, real', train_given(data), 'plain')]
 
-# %% ../nbs/08f_given.ipynb #a70dea6a
-def box_scores(
-    boxes:pd.DataFrame, # from `peaks_and_boxes`, one level, up to five an image
-    rows:pd.DataFrame, # index rows of all images
-    data # `LocalisationData` of real radiographs
-    )->pd.DataFrame: # score (hit, that of small, middle and large boxes, iou10, iou25, marked), value, lo, hi, n
-    "Scores of boxes on abnormal images, and of all their boxes among all images"
-    n_boot,best = settings().n_boot,boxes[(boxes['rank']==0) & boxes.path.isin(data.truth.index)]
-    scored = score_boxes(best, rows[rows.path.isin(best.path)], data.truth)
-    shares = pd.DataFrame(dict(hit=scored.hit, iou10=scored.iou>=.1, iou25=scored.iou>=.25)).astype(float)
-    third = thirds(box_area(data.largest.loc[scored.path, BOX])/[np.prod(data.store.sizes[p]) for p in scored.path])[0]
-    for k,name in enumerate(THIRDS): shares[name] = shares.hit.where(third==k)
-    table = mean_intervals(shares, scored.patient, n_boot).rename_axis('score').reset_index()
-    images = rows[['path','patient']].assign(abnormal=rows.path.isin(best.path))
-    marked = free_response(rate_boxes(boxes, data.truth), images, 'centre', (1,), n_boot)[:,0]
-    ends = interval(marked, n=images.patient[images.abnormal].nunique())[:3]
-    return pd.concat([table, pd.DataFrame([('marked', *ends, len(scored))], columns=table.columns)], ignore_index=True)
-
 # %% ../nbs/08f_given.ipynb #75eff09e
 def way_boxes(
     way:Way, # whose network is trained
     data # `LocalisationData` of real radiographs
-    )->tuple: # images of the internal test with prob and hit, each its own study; boxes, up to five an image
+    )->tuple: # images of the internal test with prob, hit and iou, each its own study; boxes, up to five an image
     "What a way says of the internal test, at the level that the tuning split chose"
-    rows = data.rows[(data.rows.split=='valid') & data.rows.label.notna()]
+    rows = _tested(data)
     levels = (tuned_level(way.model, way.method, data),)
     boxes = peaks_and_boxes(load_networks(way.model), rows, data.store, way.method, levels, 5)
     best = boxes[boxes['rank']==0].set_index('path')
     boxed = best[best.index.isin(data.truth.index)].reset_index()
-    hit = score_boxes(boxed, rows[rows.path.isin(boxed.path)], data.truth).set_index('path').hit
-    return by_image(rows.assign(prob=rows.path.map(best.prob), hit=rows.path.map(hit))),boxes
+    scored = score_boxes(boxed, rows[rows.path.isin(boxed.path)], data.truth).set_index('path')
+    told = {k:rows.path.map(t[k]) for k,t in (('prob', best), ('hit', scored), ('iou', scored))}
+    return by_image(rows.assign(**told)),boxes
+
+# %% ../nbs/08f_given.ipynb #a70dea6a
+def box_scores(
+    boxes:pd.DataFrame, # from `peaks_and_boxes`, one level, up to five an image
+    told:pd.DataFrame, # images with hit and iou of their best box, from `way_boxes`
+    data # `LocalisationData` of real radiographs
+    )->pd.DataFrame: # score (hit, that of small, middle and large boxes, iou10, iou25, marked), value, lo, hi, n
+    "Scores of boxes on abnormal images, and of all their boxes among all images"
+    n_boot,scored = settings().n_boot,told[told.hit.notna()]
+    shares = pd.DataFrame(dict(hit=scored.hit, iou10=scored.iou>=.1, iou25=scored.iou>=.25)).astype(float)
+    third = thirds(box_area(data.largest.loc[scored.path, BOX])/[np.prod(data.store.sizes[p]) for p in scored.path])[0]
+    for k,name in enumerate(THIRDS): shares[name] = shares.hit.where(third==k)
+    table = mean_intervals(shares, scored.patient, n_boot).rename_axis('score').reset_index()
+    images = told[['path','patient']].assign(abnormal=told.hit.notna())
+    marked = free_response(rate_boxes(boxes, data.truth), images, 'centre', (1,), n_boot)[:,0]
+    ends = interval(marked, n=images.patient[images.abnormal].nunique())[:3]
+    return pd.concat([table, pd.DataFrame([('marked', *ends, len(scored))], columns=table.columns)], ignore_index=True)
 
 # %% ../nbs/08f_given.ipynb #8774b459
 def way_gain(

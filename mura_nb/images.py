@@ -104,25 +104,34 @@ def _decode_image(data):
         ImageOps.exif_transpose(img, in_place=True)
         return to_grey(img)
 
-# %% ../nbs/01a_images.ipynb #b03feca9
-_quiet_lock = threading.Lock()
-_quiet = dict(n=0, block=None)
+# %% ../nbs/01a_images.ipynb #de39f1b4
+class _Shared:
+    "A block that several threads may be in: the first that comes enters `block()`, the last that goes leaves it"
+    def __init__(self,
+        block): # makes a context manager
+        self.block,self.lock,self.inside,self.entered = block,threading.Lock(),0,None
 
+    def __enter__(self):
+        with self.lock:
+            if not self.inside:
+                self.entered = self.block()
+                self.entered.__enter__()
+            self.inside += 1
+
+    def __exit__(self, *error):
+        with self.lock:
+            self.inside -= 1
+            if not self.inside: self.entered.__exit__(None, None, None)
+
+# %% ../nbs/01a_images.ipynb #b03feca9
 @contextmanager
-def _only_odd_tags():
-    "Of all warnings only `OddTagWarning` is shown inside this block; several threads may be inside"
-    with _quiet_lock:
-        if not _quiet['n']:
-            _quiet['block'] = warnings.catch_warnings()
-            _quiet['block'].__enter__()
-            warnings.simplefilter('ignore')
-            warnings.simplefilter('always', OddTagWarning)
-        _quiet['n'] += 1
-    try: yield
-    finally:
-        with _quiet_lock:
-            _quiet['n'] -= 1
-            if not _quiet['n']: _quiet['block'].__exit__(None, None, None)
+def _odd_tags_alone():
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        warnings.simplefilter('always', OddTagWarning)
+        yield
+
+_only_odd_tags = _Shared(_odd_tags_alone) # of all warnings only `OddTagWarning` is shown inside
 
 # %% ../nbs/01a_images.ipynb #0b6b0ecf
 def decode_picture(
@@ -132,7 +141,7 @@ def decode_picture(
     """Grey picture of a file's bytes; raises what the decoder raises, ValueError if they are no picture.
     `OddTagWarning` where optional tags of a DICOM file are left aside"""
     if not is_dicom(data): return _decode_image(data)
-    with _only_odd_tags():
+    with _only_odd_tags:
         ds = read_dicom(io.BytesIO(data))
         aside = leave_aside(ds)
         grey = dicom_grey(ds)
@@ -168,21 +177,20 @@ def scan_file(
     return Scan(key, _hash_bytes(grey.tobytes() + repr(grey.shape).encode()), grey, '')
 
 # %% ../nbs/01a_images.ipynb #29e2e8b4
-_lock = threading.Lock()
-_readers = dict(n=0, before=False)
+@contextmanager
+def _setting_restored():
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    try: yield
+    finally: ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+_readers = _Shared(_setting_restored)
 
 @contextmanager
 def refuse_truncated_files():
     "Pillow refuses truncated files inside this block, whatever it was set to; several threads may be inside"
-    with _lock:
-        if not _readers['n']: _readers['before'] = ImageFile.LOAD_TRUNCATED_IMAGES
-        _readers['n'] += 1
+    with _readers:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try: yield
-    finally:
-        with _lock:
-            _readers['n'] -= 1
-            if not _readers['n']: ImageFile.LOAD_TRUNCATED_IMAGES = _readers['before']
+        yield
 
 # %% ../nbs/01a_images.ipynb #a2271ad6
 def read_picture(

@@ -284,13 +284,13 @@ def mean_pooled(
 # %% ../nbs/03a_networks.ipynb #aba9ee14
 def _stages(body, side=64):
     "The modules of a body, gathered by the side of the maps that they give"
-    x,stages,sizes = torch.zeros(1, 3, side, side),[],[]
+    x,stages,width = torch.zeros(1, 3, side, side),[],None
     with torch.no_grad():
         for part in _body_modules(body):
             x = part(x)
-            if x.shape[-1] not in sizes[-1:]: stages.append([])
+            if x.shape[-1]!=width: stages.append([])
             stages[-1].append(part)
-            sizes = [*sizes, x.shape[-1]]
+            width = x.shape[-1]
     return nn.ModuleList(nn.Sequential(*parts) for parts in stages)
 
 # %% ../nbs/03a_networks.ipynb #f1e1310a
