@@ -121,6 +121,7 @@ def take_radiograph(
     view: XrayView, # from `lay_out`
     exposure: Exposure, # from `draw_exposure`
     twin: bool=False, # also picture an abnormal view without its abnormality
+    laid: tuple=(), # what else the beam crosses: metal in mm, attenuation, (h, w) each
 ) -> Radiograph:
     "Take one radiograph of a scene."
     traced = {name: [trace_part(part, frames, view)] for name, part in scene.parts.items()}
@@ -128,6 +129,7 @@ def take_radiograph(
     worn = worn_maps(scene.things, scene.second, normal, frames, view)
     window = grey_window(dress(normal, worn), exposure, scene.patient)
     def develop(maps):
+        if laid: maps = replace(maps, metal=maps.metal + laid[0], extra=maps.extra + laid[1])
         beam = attenuation(dress(maps, worn), exposure, scene.patient, view.mm_per_px)
         return add_marker(collimate(expose(beam, window, exposure), exposure), scene.side, exposure)
     if scene.abnormality is None: return Radiograph(develop(normal), None, None, view, scene.side)
