@@ -232,6 +232,9 @@ class Settings(_Compared):
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
     labels_only:tuple = knob(tuple, 'ablation: two recipes beside `shipped` that learn from labels only', default=())
     shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
+    hardware:str = knob(str, 'ablation: the recipe of networks that may read metal', default='')
+    hardware_studies:int = knob(int, 'ablation: studies simulated with and without metal', 28, 1_000_000, default=2600)
+    metal:str = knob(str, 'ablation: the recipe of the detector of metal', default='')
     source:Path=None # the public dataset whose files `data` links to
 
     @property
@@ -371,8 +374,8 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    real = [name for name in (s.lever, s.lever_boxes, s.real, *s.labels_only, s.shipped) if name]
-    return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *real]))
+    optional = s.lever, s.lever_boxes, s.real, *s.labels_only, s.shipped, s.hardware, s.metal
+    return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *filter(None, optional)]))
 
 # %% ../nbs/00_core.ipynb #073c943d
 def _results_name(profile, data, simulated, source):

@@ -28,7 +28,8 @@ CHANGES = dict( # name -> what alone is changed
 
 # %% ../nbs/01j_pairs.ipynb #3783bdd7
 PLAIN = dict(marker=-1, shutter=(0., 0., 0., 0.)) # the exposure of an unchanged view, where it is not left as drawn
-EXPOSED = dict(marker=dict(marker=0), exposure=dict(quanta=2500., gamma=1.05), collimation=dict(shutter=(.05,)*4))
+EXPOSED = dict(unmarked=dict(marker=-1), marker=dict(marker=0), exposure=dict(quanta=2500., gamma=1.05),
+    collimation=dict(shutter=(.05,)*4))
 
 # %% ../nbs/01j_pairs.ipynb #65f8f7f7
 def holes_of(
@@ -93,7 +94,7 @@ def _change(name, scene, broken, metal, shot):
 # %% ../nbs/01j_pairs.ipynb #81b8e899
 def changed_views(
     row, # a row of `plan_studies`
-    names, # of `CHANGES`, or plain
+    names, # of `CHANGES`, or plain, or unmarked: without a side marker
     seed:int, # of the dataset
     size:int=320, # long side of the pictures, px
     healed:bool=False, # may the bone beneath the metal show an old fracture?
@@ -101,7 +102,8 @@ def changed_views(
     )->list: # a dict a view: name -> Radiograph; its mask is that of the fracture or the metal
     "Every view of a study with one thing changed at a time. ValueError where there is no such change"
     for name in names:
-        if name not in ('plain', *CHANGES): raise ValueError(f'change {name!r} is none of plain, {", ".join(CHANGES)}')
+        if name not in ('plain', *CHANGES, *EXPOSED):
+            raise ValueError(f'change {name!r} is none of plain, {", ".join(CHANGES)}, unmarked')
     scene,metal = draw_pair_scene(row, seed, size, healed)
     broken = draw_scene(row, 'fracture', seed, size) if 'fracture' in names else None
     made = []

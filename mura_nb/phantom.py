@@ -391,14 +391,14 @@ def _check_card(path, card):
     raise FileExistsError(f'{path} holds another simulated dataset ({other}); give another folder or delete it')
 
 # %% ../nbs/01_phantom.ipynb #44ff0a4c
-def _write_studies(plan, card, root, workers):
+def _write_studies(plan, card, root, workers, write):
     "Write the files of all studies into `root`, and the lists."
     if root.exists() and _read_card(root/'card.json') != card: shutil.rmtree(root)
     (root/'truth').mkdir(parents=True, exist_ok=True)
     (root/'card.json').write_text(json.dumps(card))
     skeleton() # compiles the rays once, before several processes would
     how = card['seed'], card['size'], card['pairs'], root, tuple(card.get('vary', ()))
-    jobs = (delayed(write_study)(row, *how) for row in plan.itertuples())
+    jobs = (delayed(write)(row, *how) for row in plan.itertuples())
     with progress(total=int(plan.views.sum()), desc='simulated radiographs') as bar:
         for views in Parallel(workers or cpu_count(), return_as='generator_unordered')(jobs): bar.update(views)
     _write_lists(plan, root)
@@ -412,11 +412,12 @@ def write_dataset(
     plan: pd.DataFrame, # its studies, from `plan_studies`
     card: dict, # what was asked for, with `seed`, `size` and `pairs`
     workers: int=None, # processes; None: as many as processors
+    write=write_study, # writes one study
 ) -> Path: # `path`
     "Write a dataset unless it is there. Raises FileExistsError where the folder holds something else."
     if path.exists(): return _check_card(path, card) or path
     partial = path.with_name(f'.{path.name}.partial')
-    _write_studies(plan, card, partial, workers)
+    _write_studies(plan, card, partial, workers, write)
     return partial.rename(path)
 
 # %% ../nbs/01_phantom.ipynb #0fd680e4
