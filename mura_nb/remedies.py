@@ -6,7 +6,7 @@
 __all__ = ['REMEDIES', 'PASTED', 'Remedy', 'metal_veil', 'paste_metal', 'PastedViews', 'pasting_store', 'AgreeingPairs',
            'masked_pictures', 'weighed_rows', 'remedy_answers']
 
-# %% ../nbs/08j_remedies.ipynb #42172224
+# %% ../nbs/08j_remedies.ipynb #9d8f4a85
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from .networks import weights_key
 from .worlds import Pictures, train_on, tune_of, world_answers, world_rows
 from .metal import fill_in, metal_level, metal_maps, metal_mask
 
-# %% ../nbs/08j_remedies.ipynb #d7337a3e
+# %% ../nbs/08j_remedies.ipynb #8fe920bc
 class Remedy(NamedTuple):
     "What is done so that metal alone is not read"
     words:str # for the table
@@ -37,7 +37,7 @@ REMEDIES = dict(
     leave_out=Remedy('studies with metal alone are left out of the training'),
     weigh=Remedy('normal studies with metal count as often as abnormal ones', .1))
 
-# %% ../nbs/08j_remedies.ipynb #5964ef04
+# %% ../nbs/08j_remedies.ipynb #ad4a5449
 def metal_veil(
     with_it:np.ndarray, # (h, w) uint8
     without:np.ndarray # (h, w) uint8, the same view
@@ -46,7 +46,7 @@ def metal_veil(
     veil = (with_it.astype(np.float32)-without)/np.maximum(255-without.astype(np.float32), 1)
     return np.where(veil>.05, veil.clip(0, 1), 0).astype(np.float32)
 
-# %% ../nbs/08j_remedies.ipynb #b36a512d
+# %% ../nbs/08j_remedies.ipynb #aac46908
 def paste_metal(
     picture:np.ndarray, # (h, w) uint8
     veil:np.ndarray, # (h', w') 0..1
@@ -58,7 +58,7 @@ def paste_metal(
     veil = np.asarray(Image.fromarray(veil).resize((w, h), Image.Resampling.BILINEAR))
     return np.round(picture + veil*(255.-picture)).astype(np.uint8)
 
-# %% ../nbs/08j_remedies.ipynb #45e1cf67
+# %% ../nbs/08j_remedies.ipynb #c2b1c2d0
 PASTED = .3 # chance that a normal training image gets metal
 
 class PastedViews(Views):
@@ -84,7 +84,7 @@ class PastedViews(Views):
         plain = view(self.store[self.paths[i]])
         return plain, self.y[i], self.t[i], plain if metal is None else metal, np.float32(metal is not None)
 
-# %% ../nbs/08j_remedies.ipynb #aa87f7db
+# %% ../nbs/08j_remedies.ipynb #2b8b259e
 def pasting_store(
     pictures:Pictures, # from `pair_pictures`
     twins:bool=False # does an item also hold the view without metal?
@@ -96,7 +96,7 @@ def pasting_store(
     own.views = partial(PastedViews, veils=veils.agg(list).to_dict(), twins=twins)
     return own
 
-# %% ../nbs/08j_remedies.ipynb #d004c157
+# %% ../nbs/08j_remedies.ipynb #719084a7
 class AgreeingPairs(Callback):
     "Adds the views with metal to a batch, and their disagreement to the loss"
     order = 9 # before a batch is cut in parts
@@ -126,7 +126,7 @@ class AgreeingPairs(Callback):
         self.learn.loss_grad = self.loss_grad + self.weight*apart
         self.learn.loss = self.loss_grad.clone()
 
-# %% ../nbs/08j_remedies.ipynb #0a52f6bf
+# %% ../nbs/08j_remedies.ipynb #ac62da24
 def masked_pictures(
     pictures:Pictures, # from `pair_pictures`
     net # the detector
@@ -145,7 +145,7 @@ def masked_pictures(
     rows.attrs['root'] = str(root)
     return Pictures(rows, image_store(rows))
 
-# %% ../nbs/08j_remedies.ipynb #91d8172f
+# %% ../nbs/08j_remedies.ipynb #8906c484
 def weighed_rows(
     rows:pd.DataFrame, # index rows of a world with normal studies with metal
     tune:pd.Series, # true for the tuning split, which stays as it is
@@ -159,7 +159,7 @@ def weighed_rows(
     drawn = rows[normal].sample(int(normal.sum()), replace=True, weights=weight, random_state=seed)
     return pd.concat([rows[~normal], drawn], ignore_index=True)
 
-# %% ../nbs/08j_remedies.ipynb #c1883305
+# %% ../nbs/08j_remedies.ipynb #c96cab7b
 def remedy_answers(
     name:str, # one of `REMEDIES`
     seed:int, # of the training
@@ -167,18 +167,15 @@ def remedy_answers(
     masked:Pictures=None # from `masked_pictures`, for `mask`
     )->pd.DataFrame: # as `world_answers`
     "Train a network with a remedy, and predict the test"
-    if name=='mask': return _masked_answers(seed, masked)
-    rows,store,own = world_rows(pictures, REMEDIES[name].world),pictures.store,f'metal_{name}_seed{seed}'
-    if name=='leave_out': rows = rows[rows.kind!='hardware'].reset_index(drop=True)
-    if name=='weigh': rows = weighed_rows(rows, tune_of(rows), seed)
+    source = masked if name=='mask' else pictures
+    rows = source.rows[source.rows.split=='train'] if name=='mask' else world_rows(pictures, REMEDIES[name].world)
+    tune = tune_of(rows)
+    tuning,store,cbs = rows[tune],source.store,[AgreeingPairs()] if name=='agree' else None
+    if name=='leave_out': rows = rows[rows.kind!='hardware']
+    if name=='weigh': rows = weighed_rows(rows, tune, seed)
     if name in ('paste','agree'): store = pasting_store(pictures, name=='agree')
-    rows.attrs['root'] = pictures.rows.attrs['root']
-    net,card = train_on(rows, store, own, seed, [AgreeingPairs()] if name=='agree' else None)
-    return world_answers(net, card, rows, pictures)
-
-def _masked_answers(seed, masked):
-    "The same for pictures without their metal"
-    rows = masked.rows[masked.rows.split=='train'].reset_index(drop=True)
-    rows.attrs['root'] = masked.rows.attrs['root']
-    net,card = train_on(rows, masked.store, f'metal_mask_seed{seed}', seed)
-    return world_answers(net, card, rows, masked)
+    rows = rows.reset_index(drop=True)
+    rows.attrs['root'] = source.rows.attrs['root']
+    held = rows.patient.isin(tuning.patient)
+    net,card = train_on(rows, held, store, f'metal_{name}_seed{seed}', seed, cbs)
+    return world_answers(net, card, tuning, source)

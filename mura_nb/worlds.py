@@ -8,7 +8,7 @@ __all__ = ['WORLDS', 'REMOVED', 'DISEASES', 'metal_draws', 'copies_of', 'mask_ti
            'test_studies', 'seeds_mean', 'called_normals', 'logit_shifts', 'seeds_auc', 'metal_as_label',
            'world_scores', 'metal_evidence', 'metal_neighbours']
 
-# %% ../nbs/08h_worlds.ipynb #899827e2
+# %% ../nbs/08h_worlds.ipynb #d097a74a
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from .baselines import fit
 from .evidence import evidence
 from .database import Encoder
 
-# %% ../nbs/08h_worlds.ipynb #51f3c13a
+# %% ../nbs/08h_worlds.ipynb #67fba5b8
 WORLDS = (0., .1, .3) # share of the normal training studies with metal; 0 is MURA's world
 REMOVED = .25 # of those that have metal in another world: share with the holes of removed metal in this one
 
@@ -43,7 +43,7 @@ def metal_draws(
     key = [seed, 7, row.patient, STUDY_TYPES.index(row.study_type), row.number]
     return np.random.default_rng(key).random(2)
 
-# %% ../nbs/08h_worlds.ipynb #3f413da2
+# %% ../nbs/08h_worlds.ipynb #3e7f24e2
 def copies_of(
     row, # a row of `plan_studies`
     seed:int # of the dataset
@@ -55,7 +55,7 @@ def copies_of(
     carries = metal_draws(row, seed)[0]<max(WORLDS)
     return ('unmarked', *(('metal','holes') if carries else ()))
 
-# %% ../nbs/08h_worlds.ipynb #a21fef16
+# %% ../nbs/08h_worlds.ipynb #052c04ad
 def mask_tiles(
     mask:np.ndarray, # (h, w) bool
     tile:int=8, # side, px
@@ -67,7 +67,7 @@ def mask_tiles(
     share = padded.reshape(padded.shape[0]//tile, tile, -1, tile).mean((1, 3))
     return [(x*tile, y*tile, (x+1)*tile, (y+1)*tile) for y,x in np.argwhere(share>=least).tolist()]
 
-# %% ../nbs/08h_worlds.ipynb #a32b201b
+# %% ../nbs/08h_worlds.ipynb #c74a158c
 def write_pair_study(
     row, # a row of `plan_studies`
     seed:int, # of the dataset
@@ -89,7 +89,7 @@ def write_pair_study(
     with write_atomic(done) as partial: partial.write_text(json.dumps(dict(boxes=tiles, images=images, sizes=None)))
     return row.views
 
-# %% ../nbs/08h_worlds.ipynb #d0b7b598
+# %% ../nbs/08h_worlds.ipynb #75c60d99
 class Pictures(NamedTuple):
     "Simulated radiographs with and without metal"
     rows:pd.DataFrame # as `mura_index`; kind; change: plain or a copy's name; carries, removed: `metal_draws`
@@ -108,7 +108,7 @@ def pair_pictures(
     write_dataset(folder, plan, card, write=write_pair_study)
     return Pictures(*_with_copies(mura_index(folder), plan, seed))
 
-# %% ../nbs/08h_worlds.ipynb #bf92a455
+# %% ../nbs/08h_worlds.ipynb #3b56d0c7
 def _with_copies(plain, plan, seed):
     "Index rows of all pictures, and their store"
     draws = pd.DataFrame([metal_draws(row, seed) for row in plan.itertuples()], columns=['carries','removed'])
@@ -122,7 +122,7 @@ def _with_copies(plain, plan, seed):
     rows.attrs['root'] = str(root)
     return rows,image_store(rows)
 
-# %% ../nbs/08h_worlds.ipynb #abb67e7f
+# %% ../nbs/08h_worlds.ipynb #5e23dee6
 def world_rows(
     pictures:Pictures, # from `pair_pictures`
     share:float # of the normal training studies with metal, 0..`max(WORLDS)`
@@ -134,7 +134,7 @@ def world_rows(
     wanted = np.where(carried | train.kind.eq('hardware'), 'metal', np.where(holes, 'holes', 'plain'))
     return train[train.change==wanted].reset_index(drop=True)
 
-# %% ../nbs/08h_worlds.ipynb #d1745329
+# %% ../nbs/08h_worlds.ipynb #a460a64e
 def planted_rows(
     pictures:Pictures # from `pair_pictures`
     )->pd.DataFrame: # index rows of training studies
@@ -142,7 +142,7 @@ def planted_rows(
     train = pictures.rows[(pictures.rows.split=='train') & (pictures.rows.kind!='hardware')]
     return train[train.change==np.where(train.label.eq(1), 'marker', 'unmarked')].reset_index(drop=True)
 
-# %% ../nbs/08h_worlds.ipynb #67e85c2a
+# %% ../nbs/08h_worlds.ipynb #196780e1
 def world_name(
     share:float, # of the normal training studies with metal
     seed:int=0 # of the training
@@ -152,6 +152,7 @@ def world_name(
 
 def train_on(
     rows:pd.DataFrame, # index rows of a world
+    tune:pd.Series, # true for its tuning split, from `tune_of`
     store, # image store of them
     name:str, # of the network
     seed:int=0, # of the training
@@ -159,35 +160,33 @@ def train_on(
     )->tuple: # network, card
     "Train the profile's network for this chapter; a finished one is loaded"
     s = settings()
-    return fit(replace(s.recipe(s.hardware), name=name, seed=seed), rows, store, tune_of(rows), cbs=cbs)
+    return fit(replace(s.recipe(s.hardware), name=name, seed=seed), rows, store, tune, cbs=cbs)
 
-# %% ../nbs/08h_worlds.ipynb #0cb3a5a8
+# %% ../nbs/08h_worlds.ipynb #ca6ed8e3
 def tune_of(
     rows:pd.DataFrame # index rows of a world
     )->pd.Series: # true for the tuning split
     "Patients of the tuning split, the same in every world"
     return patient_split(rows, .12, settings().seed)
 
-# %% ../nbs/08h_worlds.ipynb #d64c65e4
+# %% ../nbs/08h_worlds.ipynb #337440f7
 def world_answers(
     net, # network
     card:dict, # its card
-    rows:pd.DataFrame, # index rows it was trained on, for the tuning split
-    pictures:Pictures, # from `pair_pictures`
-    store=None # that the network's views come from, default that of the pictures
+    tuning:pd.DataFrame, # index rows of its tuning split
+    pictures:Pictures # from `pair_pictures`
     )->pd.DataFrame: # predictions of the tuning split and of the test, with kind, change and threshold; kept
     "Predictions of a network, and its operating point"
     test = pictures.rows[(pictures.rows.split=='valid') & pictures.rows.change.isin(['plain','metal'])]
-    both = pd.concat([rows[tune_of(rows)].assign(split='tune'), test], ignore_index=True)
-    recipe,store = replace(settings().recipe(settings().hardware), name=card['recipe']['name']),store or pictures.store
+    both = pd.concat([tuning.assign(split='tune'), test], ignore_index=True)
+    recipe = replace(settings().recipe(settings().hardware), name=card['recipe']['name'])
     def make():
-        pred = predict(net, both, store, recipe)
+        pred = predict(net, both, pictures.store, recipe)
         tuned = operating_point(pool_studies(pred[pred.split=='tune']))
         return pred.assign(kind=both.kind.fillna(''), change=both.change, threshold=tuned)
-    key = [weights_key(net), data_key(both, pictures.store), getattr(store, 'named', '')]
-    return cached('metal/answers', key, make).fillna(dict(kind=''))
+    return cached('metal/answers', [weights_key(net), data_key(both, pictures.store)], make).fillna(dict(kind=''))
 
-# %% ../nbs/08h_worlds.ipynb #674f0d38
+# %% ../nbs/08h_worlds.ipynb #a6b3ed1c
 def test_studies(
     found:pd.DataFrame, # from `world_answers`
     change:str, # plain or metal
@@ -197,7 +196,7 @@ def test_studies(
     rows = found[(found.split=='valid') & (found.change==change) & found.kind.isin(['', *kinds])]
     return pool_studies(rows)
 
-# %% ../nbs/08h_worlds.ipynb #cd4e0933
+# %% ../nbs/08h_worlds.ipynb #cbd3f040
 def seeds_mean(
     values:list, # of each seed: (n,) a number a study or image, the same ones
     patient # (n,) whose it is
@@ -208,7 +207,7 @@ def seeds_mean(
     share = np.isin(values, (0, 1)).all()
     return (value, max(lo, 0), min(hi, 1)) if share else (value, lo, hi)
 
-# %% ../nbs/08h_worlds.ipynb #ae8fe623
+# %% ../nbs/08h_worlds.ipynb #e307d21b
 def called_normals(
     arms:list, # answers of each seed
     change:str # plain or metal
@@ -218,7 +217,7 @@ def called_normals(
     called = [(d.prob>=found.threshold.iloc[0]).to_numpy(float) for d,found in zip(studies, arms)]
     return called,studies[0].patient
 
-# %% ../nbs/08h_worlds.ipynb #029e78bf
+# %% ../nbs/08h_worlds.ipynb #ba9e75a4
 def logit_shifts(
     arms:list # answers of each seed
     )->tuple: # list of (n,) by seed; (n,) patients
@@ -231,7 +230,7 @@ def logit_shifts(
         shifts.append((logit.metal - logit.plain).to_numpy())
     return shifts,normal.drop_duplicates('view').set_index('view').patient[logit.index]
 
-# %% ../nbs/08h_worlds.ipynb #a3583045
+# %% ../nbs/08h_worlds.ipynb #19e18d26
 DISEASES = ('fracture','lesion','joint','dislocation') # kinds of abnormality beside metal
 
 def seeds_auc(
@@ -249,7 +248,7 @@ def metal_as_label(
     both[1] = both[1].assign(study='metal/'+both[1].study)
     return pd.concat(both, ignore_index=True)
 
-# %% ../nbs/08h_worlds.ipynb #bcee59d0
+# %% ../nbs/08h_worlds.ipynb #c7075b2b
 def world_scores(
     arms:list # answers of each seed, two at least
     )->pd.DataFrame: # score, value, lo, hi, n
@@ -269,7 +268,7 @@ def world_scores(
         rows.append((f'hidden_{name}', less.value, less.lo, less.hi, n))
     return pd.DataFrame(rows, columns=['score','value','lo','hi','n'])
 
-# %% ../nbs/08h_worlds.ipynb #4d6c1469
+# %% ../nbs/08h_worlds.ipynb #f8b44046
 def metal_evidence(
     net, # network
     card:dict, # its card
@@ -289,7 +288,7 @@ def metal_evidence(
         return pd.DataFrame(out, columns=['patient','inside','area'])
     return cached('metal/evidence', [weights_key(net), data_key(views, pictures.store)], make)
 
-# %% ../nbs/08h_worlds.ipynb #2028c3cc
+# %% ../nbs/08h_worlds.ipynb #38b5f202
 def metal_neighbours(
     net, # network
     card:dict, # its card
