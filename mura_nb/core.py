@@ -232,6 +232,7 @@ class Settings(_Compared):
     real:str = knob(str, 'ablation: the recipe of networks trained on shares of a public dataset', default='')
     labels_only:tuple = knob(tuple, 'ablation: two recipes beside `shipped` that learn from labels only', default=())
     shipped:str = knob(str, 'ablation: the recipe of the network that comes with the package', default='')
+    told:str = knob(str, 'ablation: the recipe beside `baseline` that learns from true boxes too', default='')
     hardware:str = knob(str, 'ablation: the recipe of networks that may read metal', default='')
     hardware_studies:int = knob(int, 'ablation: studies simulated with and without metal', 28, 1_000_000, default=2600)
     metal:str = knob(str, 'ablation: the recipe of the detector of metal', default='')
@@ -374,7 +375,7 @@ def _recipes_of(s):
     studies = (s.ensemble, s.sweep, s.repeats, s.look_repeats, s.starts, s.crops, s.precisions, s.backbones,
         s.alignment, s.poolings, s.rivals)
     single = s.baseline, s.local, s.fusenet, s.look_local, s.look
-    optional = s.lever, s.lever_boxes, s.real, *s.labels_only, s.shipped, s.hardware, s.metal
+    optional = s.lever, s.lever_boxes, s.real, *s.labels_only, s.shipped, s.told, s.hardware, s.metal
     return list(dict.fromkeys([*s.recipes, *single, *itertools.chain(*studies), *filter(None, optional)]))
 
 # %% ../nbs/00_core.ipynb #073c943d

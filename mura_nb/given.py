@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GAINS', 'WHERE_CLAIMS', 'centring', 'centre_output', 'round_weights', 'tuned_level', 'train_given', 'measure_given',
-           'given_view', 'Way', 'where_ways', 'way_boxes', 'box_scores', 'way_gain', 'measure_ways', 'ways_view',
-           'places_view']
+           'given_view', 'Way', 'where_ways', 'way_boxes', 'box_scores', 'way_gain', 'score_ways', 'measure_ways',
+           'ways_view', 'places_view', 'measure_told', 'told_view']
 
 # %% ../nbs/08f_given.ipynb #32e53747
 from typing import NamedTuple
@@ -161,10 +161,10 @@ def box_scores(
     boxes:pd.DataFrame, # from `peaks_and_boxes`, one level, up to five an image
     told:pd.DataFrame, # images with hit and iou of their best box, from `way_boxes`
     data # `LocalisationData` of real radiographs
-    )->pd.DataFrame: # score (hit, that of small, middle and large boxes, iou10, iou25, marked), value, lo, hi, n
+    )->pd.DataFrame: # score (hit, that of thirds by size, iou10, iou25, iou50, marked), value, lo, hi, n
     "Scores of boxes on abnormal images, and of all their boxes among all images"
     n_boot,scored = settings().n_boot,told[told.hit.notna()]
-    shares = pd.DataFrame(dict(hit=scored.hit, iou10=scored.iou>=.1, iou25=scored.iou>=.25)).astype(float)
+    shares = pd.DataFrame(dict(hit=scored.hit, iou10=scored.iou>=.1, iou25=scored.iou>=.25, iou50=scored.iou>=.5)).astype(float)
     third = thirds(box_area(data.largest.loc[scored.path, BOX])/[np.prod(data.store.sizes[p]) for p in scored.path])[0]
     for k,name in enumerate(THIRDS): shares[name] = shares.hit.where(third==k)
     table = mean_intervals(shares, scored.patient, n_boot).rename_axis('score').reset_index()
@@ -183,6 +183,20 @@ def way_gain(
     rows = [('auc', auc.value, auc.lo, auc.hi, len(a)), ('hit', *hit_gain([a], [b]), boxed)]
     return pd.DataFrame(rows, columns=['score','value','lo','hi','n'])
 
+# %% ../nbs/08f_given.ipynb #8161b749
+def score_ways(
+    ways:list, # of `Way`
+    data # `LocalisationData` with true boxes
+    )->tuple: # way -> images with prob, hit and iou; list of tables: way, score, value, lo, hi, n
+    "What each way reaches on the internal test"
+    told,found = {},[]
+    for way in ways:
+        told[way.words],boxes = way_boxes(way, data)
+        auc = evaluate(told[way.words], n_boot=settings().n_boot)['auc']
+        ranks = pd.DataFrame([('auc', *auc[:3], len(told[way.words]))], columns=['score','value','lo','hi','n'])
+        found.append(pd.concat([ranks, box_scores(boxes, told[way.words], data)]).assign(way=way.words))
+    return told,found
+
 # %% ../nbs/08f_given.ipynb #d0170a40
 GAINS = {f'boxes, real, less {way}':way for way in ('labels, finer map', 'labels, joined map')} # rows of differences
 WHERE_CLAIMS = {('boxes, real','auc'):'real_auc', ('boxes, real','hit'):'real_hit_boxes',
@@ -191,12 +205,8 @@ WHERE_CLAIMS = {('boxes, real','auc'):'real_auc', ('boxes, real','hit'):'real_hi
 
 def measure_ways()->pd.DataFrame: # way, score, value, lo, hi, n; also the table where, and claims of the headline
     "What each way reaches on the internal test of the public dataset, and what real boxes add to labels"
-    data,told,found = localisation_data(),{},[]
-    for way in where_ways(data):
-        told[way.words],boxes = way_boxes(way, data)
-        auc = evaluate(told[way.words], n_boot=settings().n_boot)['auc']
-        ranks = pd.DataFrame([('auc', *auc[:3], len(told[way.words]))], columns=['score','value','lo','hi','n'])
-        found.append(pd.concat([ranks, box_scores(boxes, told[way.words], data)]).assign(way=way.words))
+    data = localisation_data()
+    told,found = score_ways(where_ways(data), data)
     found += [way_gain(told['boxes, real'], told[way]).assign(way=name) for name,way in GAINS.items()]
     table = pd.concat(found, ignore_index=True)
     save_table(table, 'where')
@@ -227,3 +237,28 @@ def places_view(
         for way,t in table[~table.way.isin(GAINS)].groupby('way', sort=False)]
     return Table(pd.DataFrame(rows), f'Share of the images whose peak lies in a true box, by the size of that box: '
         f'thirds of {table[table.score=="hit"].n.iloc[0]} images ({real_words()}).')
+
+# %% ../nbs/08f_given.ipynb #ba3fdbbc
+def measure_told()->pd.DataFrame: # way, score, value, lo, hi, n; also the table told
+    "What true boxes add to the labels on the radiographs of the profile"
+    s,data = settings(),localisation_data()
+    run_recipe(s.recipe(s.told), data.rows, data.store, data.tune)
+    plain,boxes = 'labels, finer map','labels and boxes, joined map'
+    ways = [Way('labels, last map', s.baseline, 'plain'), Way(plain, s.baseline, FINER_MAP), Way(boxes, s.told, 'plain')]
+    told,found = score_ways(ways, data)
+    gain = way_gain(told[boxes], told[plain]).assign(way=f'{boxes}, less {plain}')
+    table = pd.concat([*found, gain], ignore_index=True)
+    save_table(table, 'told')
+    return table
+
+# %% ../nbs/08f_given.ipynb #cd2b5924
+def told_view(
+    table:pd.DataFrame # from `measure_told`
+    )->Table: # a row a way
+    "What true boxes add, as it is printed"
+    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'of the smallest third', 'iou25':'IoU ≥ .25', 'iou50':'IoU ≥ .5'}
+    shown = table[table.score.isin(words)].groupby('way', sort=False)
+    rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()} for way,t in shown]
+    boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
+    return Table(pd.DataFrame(rows), f'Simulated test: {images} images, {boxed} with true boxes; 95 % intervals of '
+        'resampled patients.')

@@ -7,7 +7,7 @@ __all__ = ['METAL_LEVELS', 'detector_rows', 'train_detector', 'metal_maps', 'met
            'measure_detector', 'detector_view', 'metal_predictions', 'metal_threshold', 'without_metal',
            'measure_without']
 
-# %% ../nbs/08i_metal.ipynb #58b1d4c4
+# %% ../nbs/08i_metal.ipynb #5ac0a290
 from functools import partial
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ from .baselines import fit
 from .maps import file_map
 from .worlds import Pictures, tune_of
 
-# %% ../nbs/08i_metal.ipynb #6d39b1b1
+# %% ../nbs/08i_metal.ipynb #efd323bb
 def detector_rows(
     pictures:Pictures, # from `pair_pictures`
     split:str='train' # or valid
@@ -38,7 +38,7 @@ def detector_rows(
     used = rows[paired | rows.label.eq(1)]
     return used.assign(label=(used.change=='metal').astype('Int8')).reset_index(drop=True)
 
-# %% ../nbs/08i_metal.ipynb #529cfe17
+# %% ../nbs/08i_metal.ipynb #1be93e81
 def train_detector(
     pictures:Pictures # from `pair_pictures`
     )->tuple: # network, card
@@ -46,7 +46,7 @@ def train_detector(
     rows = detector_rows(pictures)
     return fit(settings().recipe(settings().metal), rows, pictures.store, tune_of(rows))
 
-# %% ../nbs/08i_metal.ipynb #d1d840a8
+# %% ../nbs/08i_metal.ipynb #3be64c15
 def metal_maps(
     net, # the detector
     rows:pd.DataFrame, # index rows
@@ -67,7 +67,7 @@ def metal_maps(
                     yield path,file_map(heat, eval_geometry(hw, recipe), recipe.crop, hw, 0, grid)
     finally: net.train(was_training)
 
-# %% ../nbs/08i_metal.ipynb #b34a17ac
+# %% ../nbs/08i_metal.ipynb #ea58e7bd
 def metal_mask(
     picture:np.ndarray, # (h, w) uint8
     heat:np.ndarray, # (h, w) 0..1 from `metal_maps`
@@ -80,7 +80,7 @@ def metal_mask(
     metal = near & ((picture>=240) | (picture-around>25))
     return scipy.ndimage.binary_dilation(metal, iterations=2)
 
-# %% ../nbs/08i_metal.ipynb #ffb19515
+# %% ../nbs/08i_metal.ipynb #3c823c48
 def fill_in(
     picture:np.ndarray, # (h, w) uint8
     mask:np.ndarray # (h, w) bool
@@ -92,7 +92,7 @@ def fill_in(
     filled = blur(picture*known)/np.maximum(blur(known), 1e-6)
     return np.where(mask, np.clip(np.round(filled), 0, 255), picture).astype(np.uint8)
 
-# %% ../nbs/08i_metal.ipynb #4cc5da03
+# %% ../nbs/08i_metal.ipynb #26004a1c
 def mask_counts(
     net, # the detector
     rows:pd.DataFrame, # index rows with metal
@@ -109,7 +109,7 @@ def mask_counts(
             out.append((patient[path], level, (marked & true).sum(), marked.sum(), true.sum()))
     return pd.DataFrame(out, columns=['patient','level','both','marked','true'])
 
-# %% ../nbs/08i_metal.ipynb #1f29c6cf
+# %% ../nbs/08i_metal.ipynb #52d526da
 METAL_LEVELS = (.05, .1, .2, .3, .5)
 
 def metal_level(
@@ -123,7 +123,7 @@ def metal_level(
     sums = cached('metal/levels', [weights_key(net), data_key(some, pictures.store)], make).set_index('level')
     return float((2*sums.both/(sums.marked+sums.true)).idxmax())
 
-# %% ../nbs/08i_metal.ipynb #db1f1214
+# %% ../nbs/08i_metal.ipynb #5a7e9b49
 def measure_detector(
     net, # the detector
     pictures:Pictures # from `pair_pictures`
@@ -142,7 +142,7 @@ def measure_detector(
     save_table(table, 'metal_detector')
     return table
 
-# %% ../nbs/08i_metal.ipynb #926f3dcb
+# %% ../nbs/08i_metal.ipynb #1439b524
 def detector_view(
     table:pd.DataFrame # from `measure_detector`
     )->Table: # a row a score
@@ -154,7 +154,7 @@ def detector_view(
     caption = 'Detector of metal on simulated radiographs; 95 % intervals of resampled patients.'
     return Table(pd.DataFrame(rows), caption)
 
-# %% ../nbs/08i_metal.ipynb #efc8163d
+# %% ../nbs/08i_metal.ipynb #bb30b548
 def metal_predictions(
     net, # the detector
     data=None # rows and store, default those of the profile
@@ -165,7 +165,7 @@ def metal_predictions(
     save_predictions(pred, 'metal')
     return pred
 
-# %% ../nbs/08i_metal.ipynb #8593d06d
+# %% ../nbs/08i_metal.ipynb #bb3e6339
 def metal_threshold(
     net, # the detector
     pictures:Pictures # from `pair_pictures`
@@ -175,7 +175,7 @@ def metal_threshold(
     pred = predict(net, rows[tune_of(rows)], pictures.store, settings().recipe(settings().metal))
     return operating_point(pred.assign(study=pred.path))
 
-# %% ../nbs/08i_metal.ipynb #9b1b0b40
+# %% ../nbs/08i_metal.ipynb #7846199d
 def without_metal(
     studies:pd.DataFrame, # a row a study
     metal:pd.DataFrame, # from `metal_predictions`
@@ -185,7 +185,7 @@ def without_metal(
     most = metal.groupby('study').prob.max()
     return studies[studies.study.map(most)<threshold].reset_index(drop=True)
 
-# %% ../nbs/08i_metal.ipynb #5075bf21
+# %% ../nbs/08i_metal.ipynb #7b941459
 def measure_without(
     metal:pd.DataFrame, # from `metal_predictions`
     threshold:float, # from `metal_threshold`

@@ -6,7 +6,7 @@
 __all__ = ['REMEDIES', 'PASTED', 'Remedy', 'metal_veil', 'paste_metal', 'PastedViews', 'pasting_store', 'AgreeingPairs',
            'masked_pictures', 'weighed_rows', 'remedy_answers']
 
-# %% ../nbs/08j_remedies.ipynb #9d8f4a85
+# %% ../nbs/08j_remedies.ipynb #43860e06
 from copy import copy
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from .networks import weights_key
 from .worlds import Pictures, train_on, tune_of, world_answers, world_rows
 from .metal import fill_in, metal_level, metal_maps, metal_mask
 
-# %% ../nbs/08j_remedies.ipynb #8fe920bc
+# %% ../nbs/08j_remedies.ipynb #d2af0f2e
 class Remedy(NamedTuple):
     "What is done so that metal alone is not read"
     words:str # for the table
@@ -37,7 +37,7 @@ REMEDIES = dict(
     leave_out=Remedy('studies with metal alone are left out of the training'),
     weigh=Remedy('normal studies with metal count as often as abnormal ones', .1))
 
-# %% ../nbs/08j_remedies.ipynb #ad4a5449
+# %% ../nbs/08j_remedies.ipynb #3a5110bd
 def metal_veil(
     with_it:np.ndarray, # (h, w) uint8
     without:np.ndarray # (h, w) uint8, the same view
@@ -46,7 +46,7 @@ def metal_veil(
     veil = (with_it.astype(np.float32)-without)/np.maximum(255-without.astype(np.float32), 1)
     return np.where(veil>.05, veil.clip(0, 1), 0).astype(np.float32)
 
-# %% ../nbs/08j_remedies.ipynb #aac46908
+# %% ../nbs/08j_remedies.ipynb #c0795275
 def paste_metal(
     picture:np.ndarray, # (h, w) uint8
     veil:np.ndarray, # (h', w') 0..1
@@ -58,7 +58,7 @@ def paste_metal(
     veil = np.asarray(Image.fromarray(veil).resize((w, h), Image.Resampling.BILINEAR))
     return np.round(picture + veil*(255.-picture)).astype(np.uint8)
 
-# %% ../nbs/08j_remedies.ipynb #c2b1c2d0
+# %% ../nbs/08j_remedies.ipynb #a4ad7bb7
 PASTED = .3 # chance that a normal training image gets metal
 
 class PastedViews(Views):
@@ -67,7 +67,8 @@ class PastedViews(Views):
         super().__init__(*args, **kwargs)
         self.veils,self.twins = veils,twins
 
-    def pasted(self, i):
+    def pasted(self,
+        i:int): # row of the item
         "The picture of item i with metal"
         kind,rng = ALL_TYPES[self.t[i]],self.generator(i, 2)
         path = rng.choice(self.veils.get(kind) or sum(self.veils.values(), [])) # of any type where it has none
@@ -84,7 +85,7 @@ class PastedViews(Views):
         plain = view(self.store[self.paths[i]])
         return plain, self.y[i], self.t[i], plain if metal is None else metal, np.float32(metal is not None)
 
-# %% ../nbs/08j_remedies.ipynb #2b8b259e
+# %% ../nbs/08j_remedies.ipynb #595b9362
 def pasting_store(
     pictures:Pictures, # from `pair_pictures`
     twins:bool=False # does an item also hold the view without metal?
@@ -96,37 +97,33 @@ def pasting_store(
     own.views = partial(PastedViews, veils=veils.agg(list).to_dict(), twins=twins)
     return own
 
-# %% ../nbs/08j_remedies.ipynb #719084a7
+# %% ../nbs/08j_remedies.ipynb #1ee3e2fc
 class AgreeingPairs(Callback):
-    "Adds the views with metal to a batch, and their disagreement to the loss"
+    "Adds the views with metal to a batch, and their disagreement, a mean squared difference, to the loss"
     order = 9 # before a batch is cut in parts
-    def __init__(self,
-        weight:float=1.): # of the mean squared difference of the logits
-        self.weight = weight
-        self.mean,self.std = (torch.tensor(v)[:,None,None] for v in imagenet_stats)
 
     def before_batch(self):
         "Put the twins behind the batch"
         y,t,*twins = self.yb
         self.learn.yb,self.n = (y, t),len(y)
         if not (self.training and twins): return
-        view,self.has = twins[0],twins[1]>0
-        twin = (view[self.has,None]/255 - self.mean.to(view.device))/self.std.to(view.device)
+        self.has = twins[1]>0
+        mean,std = (torch.tensor(v, device=y.device)[:,None,None] for v in imagenet_stats)
+        twin = (twins[0][self.has,None]/255-mean)/std
         self.learn.xb = (torch.cat([self.xb[0], twin.as_subclass(type(self.xb[0]))]),)
 
     def after_pred(self):
         "Take them off again"
-        self.of_twins = self.pred[self.n:]
-        self.learn.pred = self.pred[:self.n]
+        self.of_twins,self.learn.pred = self.pred[self.n:],self.pred[:self.n]
 
     def after_loss(self):
         "Add what they disagree"
         if not self.training or not len(self.of_twins): return
         apart = (self.pred.reshape(-1)[self.has]-self.of_twins.reshape(-1)).float().square().mean()
-        self.learn.loss_grad = self.loss_grad + self.weight*apart
+        self.learn.loss_grad = self.loss_grad + apart
         self.learn.loss = self.loss_grad.clone()
 
-# %% ../nbs/08j_remedies.ipynb #ac62da24
+# %% ../nbs/08j_remedies.ipynb #83d8a52a
 def masked_pictures(
     pictures:Pictures, # from `pair_pictures`
     net # the detector
@@ -145,7 +142,7 @@ def masked_pictures(
     rows.attrs['root'] = str(root)
     return Pictures(rows, image_store(rows))
 
-# %% ../nbs/08j_remedies.ipynb #8906c484
+# %% ../nbs/08j_remedies.ipynb #57a20094
 def weighed_rows(
     rows:pd.DataFrame, # index rows of a world with normal studies with metal
     tune:pd.Series, # true for the tuning split, which stays as it is
@@ -159,7 +156,7 @@ def weighed_rows(
     drawn = rows[normal].sample(int(normal.sum()), replace=True, weights=weight, random_state=seed)
     return pd.concat([rows[~normal], drawn], ignore_index=True)
 
-# %% ../nbs/08j_remedies.ipynb #c96cab7b
+# %% ../nbs/08j_remedies.ipynb #fcedfe2f
 def remedy_answers(
     name:str, # one of `REMEDIES`
     seed:int, # of the training
