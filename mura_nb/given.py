@@ -164,7 +164,8 @@ def box_scores(
     )->pd.DataFrame: # score (hit, that of thirds by size, iou10, iou25, iou50, marked), value, lo, hi, n
     "Scores of boxes on abnormal images, and of all their boxes among all images"
     n_boot,scored = settings().n_boot,told[told.hit.notna()]
-    shares = pd.DataFrame(dict(hit=scored.hit, iou10=scored.iou>=.1, iou25=scored.iou>=.25, iou50=scored.iou>=.5)).astype(float)
+    overlaps = {f'iou{k}':scored.iou>=k/100 for k in (10, 25, 50)}
+    shares = pd.DataFrame(dict(hit=scored.hit, **overlaps)).astype(float)
     third = thirds(box_area(data.largest.loc[scored.path, BOX])/[np.prod(data.store.sizes[p]) for p in scored.path])[0]
     for k,name in enumerate(THIRDS): shares[name] = shares.hit.where(third==k)
     table = mean_intervals(shares, scored.patient, n_boot).rename_axis('score').reset_index()
@@ -244,7 +245,8 @@ def measure_told()->pd.DataFrame: # way, score, value, lo, hi, n; also the table
     s,data = settings(),localisation_data()
     run_recipe(s.recipe(s.told), data.rows, data.store, data.tune)
     plain,boxes = 'labels, finer map','labels and boxes, joined map'
-    ways = [Way('labels, last map', s.baseline, 'plain'), Way(plain, s.baseline, FINER_MAP), Way(boxes, s.told, 'plain')]
+    ways = [Way('labels, last map', s.baseline, 'plain'), Way(plain, s.baseline, FINER_MAP),
+        Way(boxes, s.told, 'plain')]
     told,found = score_ways(ways, data)
     gain = way_gain(told[boxes], told[plain]).assign(way=f'{boxes}, less {plain}')
     table = pd.concat([*found, gain], ignore_index=True)
@@ -256,9 +258,11 @@ def told_view(
     table:pd.DataFrame # from `measure_told`
     )->Table: # a row a way
     "What true boxes add, as it is printed"
-    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'of the smallest third', 'iou25':'IoU ≥ .25', 'iou50':'IoU ≥ .5'}
+    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'of the smallest third', 'iou25':'IoU ≥ .25',
+        'iou50':'IoU ≥ .5'}
     shown = table[table.score.isin(words)].groupby('way', sort=False)
-    rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()} for way,t in shown]
+    rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()}
+        for way,t in shown]
     boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
     return Table(pd.DataFrame(rows), f'Simulated test: {images} images, {boxed} with true boxes; 95 % intervals of '
         'resampled patients.')

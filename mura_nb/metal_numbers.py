@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXAMPLES', 'answers_by_world', 'quotient', 'world_gains', 'measure_worlds', 'measure_reading', 'metal_alone',
-           'remedy_rows', 'measure_remedies', 'measure_report', 'measure_examples', 'measure_hardware', 'worlds_view',
-           'kinds_view', 'remedies_view', 'reading_view', 'without_view', 'examples_figure']
+           'remedy_rows', 'measure_remedies', 'metal_scores', 'measure_report', 'known_metal', 'measure_real_metal',
+           'measure_examples', 'measure_hardware', 'worlds_view', 'kinds_view', 'remedies_view', 'reading_view',
+           'without_view', 'examples_figure']
 
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
@@ -18,9 +19,9 @@ from .comparison import compare_seeds, seed_interval
 from .public import known_boxes
 from .evaluation import evaluate
 from .pooling import pool_studies
-from mura_nb.worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, metal_evidence, metal_neighbours,
-    pair_pictures, pair_seed, planted_rows, test_studies, train_on, tune_of, world_answers, world_name, world_rows,
-    world_scores)
+from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, look_alike, metal_evidence,
+    metal_neighbours, pair_pictures, pair_seed, planted_rows, test_studies, train_on, tune_of, world_answers,
+    world_name, world_rows, world_scores)
 from .metal import (measure_detector, measure_without, metal_predictions, metal_threshold, train_detector)
 from .remedies import REMEDIES, masked_pictures, remedy_answers
 
@@ -83,7 +84,8 @@ def measure_worlds(
     "What metal does in each world"
     arms = answers_by_world(pictures, seeds)
     save_table(pd.concat([world_scores(arms[share]).assign(world=share) for share in WORLDS]), 'metal_worlds')
-    gains = world_gains(arms)
+    alike = pd.DataFrame([('look alike', *look_alike(pictures)[:3])], columns=['question','value','lo','hi'])
+    gains = pd.concat([world_gains(arms), alike], ignore_index=True)
     save_table(gains, 'metal_gains')
     primary = gains.iloc[0]
     n = len(called_normals(arms[0.], 'metal')[1])
@@ -151,23 +153,57 @@ def measure_remedies(
         save_table(table, 'metal_remedies')
     return table
 
-# %% ../nbs/08k_metal_numbers.ipynb #bb9e4457
+# %% ../nbs/08k_metal_numbers.ipynb #bae72065
+def metal_scores(
+    metal:pd.DataFrame, # from `metal_predictions`; label: does the image show metal?
+    threshold:float # from `metal_threshold`
+    )->pd.DataFrame: # score (auc; found, false: shares called metal of the images with and without it), value, lo, hi, n
+    "How well metal is found where it is known"
+    n_boot,called = settings().n_boot,(metal.prob>=threshold).astype(float)
+    auc = evaluate(metal.assign(study=metal.path), n_boot=n_boot)['auc']
+    shares = pd.DataFrame(dict(found=called.where(metal.label==1), false=called.where(metal.label==0)))
+    shares = mean_intervals(shares, metal.patient, n_boot).rename_axis('score').reset_index()
+    return pd.concat([pd.DataFrame([('auc', *auc[:3], len(metal))], columns=shares.columns), shares], ignore_index=True)
+
+# %% ../nbs/08k_metal_numbers.ipynb #2c30ef21
 def measure_report(
     net, # the detector
     pictures:Pictures # from `pair_pictures`
-    )->pd.DataFrame: # score, value, lo, hi, n; also the tables metal_report and metal_without
+    )->pd.DataFrame: # as `metal_scores`; also the tables metal_report and metal_without
     "Metal in the radiographs of the profile, and the results of its networks without the studies that show it"
     s,metal,threshold = settings(),metal_predictions(net),metal_threshold(net, pictures)
     truth = known_boxes(s.data)
     shows = metal.path.isin(truth[truth.kind=='hardware'].path).astype(int)
-    test = metal.split=='valid'
-    auc = evaluate(metal.assign(label=shows, study=metal.path)[test], n_boot=s.n_boot)['auc']
-    called = (metal.prob>=threshold).astype(float)
-    called = pd.DataFrame(dict(found=called.where(shows==1), false=called.where(shows==0)))[test]
-    shares = mean_intervals(called, metal.patient[test], s.n_boot).rename_axis('score').reset_index()
-    table = pd.concat([pd.DataFrame([('auc', *auc[:3], int(test.sum()))], columns=shares.columns), shares])
+    table = metal_scores(metal.assign(label=shows)[metal.split=='valid'], threshold)
     save_table(table, 'metal_report')
     measure_without(metal, threshold, [*s.recipes, s.fusenet])
+    return table
+
+# %% ../nbs/08k_metal_numbers.ipynb #351ed163
+def known_metal(
+    rows:pd.DataFrame # index rows of a public dataset
+    )->pd.Series: # 0 or 1 by path; None where the dataset does not say
+    "Which images show metal, as FracAtlas' list has it"
+    s = settings()
+    listed,sources = s.source and s.source/'dataset.csv',s.data/'truth'/'sources.csv'
+    if not (listed and listed.is_file() and sources.is_file()): return None
+    table = pd.read_csv(listed)
+    if 'hardware' not in table: return None
+    flag = table.set_index('image_id').hardware
+    image = pd.read_csv(sources).set_index('path').source.str.rpartition('/')[2]
+    return rows.path.map(image.map(flag)).set_axis(rows.path)
+
+# %% ../nbs/08k_metal_numbers.ipynb #1d4bc46b
+def measure_real_metal()->pd.DataFrame: # as `metal_scores`; also the table metal_real, and predictions/metal.csv
+    "Metal in every image of a public dataset, and how well it is found; None where it is not known"
+    pictures = pair_pictures()
+    net,_ = train_detector(pictures)
+    metal = metal_predictions(net)
+    known = known_metal(metal)
+    if known is None: return None
+    metal = metal.assign(label=known.to_numpy()).dropna(subset='label')
+    table = metal_scores(metal, metal_threshold(net, pictures))
+    save_table(table, 'metal_real')
     return table
 
 # %% ../nbs/08k_metal_numbers.ipynb #338b4e68

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['WORLDS', 'REMOVED', 'DISEASES', 'metal_draws', 'copies_of', 'mask_tiles', 'write_pair_study', 'pair_seed', 'Pictures',
-           'pair_pictures', 'world_rows', 'planted_rows', 'world_name', 'train_on', 'tune_of', 'world_answers',
-           'test_studies', 'seeds_mean', 'called_normals', 'logit_shifts', 'seeds_auc', 'metal_as_label',
-           'world_scores', 'metal_evidence', 'metal_neighbours']
+           'pair_pictures', 'world_rows', 'planted_rows', 'look_alike', 'world_name', 'train_on', 'tune_of',
+           'world_answers', 'test_studies', 'seeds_mean', 'called_normals', 'logit_shifts', 'seeds_auc',
+           'metal_as_label', 'world_scores', 'metal_evidence', 'metal_neighbours']
 
 # %% ../nbs/08h_worlds.ipynb #6bd951f9
 import json
@@ -19,6 +19,7 @@ from PIL import Image
 from .core import STUDY_TYPES, cached, settings, write_atomic
 from .pairs import changed_views
 from .phantom import plan_studies, write_dataset
+from .leaks import pooled_auc, resample_patients, thumbnail_features
 from .data import image_store, mura_index, patient_split
 from .metrics import mean_by_patient
 from .pooling import pool_studies
@@ -148,6 +149,17 @@ def planted_rows(
     "A world in which a side marker gives the label away"
     train = pictures.rows[(pictures.rows.split=='train') & (pictures.rows.kind!='hardware')]
     return train[train.change==np.where(train.label.eq(1), 'marker', 'unmarked')].reset_index(drop=True)
+
+# %% ../nbs/08h_worlds.ipynb #ff855a8f
+def look_alike(
+    pictures:Pictures # from `pair_pictures`
+    )->tuple: # auc, lo, hi, n: 95 % interval of resampled patients; n pictures labelled abnormal for their metal
+    "Can metal in normal studies be told from metal in abnormal ones? .5 is chance, see `shortcut_auc`"
+    rows,root = pictures.rows,Path(pictures.rows.attrs['root'])
+    metal = rows[(rows.split=='valid') & (rows.change=='metal') & rows.kind.isin(['', 'hardware'])]
+    views = metal.assign(abnormal=metal.label==1).reset_index(drop=True)
+    features = np.stack([thumbnail_features(root/path) for path in views.path])
+    return pooled_auc(views, features, resample_patients(views.patient, 1000, 0))
 
 # %% ../nbs/08h_worlds.ipynb #f5158851
 def world_name(
