@@ -11,7 +11,7 @@ __all__ = ['EXAMPLES', 'answers_by_world', 'quotient', 'world_gains', 'measure_w
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
 import pandas as pd
-from .core import Table, fmt_ci, fmt_num, save_headline, save_table, settings
+from .core import ModelFiles, Table, fmt_ci, fmt_num, save_headline, save_table, settings
 from .pairs import changed_views
 from .phantom import plan_studies
 from .metrics import mean_by_patient, mean_intervals
@@ -157,7 +157,7 @@ def measure_remedies(
 def metal_scores(
     metal:pd.DataFrame, # from `metal_predictions`; label: does the image show metal?
     threshold:float # from `metal_threshold`
-    )->pd.DataFrame: # score (auc; found, false: shares called metal of the images with and without it), value, lo, hi, n
+    )->pd.DataFrame: # score, value, lo, hi, n; found, false: share called metal of images with it and without
     "How well metal is found where it is known"
     n_boot,called = settings().n_boot,(metal.prob>=threshold).astype(float)
     auc = evaluate(metal.assign(study=metal.path), n_boot=n_boot)['auc']
@@ -195,14 +195,15 @@ def known_metal(
 
 # %% ../nbs/08k_metal_numbers.ipynb #1d4bc46b
 def measure_real_metal()->pd.DataFrame: # as `metal_scores`; also the table metal_real, and predictions/metal.csv
-    "Metal in every image of a public dataset, and how well it is found; None where it is not known"
-    pictures = pair_pictures()
+    "Metal in every image of a real dataset, and how well it is found; None where it is not known"
+    pictures,s = pair_pictures(),settings()
     net,_ = train_detector(pictures)
-    metal = metal_predictions(net)
+    metal,threshold = metal_predictions(net),metal_threshold(net, pictures)
+    names = [name for name in (*s.recipes, s.fusenet) if ModelFiles(name).predictions.is_file()]
+    if names: measure_without(metal, threshold, names)
     known = known_metal(metal)
     if known is None: return None
-    metal = metal.assign(label=known.to_numpy()).dropna(subset='label')
-    table = metal_scores(metal, metal_threshold(net, pictures))
+    table = metal_scores(metal.assign(label=known.to_numpy()).dropna(subset='label'), threshold)
     save_table(table, 'metal_real')
     return table
 
