@@ -67,6 +67,7 @@ def _result_rows(s):
     def hit(who): return dict(table='gradcam_found', read='chosen', group='called abnormal', who=who, score='hit')
     def alike(what, **kw): return dict(table='retrieval', what=what, measure='precision at 5', **kw)
     def chance(what): return alike(what, columns=('chance',))
+    def metal(world): return dict(table='metal_worlds', world=world, score='called_metal')
     return [
         ('1 abnormal?', f'AUC of one network, `{s.baseline}`', auc(s.baseline),
             'from study type and number of views', auc('floor')),
@@ -75,6 +76,8 @@ def _result_rows(s):
             "gained with the source report's crop", pair('fusenet')),
         ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'), 'difference from its best member',
             pair('ensemble')),
+        ('', 'normal studies with metal that are called abnormal, trained as on MURA', metal(0.),
+            'with metal in 30 % of the normal training studies', metal(.3)),
         ('2 where?', 'images of abnormal studies called abnormal: heat map points into the true box', hit('map'),
             'the centre of the image', hit('centre')),
         ('3 alike?', 'of five similar studies: same body part', alike('type'), 'by chance', chance('type')),
