@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', 'measure_worlds', 'measure_reading', 'metal_alone',
            'remedy_rows', 'measure_remedies', 'metal_scores', 'measure_report', 'known_metal', 'measure_real_metal',
-           'measure_examples', 'measure_hardware', 'worlds_view', 'kinds_view', 'remedies_view', 'reading_view',
-           'without_view', 'in_words', 'answers_to', 'examples_figure']
+           'measure_examples', 'measure_hardware', 'worlds_view', 'kinds_view', 'in_words', 'remedies_view',
+           'reading_view', 'without_view', 'answers_to', 'found_view', 'examples_figure']
 
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, Table, fmt_ci, fmt_num, save_headline, save_table, settings
+from .core import ModelFiles, Table, data_source, fmt_ci, fmt_num, save_headline, save_table, settings
 from .pairs import changed_views
 from .phantom import plan_studies
 from .metrics import mean_by_patient, mean_intervals
@@ -20,8 +20,8 @@ from .public import known_boxes
 from .evaluation import evaluate
 from .pooling import pool_studies
 from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, look_alike, metal_evidence,
-    metal_neighbours, pair_pictures, pair_seed, planted_rows, test_studies, train_on, tune_of, world_answers,
-    world_name, world_rows, world_scores)
+    metal_neighbours, pair_pictures, pair_seed, planted_rows, seeds_auc, test_studies, train_on, tune_of,
+    world_answers, world_name, world_rows, world_scores)
 from .metal import (measure_detector, measure_without, metal_predictions, metal_threshold, train_detector)
 from .remedies import REMEDIES, masked_pictures, remedy_answers
 
@@ -43,22 +43,19 @@ def answers_by_world(
 # %% ../nbs/08k_metal_numbers.ipynb #77a61001
 def quotient(
     a:np.ndarray, # (1+n_boot, seeds) mean of each seed, then its resamples of patients, from `mean_by_patient`
-    b:np.ndarray, # the same of what it is divided by
-    seed:int=0 # of the draws of seeds
+    b:np.ndarray # the same of what it is divided by; its mean is not zero
     )->tuple: # value, lo, hi
-    "Mean of a over mean of b, with a 95 % interval over patients and seeds"
-    rng = np.random.default_rng(seed)
-    def resampled(draws):
-        picked = rng.integers(draws.shape[1], size=draws[1:].shape)
-        return np.take_along_axis(draws[1:], picked, 1).mean(1)
-    drawn = resampled(a)/resampled(b)
-    return a[0].mean()/b[0].mean(), *np.quantile(drawn, [.025, .975])
+    "Mean of a over mean of b, with a 95 % interval over patients and seeds (delta method)"
+    value,base = a[0].mean()/b[0].mean(),b[0].mean()
+    _,lo,hi,*_ = seed_interval(a, value*b)
+    return value, *sorted((value+lo/base, value+hi/base))
 
-# %% ../nbs/08k_metal_numbers.ipynb #6ddc82ea
+# %% ../nbs/08k_metal_numbers.ipynb #7b5073bb
 def _draws(found): # list of values by seed, patients
     values,patient = found
     return mean_by_patient(np.column_stack(values), patient, n_boot=settings().n_boot)
 
+# %% ../nbs/08k_metal_numbers.ipynb #0f7243f2
 def world_gains(
     arms:dict # from `answers_by_world`
     )->pd.DataFrame: # question, value, lo, hi
@@ -69,12 +66,15 @@ def world_gains(
     def diseases(answers, change): return [test_studies(found, change, DISEASES) for found in answers]
     hidden = compare_seeds(diseases(mura, 'metal'), diseases(mura, 'plain'), n_boot=n_boot, paired=True)
     cost = compare_seeds(diseases(many, 'plain'), diseases(mura, 'plain'), n_boot=n_boot)
-    return pd.DataFrame([('called, 0 less 30 %', *seed_interval(called[0.], called[.3])[:3]),
+    more = {share:called[share]-_draws(called_normals(arms[share], 'plain')) for share in (0., .3)}
+    rows = [('called, 0 less 30 %', *seed_interval(called[0.], called[.3])[:3]),
         ('called, 0 less 10 %', *seed_interval(called[0.], called[.1])[:3]),
         ('hidden', hidden.value, hidden.lo, hidden.hi),
         ('shift, 10 % over 0', *quotient(shift[.1], shift[0.])),
         ('shift, 30 % over 0', *quotient(shift[.3], shift[0.])),
-        ('cost', cost.value, cost.lo, cost.hi)], columns=['question','value','lo','hi'])
+        ('cost', cost.value, cost.lo, cost.hi),
+        ('called for metal alone, 0 less 30 %', *seed_interval(more[0.], more[.3])[:3])]
+    return pd.DataFrame(rows, columns=['question','value','lo','hi'])
 
 # %% ../nbs/08k_metal_numbers.ipynb #4128b094
 def measure_worlds(
@@ -83,8 +83,11 @@ def measure_worlds(
     )->dict: # from `answers_by_world`; also the tables metal_worlds and metal_gains, and a claim of the headline
     "What metal does in each world"
     arms = answers_by_world(pictures, seeds)
-    save_table(pd.concat([world_scores(arms[share]).assign(world=share) for share in WORLDS]), 'metal_worlds')
-    alike = pd.DataFrame([('look alike', *look_alike(pictures)[:3])], columns=['question','value','lo','hi'])
+    scores = [world_scores(arms[share]).assign(world=share) for share in WORLDS]
+    save_table(pd.concat(scores, ignore_index=True), 'metal_worlds')
+    both = [test_studies(found, 'metal', ('hardware',)) for found in arms[max(WORLDS)]]
+    alike = pd.DataFrame([('look alike, thumbnails', *look_alike(pictures)[:3]),
+        ('look alike, networks of 30 %', *seeds_auc(both))], columns=['question','value','lo','hi'])
     gains = pd.concat([world_gains(arms), alike], ignore_index=True)
     save_table(gains, 'metal_gains')
     primary = gains.iloc[0]
@@ -176,8 +179,12 @@ def measure_report(
     shows = metal.path.isin(truth[truth.kind=='hardware'].path).astype(int)
     table = metal_scores(metal.assign(label=shows)[metal.split=='valid'], threshold)
     save_table(table, 'metal_report')
-    measure_without(metal, threshold, [*s.recipes, s.fusenet])
+    measure_without(metal, threshold, _predicted())
     return table
+
+def _predicted():
+    s = settings()
+    return [name for name in (*s.recipes, s.fusenet) if ModelFiles(name).predictions.is_file()]
 
 # %% ../nbs/08k_metal_numbers.ipynb #351ed163
 def known_metal(
@@ -196,11 +203,11 @@ def known_metal(
 # %% ../nbs/08k_metal_numbers.ipynb #1d4bc46b
 def measure_real_metal()->pd.DataFrame: # as `metal_scores`; also the table metal_real, and predictions/metal.csv
     "Metal in every image of a real dataset, and how well it is found; None where it is not known"
-    pictures,s = pair_pictures(),settings()
+    pictures = pair_pictures()
     net,_ = train_detector(pictures)
     metal,threshold = metal_predictions(net),metal_threshold(net, pictures)
-    names = [name for name in (*s.recipes, s.fusenet) if ModelFiles(name).predictions.is_file()]
-    if names: measure_without(metal, threshold, names)
+    measure_detector(net, pictures)
+    measure_without(metal, threshold, _predicted())
     known = known_metal(metal)
     if known is None: return None
     table = metal_scores(metal.assign(label=known.to_numpy()).dropna(subset='label'), threshold)
@@ -236,8 +243,8 @@ def measure_hardware(
     arms = measure_worlds(pictures, seeds)
     measure_examples(arms)
     measure_reading(pictures)
-    measure_report(net, pictures)
     measure_remedies(pictures, net, arms)
+    measure_report(net, pictures)
     planted = planted_rows(pictures)
     train_on(planted, tune_of(planted), pictures.store, 'metal_planted')
 
@@ -263,10 +270,21 @@ def kinds_view(
     table:pd.DataFrame # metal_worlds
     )->Table: # a row a disease
     "What metal hides, as it is printed"
-    rows = [{'kind':kind} | {f'world of {world:.0%}':_cell(_wide(table), world, f'hidden_{kind}') for world in WORLDS}
+    wide = _wide(table)
+    rows = [{'kind':kind, 'studies':int(wide.loc[(0., f'hidden_{kind}'), 'n'])}
+        | {f'world of {world:.0%}':_cell(wide, world, f'hidden_{kind}') for world in WORLDS}
         for kind in ('disease', *DISEASES)]
     return Table(pd.DataFrame(rows), 'AUC with metal in every picture less without, simulated test; 95 % intervals '
         'over patients and seeds.')
+
+# %% ../nbs/08k_metal_numbers.ipynb #def9096e
+def in_words(
+    lo:float, # end of a 95 % interval
+    hi:float, # its other end
+    limit:float # that was set beforehand
+    )->str: # below, above, or open
+    "On which side of a limit an interval lies"
+    return 'below' if hi<limit else 'above' if lo>limit else 'open'
 
 # %% ../nbs/08k_metal_numbers.ipynb #e95f61d0
 def remedies_view(
@@ -276,8 +294,11 @@ def remedies_view(
     words = dict(shift='shift of the logit, share left', called='normal studies with metal called abnormal',
         diseases='AUC of diseases', alone='AUC of metal alone, as labelled')
     wide = table.set_index(['remedy','score'])
+    def mends(key):
+        shift,cost = (in_words(*wide.loc[(key, s), ['lo','hi']], x) for s,x in (('shift', .5), ('diseases', -.01)))
+        return f'shift {shift} .5, AUC {cost} -.01'
     rows = [{'remedy':r.words, 'world':f'{r.world:.0%}'} | {name:_cell(wide, key, score)
-        for score,name in words.items()} for key,r in REMEDIES.items()]
+        for score,name in words.items()} | {'limits':mends(key)} for key,r in REMEDIES.items()]
     return Table(pd.DataFrame(rows), 'Each less the same world without it, the first as a quotient; '
         f'{table.seeds.max()} seeds of each, simulated test; 95 % intervals over patients and seeds.')
 
@@ -304,23 +325,14 @@ def without_view(
     rows = [{'network':model} | {f'{metric}, {which}':fmt_ci(*wide.loc[(model, which, metric)])
         for metric in ('auc','kappa') for which in ('all','without')} for model in table.model.unique()]
     n = table.groupby('studies').n.first()
-    return Table(pd.DataFrame(rows), f'Internal test (simulated radiographs): all {n["all"]} studies, and the '
-        f'{n["without"]} in which the detector finds no metal; 95 % intervals over patients.')
+    return Table(pd.DataFrame(rows), f'Internal test, {data_source(settings())}: all {n["all"]} studies, and '
+        f'the {n.get("without", 0)} in which the detector finds no metal; 95 % intervals over patients.')
 
-# %% ../nbs/08k_metal_numbers.ipynb #d8952093
-def in_words(
-    lo:float, # end of a 95 % interval
-    hi:float, # its other end
-    limit:float # that was set beforehand
-    )->str: # below, above, or open
-    "On which side of a limit an interval lies"
-    return 'below' if hi<limit else 'above' if lo>limit else 'open'
-
+# %% ../nbs/08k_metal_numbers.ipynb #99345a7f
 ASKED = ( # question of chapter 9, row of metal_gains, limit, the side that was expected
     ('1 read metal?', 'called, 0 less 30 %', .1, 'above'), ('2 does metal hide disease?', 'hidden', -.02, 'below'),
     ('3 are 10 % enough?', 'shift, 10 % over 0', .5, 'below'), ('4 without cost?', 'cost', -.01, 'above'))
 
-# %% ../nbs/08k_metal_numbers.ipynb #b4ac0757
 def answers_to(
     gains:pd.DataFrame # metal_gains
     )->Table: # a row a question
@@ -330,8 +342,19 @@ def answers_to(
         value,lo,hi = gains.loc[name, ['value','lo','hi']]
         rows.append({'question':asked, 'measured':name, 'expected':f'{expected} {limit:g}',
             'result':fmt_ci(value, lo, hi), 'it is':in_words(lo, hi, limit)})
-    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. Open: the interval '
-        'contains the limit.')
+    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *It is* says on which '
+        'side of the limit the whole interval lies; open: the limit lies in it.')
+
+# %% ../nbs/08k_metal_numbers.ipynb #0e037d35
+def found_view(
+    table:pd.DataFrame # metal_report or metal_real
+    )->Table: # a row a score
+    "How well metal is found, as it is printed"
+    words = dict(auc='AUC by image: metal or none', found='images with metal in which it is found',
+        false='images without metal in which it is found')
+    rows = [{'score':words[r.score], 'value':fmt_ci(r.value, r.lo, r.hi), 'images':r.n} for r in table.itertuples()]
+    return Table(pd.DataFrame(rows), 'Metal found by a detector that has learned from simulated metal only; 95 % '
+        'intervals of resampled patients.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #5fbfc94e
 def examples_figure(

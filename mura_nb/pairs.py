@@ -104,6 +104,8 @@ def changed_views(
     for name in names:
         if name not in ('plain', *CHANGES, *EXPOSED):
             raise ValueError(f'change {name!r} is none of plain, {", ".join(CHANGES)}, unmarked')
+    if healed and 'fracture' in names:
+        raise ValueError('a fracture is drawn in bones that have not healed: healed=True needs names without fracture')
     scene,metal = draw_pair_scene(row, seed, size, healed)
     broken = draw_scene(row, 'fracture', seed, size) if 'fracture' in names else None
     made = []

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REMEDIES', 'PASTED', 'Remedy', 'metal_veil', 'paste_metal', 'PastedViews', 'pasting_store', 'AgreeingPairs',
-           'masked_pictures', 'weighed_rows', 'remedy_answers']
+           'masked_pictures', 'weighed_rows', 'without_hardware', 'remedy_answers']
 
 # %% ../nbs/08j_remedies.ipynb #43860e06
 from copy import copy
@@ -17,7 +17,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.vision.core import imagenet_stats
 from PIL import Image
-from .core import ALL_TYPES, fingerprint, progress
+from .core import ALL_TYPES, fingerprint, progress, write_atomic
 from .geometry import epoch_sizes, seen
 from .data import Views, image_store
 from .networks import weights_key
@@ -35,7 +35,7 @@ REMEDIES = dict(
     agree=Remedy('a loss asks an image with pasted metal to get the logit of the same image without'),
     mask=Remedy('metal is found and filled in before the network sees an image'),
     leave_out=Remedy('studies with metal alone are left out of the training'),
-    weigh=Remedy('normal studies with metal count as often as abnormal ones', .1))
+    weigh=Remedy('normal images with metal are drawn more often, until metal says nothing of the label', .1))
 
 # %% ../nbs/08j_remedies.ipynb #3a5110bd
 def metal_veil(
@@ -92,10 +92,12 @@ def pasting_store(
     ): # image store
     "The store of the pictures, whose training views get pasted metal"
     rows = pictures.rows
-    veils = rows[(rows.split=='train') & (rows.change=='metal')].groupby('study_type').path
-    own = copy(pictures.store)
-    own.views = partial(PastedViews, veils=veils.agg(list).to_dict(), twins=twins)
-    return own
+    world = world_rows(pictures, 0.)
+    own = (rows.split=='train') & (rows.change=='metal') & ~rows.patient.isin(world.patient[tune_of(world)])
+    veils = rows[own].groupby('study_type').path
+    store = copy(pictures.store)
+    store.views = partial(PastedViews, veils=veils.agg(list).to_dict(), twins=twins)
+    return store
 
 # %% ../nbs/08j_remedies.ipynb #1ee3e2fc
 class AgreeingPairs(Callback):
@@ -137,7 +139,8 @@ def masked_pictures(
     for path,heat in progress(metal_maps(net, todo, pictures.store), 'metal filled in', total=len(todo)):
         (root/(prefix+path)).parent.mkdir(parents=True, exist_ok=True)
         picture = pictures.store[path]
-        Image.fromarray(fill_in(picture, metal_mask(picture, heat, level))).save(root/(prefix+path), compress_level=1)
+        with write_atomic(root/(prefix+path)) as part:
+            Image.fromarray(fill_in(picture, metal_mask(picture, heat, level))).save(part, 'PNG', compress_level=1)
     rows = rows.assign(path=prefix+rows.path)
     rows.attrs['root'] = str(root)
     return Pictures(rows, image_store(rows))
@@ -156,6 +159,17 @@ def weighed_rows(
     drawn = rows[normal].sample(int(normal.sum()), replace=True, weights=weight, random_state=seed)
     return pd.concat([rows[~normal], drawn], ignore_index=True)
 
+# %% ../nbs/08j_remedies.ipynb #99a8412e
+def without_hardware(
+    rows:pd.DataFrame, # index rows of a world
+    tune:pd.Series, # true for the tuning split
+    seed:int # of the draw
+    )->pd.DataFrame: # index rows, as many in training as before
+    "Leave out the studies with metal alone"
+    gone,kept = rows.kind.eq('hardware'),rows[rows.kind!='hardware']
+    again = rows[rows.label.eq(1) & ~gone & ~tune].sample(int((gone & ~tune).sum()), replace=True, random_state=seed)
+    return pd.concat([kept, again], ignore_index=True)
+
 # %% ../nbs/08j_remedies.ipynb #fcedfe2f
 def remedy_answers(
     name:str, # one of `REMEDIES`
@@ -168,7 +182,7 @@ def remedy_answers(
     rows = source.rows[source.rows.split=='train'] if name=='mask' else world_rows(pictures, REMEDIES[name].world)
     tune = tune_of(rows)
     tuning,store,cbs = rows[tune],source.store,[AgreeingPairs()] if name=='agree' else None
-    if name=='leave_out': rows = rows[rows.kind!='hardware']
+    if name=='leave_out': rows,tuning = without_hardware(rows, tune, seed),tuning[tuning.kind!='hardware']
     if name=='weigh': rows = weighed_rows(rows, tune, seed)
     if name in ('paste','agree'): store = pasting_store(pictures, name=='agree')
     rows = rows.reset_index(drop=True)
