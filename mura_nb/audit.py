@@ -8,7 +8,7 @@ __all__ = ['NOT_READ', 'HALF', 'UNKNOWN', 'AUDIT_SEED', 'SHORTCUTS', 'BLANKS', '
            'card_page', 'PictureModel', 'torch_model', 'audited_model', 'onnx_model', 'marker_reader', 'measure_audit',
            'audit_view', 'audited_view']
 
-# %% ../nbs/08g_audit.ipynb #2b2b7cd2
+# %% ../nbs/08g_audit.ipynb #018d4de9
 import base64, io, json
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -27,10 +27,7 @@ from .phantom import plan_studies
 from .geometry import Geometry, eval_geometry, warp
 from .pairs import CHANGES, changed_views
 from .shipped import SHIPPED, network_words
-from .metrics import expit, interval, logit, mean_by_patient, mean_intervals, ratio
-from .networks import load_networks, net_input, network_outputs, reads_crops
-from .engines import INPUT, OUTPUTS, require_packages
-from .fusenet import FuseNet
+from .metrics import expit, logit, mean_by_patient, mean_intervals, ratio
 
 # %% ../nbs/08g_audit.ipynb #d0c333e6
 NOT_READ,HALF = 1/20,1/2 # shares of a fracture's shift
@@ -82,19 +79,20 @@ def audit_pictures(
         pictures += [picture for *_,picture in found]
     return pd.DataFrame(table, columns=['study','patient','study_type','view','change']),pictures
 
-# %% ../nbs/08g_audit.ipynb #5e454eb4
+# %% ../nbs/08g_audit.ipynb #ab483d01
 def ask_model(
     model, # function of a list of (h, w) uint8 pictures
     pictures:list, # at least one
     batch_size:int=16, # pictures at once
-    label:str='asked' # of the progress bar
+    label:str='' # of a progress bar; none without
     )->np.ndarray: # (n,) probabilities
     "What a model says of pictures; TypeError for what cannot be called, ValueError for what are no probabilities"
     if not callable(model):
         raise TypeError(f'model {type(model).__name__}: must be a function from a list of (h, w) uint8 pictures '
             'to their probabilities')
     found = []
-    for start in progress(range(0, len(pictures), batch_size), label):
+    steps = range(0, len(pictures), batch_size)
+    for start in progress(steps, label) if label else steps:
         batch = pictures[start:start+batch_size]
         p = np.asarray(model(batch), float)
         if p.shape!=(len(batch),):
@@ -128,7 +126,14 @@ def _turned(probs, threshold):
     called['views'] = (probs.plain>threshold).astype(float).where(probs['first']<=threshold)
     return called
 
-# %% ../nbs/08g_audit.ipynb #a0466989
+# %% ../nbs/08g_audit.ipynb #797a6e79
+def _estimate(draws):
+    "Value and 95 % interval (percentiles) from a value and its resamples; undefined if at least half of these are"
+    used = draws[1:][~np.isnan(draws[1:])]
+    if np.isnan(draws[0]) or 2*len(used)<=len(draws)-1: return draws[0],np.nan,np.nan
+    return draws[0],*np.quantile(used, [.025, .975])
+
+# %% ../nbs/08g_audit.ipynb #422cf5f8
 def audit_table(
     table:pd.DataFrame, # of `audit_pictures`
     prob, # (n,) probabilities of its pictures
@@ -141,26 +146,26 @@ def audit_table(
     "What each change does to a network, with 95 % intervals and verdicts"
     shifts,patient,probs = _studies(table, np.asarray(prob, float))
     draws = mean_by_patient(shifts, patient, n_boot=n_boot)
-    fracture = interval(draws[:,0])[:3]
+    fracture = _estimate(draws[:,0])
     shares = ratio(draws, draws[:,[0]] if fracture[1]>0 else 0)
     called,rows = mean_intervals(_turned(probs, threshold), patient, n_boot),[]
     for k,name in enumerate(SHORTCUTS):
-        shift,share,turned = interval(draws[:,k])[:3],interval(shares[:,k])[:3],called.loc[name]
+        shift,share,turned = _estimate(draws[:,k]),_estimate(shares[:,k]),called.loc[name]
         rows.append(dict(shortcut=name, **dict(zip(('shift','lo','hi'), shift)), reference_shift=fracture[0],
             **dict(zip(('ratio','ratio_lo','ratio_hi'), share)), called=turned.value, called_lo=turned.lo,
             called_hi=turned.hi, normal=int(turned.n), studies=int(shifts[name].notna().sum())))
     return pd.DataFrame(rows).assign(verdict=[_judged(row, fracture[1]>0) for row in rows])
 
-# %% ../nbs/08g_audit.ipynb #67890d90
+# %% ../nbs/08g_audit.ipynb #905b15c7
 def _judged(row, seen):
     "The verdict of a row; seen: are fractures seen?"
     if row['shortcut']=='fracture':
         return 'seen' if seen else 'taken for normal' if row['hi']<0 else 'not seen'
     if seen: return audit_verdict(row['ratio_lo'], row['ratio_hi'])
     if row['lo']==row['hi']==0: return 'not read'
-    return 'read, no fracture to compare it with' if row['lo']>0 or row['hi']<0 else UNKNOWN
+    return 'moves the logit, no fracture to compare it with' if row['lo']>0 or row['hi']<0 else UNKNOWN
 
-# %% ../nbs/08g_audit.ipynb #4ffa22c9
+# %% ../nbs/08g_audit.ipynb #70769431
 @dataclass
 class AuditReport:
     "What a network reads; shows itself as a table"
@@ -178,9 +183,9 @@ class AuditReport:
     def _repr_markdown_(self): return audit_card(self)._repr_markdown_()
     __repr__ = __str__ = _repr_markdown_
 
-    def save(self, folder): # folder is made where it is missing; audit.json and audit.html, as a list
-        "Write both files"
-        files = [Path(folder)/f'audit.{kind}' for kind in ('json','html')]
+    def save(self, folder, json_file=None): # folder: of audit.html and audit.json; json_file: of another JSON file
+        "Write both files; gives their paths"
+        files = [Path(json_file or Path(folder)/'audit.json'), Path(folder)/'audit.html']
         for file,text in zip(files, (self.to_json(), self.to_html())):
             with write_atomic(file) as tmp: tmp.write_text(text, encoding='utf-8')
         return files
@@ -196,7 +201,7 @@ def fracture_sentence(
     return (f'This network does not see simulated fractures as abnormal: {moved}. So ratios mean nothing and are left '
         'out; a network trained on real radiographs may see real fractures all the same.')
 
-# %% ../nbs/08g_audit.ipynb #7f6bbbd5
+# %% ../nbs/08g_audit.ipynb #82867c03
 def _percent(value, lo, hi):
     "A share with its interval in percent"
     if pd.isna(value): return '–'
@@ -208,7 +213,7 @@ def card_rows(
     )->pd.DataFrame: # change, shift of the logit, share of a fracture's, normal to abnormal (%), verdict; words
     "A report as people read it"
     return pd.DataFrame([{'change':r.shortcut, 'shift of the logit':fmt_ci(r.shift, r.lo, r.hi, 2),
-        "share of a fracture's":'1' if r.shortcut=='fracture' else fmt_ci(r.ratio, r.ratio_lo, r.ratio_hi, 2),
+        "share of a fracture's":'1' if r.verdict=='seen' else fmt_ci(r.ratio, r.ratio_lo, r.ratio_hi, 2),
         'normal to abnormal, %':_percent(r.called, r.called_lo, r.called_hi), 'verdict':r.verdict}
         for r in report.table.itertuples()])
 
@@ -312,12 +317,14 @@ class PictureModel:
     threshold:float=.5 # probability of a study above which it is abnormal, 0 to 1
     def __call__(self, pictures): return self.call(pictures) # pictures: list of (h, w) uint8
 
-# %% ../nbs/08g_audit.ipynb #8ad95111
+# %% ../nbs/08g_audit.ipynb #6d20b75d
 def torch_model(
     net, # FuseNet, or a network that gives a logit a view, in evaluation mode
     recipe:Recipe # how pictures are brought to the network's size
     )->PictureModel:
     "A network in PyTorch as a function of pictures"
+    from mura_nb.networks import net_input, network_outputs # here: torch takes seconds to import
+    from mura_nb.fusenet import FuseNet # here: as above
     def views(pictures): return [warp(p, eval_geometry(p.shape, recipe), (recipe.crop,)*2) for p in pictures]
     def call(pictures):
         if isinstance(net, FuseNet): return net(pictures).prob
@@ -329,12 +336,13 @@ def _prepared(recipe):
     how = 'stretched' if recipe.fit=='stretch' else 'fitted in'
     return f'{how} to {recipe.resize} x {recipe.resize} px, of which the middle {recipe.crop} x {recipe.crop} are seen'
 
-# %% ../nbs/08g_audit.ipynb #4e5f247a
+# %% ../nbs/08g_audit.ipynb #e07cb8c1
 def audited_model(
     model=None # a recipe's name, a model's file, an ONNX file, pair (network, card), list of these; default the shipped
     )->PictureModel: # of several networks the mean
     "A model as `audit_shortcuts` asks it. Errors as `load_networks` and `onnx_model`; ValueError for one of crops only"
     if isinstance(model, (str, Path)) and Path(model).suffix=='.onnx': return onnx_model(model)
+    from mura_nb.networks import load_networks, reads_crops # here: torch takes seconds to import
     nets = load_networks(SHIPPED if model is None else model)
     for _,card in nets:
         if reads_crops(card): raise ValueError(f"{card['recipe'].get('name')}: reads crops, not whole pictures")
@@ -345,12 +353,13 @@ def audited_model(
     def call(pictures): return np.mean([m(pictures) for m in members], 0)
     return PictureModel(call, f"mean of {'; '.join(m.name for m in members)}", members[0].prepared)
 
-# %% ../nbs/08g_audit.ipynb #72b456b9
+# %% ../nbs/08g_audit.ipynb #e162148f
 def onnx_model(
     path:Path # of an .onnx file
     )->PictureModel:
     "An ONNX file as a function. FileNotFoundError; EngineUnavailable without the extra; ValueError for other networks"
     if not Path(path).is_file(): raise FileNotFoundError(f'{path}: no such file')
+    from mura_nb.engines import INPUT, require_packages # here: torch takes seconds to import
     require_packages('onnx', 'onnxruntime')
     import onnxruntime # here: an extra
     try: session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
@@ -359,10 +368,11 @@ def onnx_model(
     own = session.get_inputs()[0].name==INPUT and 'preprocessing' in told
     return _own_onnx(session, told, path) if own else _foreign_onnx(session, path)
 
-# %% ../nbs/08g_audit.ipynb #36821225
+# %% ../nbs/08g_audit.ipynb #3825a443
 def _own_onnx(session, told, path):
     "A file that this project has written; told: what it says of itself"
     if told.get('part')=='local branch': raise ValueError(f'{path}: reads crops, not whole pictures')
+    from mura_nb.engines import INPUT, OUTPUTS # here: torch takes seconds to import
     steps = json.loads(told['preprocessing'])
     recipe = SimpleNamespace(**{k:steps[k] for k in ('fit','resize','crop')})
     def call(pictures):
@@ -371,7 +381,7 @@ def _own_onnx(session, told, path):
     threshold = json.loads(told.get('decision', '{}')).get('threshold') or .5
     return PictureModel(call, f"{told.get('model', Path(path).stem)} (ONNX)", _prepared(recipe), threshold)
 
-# %% ../nbs/08g_audit.ipynb #c2f6d428
+# %% ../nbs/08g_audit.ipynb #9e4a660f
 def _input_shape(given, path):
     "(height, width), channels (0: none), are channels last, batch size (None: any) of an image network's input"
     shape,batch = list(given.shape[1:]),given.shape[0] if isinstance(given.shape[0], int) else None
@@ -387,7 +397,9 @@ def _foreign_input(pictures, size, depth, last):
     "Pictures as a network of somebody else gets them"
     views = [warp(p, Geometry.resize(p.shape, size), size) for p in pictures]
     if depth<3: x = np.stack(views)[:,None]/np.float32(255)
-    else: x = net_input(views).numpy()
+    else:
+        from mura_nb.networks import net_input # here: torch takes seconds to import
+        x = net_input(views).numpy()
     return x[:,0] if not depth else np.moveaxis(x, 1, -1) if last else x
 
 # %% ../nbs/08g_audit.ipynb #d35e6b82
@@ -441,18 +453,18 @@ def marker_reader(
     return PictureModel(lambda pictures: pipe.predict_proba(pictures)[:,1], 'pipeline that has learned markers',
         'stretched to 64 x 64 px')
 
-# %% ../nbs/08g_audit.ipynb #704fc08d
+# %% ../nbs/08g_audit.ipynb #a623c67d
 def measure_audit(
     studies:int=150, # simulated normal studies
     size:int=320 # long side of their pictures, px
     )->pd.DataFrame: # table of the shipped network; also the tables audit and audit_networks
     "Audit the shipped network, timed, then two others on the same pictures"
-    report,seconds = timed(audit_shortcuts, audited_model(), studies, size=size)
+    pairs,simulated = timed(audit_pictures, studies, size=size)
+    report,asked = timed(audit_shortcuts, audited_model(), pairs=pairs)
     about = {k:report.about[k] for k in ('network','patients','threshold')}
     alarms = dict(zip(('alarms','alarms_lo','alarms_hi'), report.about['alarms']))
-    save_table(report.table.assign(**about, **alarms, seconds=seconds), 'audit')
-    save_headline('audit_seconds', seconds, n=studies, what='seconds to audit the shipped network on simulated studies')
-    pairs = audit_pictures(studies, size=size)
+    save_table(report.table.assign(**about, **alarms, seconds=simulated+asked), 'audit')
+    save_headline('audit_seconds', simulated+asked, n=studies, what='seconds to audit the shipped network')
     others = audited_model(settings().baseline),marker_reader(max(2, studies//4), size)
     reports = [report, *(audit_shortcuts(model, pairs=pairs) for model in others)]
     tables = [r.table.assign(network=r.about['network']) for r in reports]
