@@ -468,7 +468,7 @@ def audit_command(
     asked = audited_model(model)
     typer.echo(f'network: {asked.name}; pictures {asked.prepared}', err=True)
     report = audit_shortcuts(asked, studies, seed, size)
-    print_table(card_rows(report))
+    print_table(card_rows(report).set_axis(['change','shift','of a fracture','to abnormal, %','verdict'], axis=1))
     typer.echo(fracture_sentence(report))
     for file in report.save(out, json_file): typer.echo(f'written: {file}', err=True)
 
