@@ -155,14 +155,14 @@ def audit_table(
             called_hi=turned.hi, normal=int(turned.n), studies=int(shifts[name].notna().sum())))
     return pd.DataFrame(rows).assign(verdict=[_judged(row, fracture[1]>0) for row in rows])
 
-# %% ../nbs/08g_audit.ipynb #905b15c7
+# %% ../nbs/08g_audit.ipynb #6235df7f
 def _judged(row, seen):
     "The verdict of a row; seen: are fractures seen?"
     if row['shortcut']=='fracture':
         return 'seen' if seen else 'taken for normal' if row['hi']<0 else 'not seen'
     if seen: return audit_verdict(row['ratio_lo'], row['ratio_hi'])
     if row['lo']==row['hi']==0: return 'not read'
-    return 'moves the logit, no fracture to compare it with' if row['lo']>0 or row['hi']<0 else UNKNOWN
+    return 'moves the logit' if row['lo']>0 or row['hi']<0 else UNKNOWN
 
 # %% ../nbs/08g_audit.ipynb #70769431
 @dataclass
