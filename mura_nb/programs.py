@@ -9,10 +9,11 @@ __all__ = ['ABOUT', 'cli', 'Version', 'Inputs', 'Models', 'Threshold', 'Form', '
            'SEARCH_EXAMPLES', 'NewFolder', 'StudyCount', 'Seed', 'LongSide', 'ValidShare', 'NormalHardware', 'Pairs',
            'DicomFolder', 'SIMULATE_EXAMPLES', 'Processes', 'Recipes', 'TRAIN_EXAMPLES', 'Second', 'IndexModel',
            'IndexFile', 'Half', 'Overwrite', 'Add', 'BatchSize', 'INDEX_EXAMPLES', 'ExportModel', 'ExportFile',
-           'Branch', 'EXPORT_EXAMPLES', 'Share', 'Work', 'WithAblation', 'Host', 'Port', 'PageModel', 'Browser',
-           'PlainErrors', 'run_command', 'predict_command', 'locate_command', 'search_command', 'simulate_command',
-           'check_command', 'train_command', 'fuse_command', 'index_command', 'export_command', 'rehearse_command',
-           'report_command', 'app_command', 'main']
+           'Branch', 'EXPORT_EXAMPLES', 'AuditModel', 'AuditCount', 'AuditOut', 'AuditFile', 'Share', 'Work',
+           'WithAblation', 'Host', 'Port', 'PageModel', 'Browser', 'PlainErrors', 'run_command', 'predict_command',
+           'locate_command', 'search_command', 'simulate_command', 'check_command', 'train_command', 'fuse_command',
+           'index_command', 'export_command', 'audit_command', 'rehearse_command', 'report_command', 'app_command',
+           'main']
 
 # %% ../nbs/13_programs.ipynb #847e5754
 import os, re, subprocess, sys
@@ -444,6 +445,32 @@ def export_command(
     done = export_onnx(model, out, branch)
     typer.echo(done.path)
     typer.echo(card_path(done.path))
+
+# %% ../nbs/13_programs.ipynb #d94b72e3
+AuditModel = Annotated[str, typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
+    help='Name of a recipe, a model file or an ONNX file. Default: the network that comes with the package')]
+AuditCount = Annotated[int, typer.Option('--studies', help='Simulated normal studies', min=2)]
+AuditOut = Annotated[Path, typer.Option('--out', '-o', help='Folder for audit.html and audit.json')]
+AuditFile = Annotated[Path, typer.Option('--json', show_default=False, help='Another file for the JSON, instead')]
+
+@cli.command('audit', epilog=_examples('audit', 'audit lite0_b16 --out lite0', 'audit theirs.onnx --json theirs.json'))
+def audit_command(
+    model:AuditModel=None, # recipe or file
+    studies:AuditCount=150, # normal ones
+    out:AuditOut=Path('audit'), # folder
+    json_file:AuditFile=None, # instead of audit.json
+    seed:Seed=17, # of the patients
+    size:LongSide=320 # px
+    ):
+    "Say what a network reads: how far metal, a marker and other things move its answer, beside a fracture."
+    from mura_nb.audit import audit_shortcuts, audited_model, card_rows, fracture_sentence # here: torch takes seconds
+    out.mkdir(parents=True, exist_ok=True)
+    asked = audited_model(model)
+    typer.echo(f'network: {asked.name}; pictures {asked.prepared}', err=True)
+    report = audit_shortcuts(asked, studies, seed, size)
+    print_table(card_rows(report).set_axis(['change','shift','of a fracture','to abnormal, %','verdict'], axis=1))
+    typer.echo(fracture_sentence(report))
+    for file in report.save(out, json_file): typer.echo(f'written: {file}', err=True)
 
 # %% ../nbs/13_programs.ipynb #3771e04c
 Share = Annotated[float, typer.Option(help="Of MURA's studies", min=.001, max=1)]

@@ -80,7 +80,7 @@ def print_table(
         box=box.SIMPLE_HEAD)
     for c in short:
         t.add_column(c.replace('_', ' '), justify='right' if short[c].dtype.kind in 'fi' else 'left',
-            no_wrap=c not in ('path','study','query','first_view'), overflow='fold')
+            no_wrap=c not in ('path','study','query','first_view','verdict'), overflow='fold')
     for r in short.itertuples(index=False): t.add_row(*map(_cell_text, r))
     console = Console(highlight=False, markup=False, force_jupyter=False)
     if not console.is_terminal: console.width = 140

@@ -33,6 +33,7 @@ LIGHT = [
     'large',
     'codes',
     'retrieval',
+    'audit',
     'studies',
     'answers',
     'answer_page',

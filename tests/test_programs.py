@@ -71,7 +71,8 @@ def test_help_comes_at_once():
 
 
 @pytest.mark.parametrize(
-    'name', ['simulate', 'check', 'train', 'fuse', 'predict', 'locate', 'index', 'search', 'export', 'report', 'app']
+    'name',
+    ['simulate', 'check', 'train', 'fuse', 'predict', 'locate', 'index', 'search', 'export', 'audit', 'report', 'app'],
 )
 def test_each_command_helps_with_examples(name):
     r = run(name, '--help')
