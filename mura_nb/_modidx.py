@@ -1358,6 +1358,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                        'mura_nb.metal_numbers.in_words': ('metal_numbers.html#in_words', 'mura_nb/metal_numbers.py'),
                                        'mura_nb.metal_numbers.kinds_view': ('metal_numbers.html#kinds_view', 'mura_nb/metal_numbers.py'),
                                        'mura_nb.metal_numbers.known_metal': ('metal_numbers.html#known_metal', 'mura_nb/metal_numbers.py'),
+                                       'mura_nb.metal_numbers.measure_audits': ( 'metal_numbers.html#measure_audits',
+                                                                                 'mura_nb/metal_numbers.py'),
                                        'mura_nb.metal_numbers.measure_examples': ( 'metal_numbers.html#measure_examples',
                                                                                    'mura_nb/metal_numbers.py'),
                                        'mura_nb.metal_numbers.measure_hardware': ( 'metal_numbers.html#measure_hardware',

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', 'measure_worlds', 'measure_reading', 'metal_alone',
            'remedy_rows', 'measure_remedies', 'metal_scores', 'measure_report', 'known_metal', 'measure_real_metal',
-           'measure_examples', 'measure_hardware', 'worlds_view', 'kinds_view', 'in_words', 'remedies_view',
-           'reading_view', 'without_view', 'answers_to', 'found_view', 'examples_figure']
+           'measure_examples', 'measure_audits', 'measure_hardware', 'worlds_view', 'kinds_view', 'in_words',
+           'remedies_view', 'reading_view', 'without_view', 'answers_to', 'found_view', 'examples_figure']
 
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
@@ -19,6 +19,7 @@ from .comparison import compare_seeds, seed_interval
 from .public import known_boxes
 from .evaluation import evaluate
 from .pooling import pool_studies
+from .audit import audit_pictures, audit_shortcuts, torch_model
 from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, look_alike, metal_evidence,
     metal_neighbours, pair_pictures, pair_seed, planted_rows, seeds_auc, test_studies, train_on, tune_of,
     world_answers, world_name, world_rows, world_scores)
@@ -232,21 +233,37 @@ def measure_examples(
     save_table(table, 'metal_examples')
     return table
 
+# %% ../nbs/08k_metal_numbers.ipynb #887fb3d2
+def measure_audits(
+    pictures:Pictures, # from `pair_pictures`
+    studies:int=150 # of each audit
+    )->pd.DataFrame: # as `AuditReport.table`, with the network's name; also the table metal_audit
+    "What networks of two worlds, and of one with a planted marker, read"
+    recipe,planted = settings().recipe(settings().hardware),planted_rows(pictures)
+    worlds = {f'world of {share:.0%}':(world_rows(pictures, share), world_name(share)) for share in (0., max(WORLDS))}
+    pairs,tables = audit_pictures(studies, size=pair_seed()[1]),[]
+    for words,(rows,name) in (worlds | {'planted marker':(planted, 'metal_planted')}).items():
+        net,_ = train_on(rows, tune_of(rows), pictures.store, name)
+        report = audit_shortcuts(torch_model(net, recipe), pairs=pairs)
+        tables.append(report.table.assign(network=words))
+    table = pd.concat(tables, ignore_index=True)
+    save_table(table, 'metal_audit')
+    return table
+
 # %% ../nbs/08k_metal_numbers.ipynb #42c6f62c
 def measure_hardware(
     seeds:int=3 # of each world and remedy, two at least
     ):
-    "All trainings and tables of chapter 9 but the audits"
+    "All trainings and tables of chapter 9"
     pictures = pair_pictures()
     net,_ = train_detector(pictures)
     measure_detector(net, pictures)
     arms = measure_worlds(pictures, seeds)
     measure_examples(arms)
     measure_reading(pictures)
-    measure_remedies(pictures, net, arms)
+    measure_audits(pictures, 150 if settings().profile!='smoke' else 6)
     measure_report(net, pictures)
-    planted = planted_rows(pictures)
-    train_on(planted, tune_of(planted), pictures.store, 'metal_planted')
+    measure_remedies(pictures, net, arms)
 
 # %% ../nbs/08k_metal_numbers.ipynb #28fcde0c
 def _wide(table): return table.set_index(['world','score'])
