@@ -196,7 +196,8 @@ def test_wrong_use_is_one_line_and_status_2(args, words, place, monkeypatch):
 
 def test_kept_audit_is_quick_and_finds_what_was_planted(root):
     "As measured in profile demo: at most five minutes on two cores, metal in the baseline, markers in the pipeline"
-    kept, networks = (pd.read_csv(root / 'results' / 'demo' / 'tables' / f'{n}.csv') for n in ('audit', 'audit_networks'))
+    tables = root / 'results' / 'demo' / 'tables'
+    kept, networks = (pd.read_csv(tables / f'{n}.csv') for n in ('audit', 'audit_networks'))
     assert kept.seconds[0] <= 300 and kept.studies.max() == 150
     of = {n.split(',')[0]: t.set_index('shortcut') for n, t in networks.groupby('network')}
     assert of['lite0_b16'].ratio_lo.metal > 0.5 and of['lite0_b16'].verdict.marker == 'not read'
