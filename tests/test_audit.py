@@ -2,7 +2,7 @@
 
 import json, re
 from pathlib import Path
-import numpy as np, pytest, torch
+import numpy as np, pandas as pd, pytest, torch
 from typer.testing import CliRunner
 from mura_nb import audit, programs
 from mura_nb.core import save_model, settings
@@ -64,7 +64,6 @@ def test_three_networks_get_a_card(pairs, net, recipe, tmp_path):
 
 def test_ours_sees_what_predict_sees(net, recipe, pairs):
     from mura_nb.predictions import predict
-    import pandas as pd
 
     _, pictures = pairs
     rows = pd.DataFrame(dict(path=range(4), study='s', patient='p', study_type='HAND', label=0, split='valid'))
@@ -193,3 +192,14 @@ def test_command(place, recipe, monkeypatch, tmp_path):
 def test_wrong_use_is_one_line_and_status_2(args, words, place, monkeypatch):
     r = run(place, monkeypatch, *args)
     assert r.exit_code == 2 and words in r.stderr and r.stdout == '' and 'Traceback' not in r.stderr
+
+
+def test_kept_audit_is_quick_and_finds_what_was_planted(root):
+    "As measured in profile demo: at most five minutes on two cores, metal in the baseline, markers in the pipeline"
+    tables = root / 'results' / 'demo' / 'tables'
+    kept, networks = (pd.read_csv(tables / f'{n}.csv') for n in ('audit', 'audit_networks'))
+    assert kept.seconds[0] <= 300 and kept.studies.max() == 150
+    of = {n.split(',')[0]: t.set_index('shortcut') for n, t in networks.groupby('network')}
+    assert of['lite0_b16'].ratio_lo.metal > 0.5 and of['lite0_b16'].verdict.marker == 'not read'
+    planted = of['pipeline that has learned markers']
+    assert planted['shift'].idxmax() == 'marker' and planted.lo.marker > 1
