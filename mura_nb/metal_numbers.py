@@ -19,7 +19,8 @@ from .comparison import compare_seeds, seed_interval
 from .public import known_boxes
 from .evaluation import evaluate
 from .pooling import pool_studies
-from .audit import audit_pictures, audit_shortcuts, torch_model
+from .asked import torch_model
+from .audit import audit_pictures, audit_shortcuts
 from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, look_alike, metal_evidence,
     metal_neighbours, pair_pictures, pair_seed, planted_rows, seeds_auc, test_studies, train_on, tune_of,
     world_answers, world_name, world_rows, world_scores)

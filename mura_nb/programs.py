@@ -463,7 +463,8 @@ def audit_command(
     size:LongSide=320 # px
     ):
     "Say what a network reads: how far metal, a marker and other things move its answer, beside a fracture."
-    from mura_nb.audit import audit_shortcuts, audited_model, card_rows, fracture_sentence # here: torch takes seconds
+    from mura_nb.asked import audited_model # here: torch takes seconds to import
+    from mura_nb.audit import audit_shortcuts, card_rows, fracture_sentence # here: as above
     from mura_nb.core import seed_everything # here: help must come at once
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(0) # also lets freed memory be used again, which saves a third of the time

@@ -4,7 +4,7 @@ import json, re
 from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from typer.testing import CliRunner
-from mura_nb import audit, programs
+from mura_nb import asked, audit, programs
 from mura_nb.core import save_model, settings
 from mura_nb.pairs import CHANGES
 from conftest import ROOT
@@ -52,7 +52,7 @@ def test_three_networks_get_a_card(pairs, net, recipe, tmp_path):
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnx')
     file = exported(layers(), tmp_path / 'theirs.onnx', 2, 3, 64, 48)
-    models = audit.torch_model(net, recipe), audit.onnx_model(file), audit.marker_reader(6, SIZE)
+    models = asked.torch_model(net, recipe), asked.onnx_model(file), audit.marker_reader(6, SIZE)
     cards = [audit.audit_shortcuts(m, pairs=pairs, n_boot=200) for m in models]
     for card in cards:
         assert card.table.shortcut.tolist() == ALL and card.about['studies'] == STUDIES
@@ -68,7 +68,7 @@ def test_ours_sees_what_predict_sees(net, recipe, pairs):
     _, pictures = pairs
     rows = pd.DataFrame(dict(path=range(4), study='s', patient='p', study_type='HAND', label=0, split='valid'))
     want = predict(net, rows, dict(enumerate(pictures[:4])), recipe, workers=0).prob
-    np.testing.assert_allclose(audit.torch_model(net, recipe)(pictures[:4]), want, atol=1e-6)
+    np.testing.assert_allclose(asked.torch_model(net, recipe)(pictures[:4]), want, atol=1e-6)
 
 
 def test_our_onnx_file_needs_no_card_beside_it(net, recipe, pairs, tmp_path):
@@ -79,9 +79,9 @@ def test_our_onnx_file_needs_no_card_beside_it(net, recipe, pairs, tmp_path):
     card = dict(architecture='single_logit', recipe=recipe.card(), threshold=0.3)
     done = export_onnx((net, card), tmp_path / 'ours.onnx')
     card_path(done.path).unlink()
-    model, pictures = audit.onnx_model(done.path), pairs[1][:3]
-    np.testing.assert_allclose(model(pictures), audit.torch_model(net, recipe)(pictures), atol=1e-4)
-    assert (model.threshold, model.prepared) == (0.3, audit.torch_model(net, recipe).prepared)
+    model, pictures = asked.onnx_model(done.path), pairs[1][:3]
+    np.testing.assert_allclose(model(pictures), asked.torch_model(net, recipe)(pictures), atol=1e-4)
+    assert (model.threshold, model.prepared) == (0.3, asked.torch_model(net, recipe).prepared)
 
 
 @pytest.mark.parametrize('module,shape', [
@@ -91,8 +91,8 @@ def test_files_of_others(module, shape, tmp_path, pairs):
     "One channel or three, one number or two, logits or probabilities, one picture at a time"
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnx')
-    model, pictures = audit.onnx_model(exported(module, tmp_path / 'a.onnx', *shape)), pairs[1][:3]
-    x = torch.as_tensor(audit._foreign_input(pictures, shape[2:], shape[1], False))
+    model, pictures = asked.onnx_model(exported(module, tmp_path / 'a.onnx', *shape)), pairs[1][:3]
+    x = torch.as_tensor(asked._foreign_input(pictures, shape[2:], shape[1], False))
     with torch.no_grad():
         out = module(x)
     if not isinstance(module[-1], torch.nn.Linear):
@@ -116,10 +116,10 @@ def test_files_that_are_no_image_network(shape, words, tmp_path):
     else:
         exported(module, file, *shape)
     with pytest.raises(ValueError, match=words):
-        audit.onnx_model(file)
+        asked.onnx_model(file)
     (tmp_path / 'b.onnx').write_text('no network')
     with pytest.raises(ValueError, match='not an ONNX file'):
-        audit.onnx_model(tmp_path / 'b.onnx')
+        asked.onnx_model(tmp_path / 'b.onnx')
 
 
 @pytest.mark.parametrize('model,error,words', [
