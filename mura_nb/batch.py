@@ -17,6 +17,7 @@ from PIL import Image
 from .core import STUDY_TYPES, settings, study_type as checked_type, write_atomic
 from .dicom_grey import read_dicom
 from .images import is_dicom, looks_like_picture, read_picture
+from .input_check import unusual_greys
 from .layout import parse_path, walk_files
 from .data import mura_index
 from .metrics import expit, logit
@@ -38,7 +39,8 @@ BODY_PARTS = dict(THUMB='FINGER', UPPERARM='HUMERUS', **{t:t for t in STUDY_TYPE
 HEADER = dict(study='StudyInstanceUID', study_type='BodyPartExamined', modality='Modality', maker='Manufacturer')
 VIEW_COLUMNS = ['path','study','study_type','label','file','key']
 MOST_VIEWS = 50 # of one study
-LOCATED = ['path','study','study_type','prob','study_prob','threshold','abnormal',*BOX,'why','overlay','dicom']
+LOCATED = ['path','study','study_type','prob','study_prob','threshold','abnormal',*BOX,'why','overlay','dicom',
+    'warning']
 NEIGHBOURS = ['query','rank','path','study_type','label','patient','distance']
 
 # %% ../nbs/11c_batch.ipynb #55e89888
@@ -213,21 +215,23 @@ def calibrator(
 # %% ../nbs/11c_batch.ipynb #47c739e2
 class Predicted(NamedTuple):
     "Probabilities, and what could not be read"
-    # DataFrame: study, first_view, study_type, views, unreadable, prob, calibrated, threshold, abnormal, label
+    # DataFrame: study, first_view, study_type, views, unreadable, prob, calibrated, threshold, abnormal, label,
+    # warning
     studies:object
-    images:object # DataFrame: path, study, study_type, prob, label
+    images:object # DataFrame: path, study, study_type, prob, label, warning
     unread:list # of `Unread`
 
 def _by_study(images, nets, threshold):
     "Mean over the views of each study, calibrated, and compared with the threshold"
     t = images[images.prob.notna()].groupby('key', sort=False).agg(study=('study','first'), first_view=('path','first'),
-        study_type=('study_type','first'), views=('prob','size'), prob=('prob','mean'), label=('label','first'))
+        study_type=('study_type','first'), views=('prob','size'), prob=('prob','mean'), label=('label','first'),
+        warning=('warning', lambda words: '; '.join(dict.fromkeys(filter(None, words)))))
     lost = images[images.prob.isna()].groupby('key').size().reindex(t.index, fill_value=0)
     scale = calibrator(nets)
     t = t.assign(unreadable=lost, calibrated=scale(t.prob.to_numpy()) if scale else None, threshold=threshold,
         abnormal=t.prob>threshold)
     return t[['study','first_view','study_type','views','unreadable','prob','calibrated','threshold','abnormal',
-              'label']].reset_index(drop=True)
+              'label','warning']].reset_index(drop=True)
 
 # %% ../nbs/11c_batch.ipynb #38861bcb
 def predict_studies(
@@ -241,9 +245,10 @@ def predict_studies(
     nets = picture_networks(model)
     threshold,runs = operating_threshold(nets, threshold),load_engine(nets, engine, precision)
     answers = list(progress_bar(probabilities(views.file, runs), 'predicting', len(views)))
-    images = views.assign(prob=[a.prob for a in answers])
+    images = views.assign(prob=[a.prob for a in answers], warning=[a.unusual for a in answers])
     unread = [Unread(p, str(a.error)) for p,a in zip(views.path, answers) if a.error is not None]
-    return Predicted(_by_study(images, nets, threshold), images[['path','study','study_type','prob','label']], unread)
+    columns = ['path','study','study_type','prob','label','warning']
+    return Predicted(_by_study(images, nets, threshold), images[columns], unread)
 
 # %% ../nbs/11c_batch.ipynb #817b96df
 def _safe(text):
@@ -276,12 +281,13 @@ def located_row(
     found, # `gradcam.Localised`
     overlay_file:Path, # the picture that was written
     dicom:list # DICOM files that were written
-    )->dict: # path, study, study_type, prob, study_prob, threshold, abnormal, x0, y0, x1, y1, why, overlay, dicom
-    "A line of the table of boxes; the box in pixels of the file, empty where there is none, and then `why`"
+    )->dict: # path, study, study_type, prob, study_prob, threshold, abnormal, box, why, overlay, dicom, warning
+    "A line of the table of boxes; x0, y0, x1, y1 in pixels of the file, empty where there is no box, and then `why`"
     box = [None]*4 if found.box is None else [float(v) for v in found.box]
     return dict(path=view.path, study=view.study, study_type=view.study_type, prob=found.prob,
         study_prob=found.study_prob, threshold=found.threshold, abnormal=found.called, **dict(zip(BOX, box)),
-        why=found.why, overlay=str(overlay_file), dicom=os.pathsep.join(map(str, dicom)))
+        why=found.why, overlay=str(overlay_file), dicom=os.pathsep.join(map(str, dicom)),
+        warning=found.unusual)
 
 # %% ../nbs/11c_batch.ipynb #57c04f0d
 def save_picture(
@@ -308,15 +314,17 @@ class Located(NamedTuple):
     unread:list # of `Unread`
 
 def _readable(views):
-    "Rows and pictures of a study's views that can be read, and `Unread` for the others"
+    "Rows of, and pairs (path, picture) for, a study's views that can be read, and `Unread` for the others"
     rows,pictures,unread = [],[],[]
     if len(views)>MOST_VIEWS:
         words = f'{len(views)} pictures, more than the {MOST_VIEWS} that one study may have here'
         return [],[],[Unread(views.study.iloc[0], f'{words}; name files singly, or in a csv with a column study')]
     for r in views.itertuples():
-        try: pictures.append(read_picture(r.file))
+        try: unusual_greys(picture := read_picture(r.file))
         except (OSError, ValueError) as e: unread.append(Unread(r.path, str(e)))
-        else: rows.append(r)
+        else:
+            rows.append(r)
+            pictures.append((r.path, picture))
     return rows,pictures,unread
 
 # %% ../nbs/11c_batch.ipynb #0c66bdf0

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from filelock import FileLock
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from .core import progress, write_atomic
-from .dicom_grey import OddTagWarning, dicom_grey, leave_aside, read_dicom, white_of
+from .dicom_grey import OddTagWarning, PictureWarning, dicom_grey, leave_aside, read_dicom, white_of
 
 # %% ../nbs/01a_images.ipynb #7ec0e2f8
 def _grey_of_16_bits(img):
@@ -125,13 +125,13 @@ class _Shared:
 
 # %% ../nbs/01a_images.ipynb #b03feca9
 @contextmanager
-def _odd_tags_alone():
+def _of_pictures_alone():
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        warnings.simplefilter('always', OddTagWarning)
+        warnings.simplefilter('always', PictureWarning)
         yield
 
-_only_odd_tags = _Shared(_odd_tags_alone) # of all warnings only `OddTagWarning` is shown inside
+_own_warnings = _Shared(_of_pictures_alone) # of all warnings only `PictureWarning`s are shown inside
 
 # %% ../nbs/01a_images.ipynb #0b6b0ecf
 def decode_picture(
@@ -141,7 +141,7 @@ def decode_picture(
     """Grey picture of a file's bytes; raises what the decoder raises, ValueError if they are no picture.
     `OddTagWarning` where optional tags of a DICOM file are left aside"""
     if not is_dicom(data): return _decode_image(data)
-    with _only_odd_tags:
+    with _own_warnings:
         ds = read_dicom(io.BytesIO(data))
         aside = leave_aside(ds)
         grey = dicom_grey(ds)

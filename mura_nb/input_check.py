@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
 from PIL import Image
+from .dicom_grey import PictureWarning
 
 # %% ../nbs/01j_input_check.ipynb #61f49dda
 class Greys(NamedTuple):
@@ -48,6 +49,7 @@ def measure_greys(
 class GreyLimits:
     "What the greys of a radiograph are like"
     side:int=8 # pixels each way, at least
+    times:int=20 # longer than wide or wider than long, at most
     spread:int=60 # from the darkest to the brightest grey, at least
     commonest:float=.75 # share of the pixels with the commonest grey, at most
     levels:int=32 # greys, at least
@@ -60,10 +62,11 @@ GREY_LIMITS = GreyLimits()
 # %% ../nbs/01j_input_check.ipynb #c0db0503
 class NotARadiograph(ValueError): "A picture on which nothing can be seen"
 
-def _require_something(picture, least):
-    "`NotARadiograph` for a picture of one grey, or of few pixels"
-    h,w = picture.shape
-    if min(h, w)<least: raise NotARadiograph(f'a picture of {w} x {h} pixels; at least {least} each way are needed')
+def _require_something(picture, limits):
+    "`NotARadiograph` for a picture of one grey, of few pixels, or for a strip"
+    (h,w),size = picture.shape,'a picture of {1} x {0} pixels'.format(*picture.shape)
+    if min(h, w)<limits.side: raise NotARadiograph(f'{size}; at least {limits.side} each way are needed')
+    if max(h, w)>limits.times*min(h, w): raise NotARadiograph(f'{size}, a strip and no radiograph')
     if picture.min()==picture.max():
         raise NotARadiograph(f'a blank picture: every pixel has grey {picture.min()} of 255')
 
@@ -73,7 +76,7 @@ def unusual_greys(
     limits:GreyLimits=GREY_LIMITS # what is usual
     )->str: # at most a line; empty where nothing is unusual
     "Why a picture is unlike the radiographs that networks know; `NotARadiograph` where it shows nothing"
-    _require_something(picture, limits.side)
+    _require_something(picture, limits)
     g,found = measure_greys(picture),[]
     if g.commonest>limits.commonest: found.append(f'nearly blank, {100*g.commonest:.0f} % of it has one grey')
     if g.brightest-g.darkest<limits.spread: found.append(f'little contrast, greys {g.darkest} to {g.brightest} of 255')
@@ -83,7 +86,7 @@ def unusual_greys(
     return '; '.join(found)
 
 # %% ../nbs/01j_input_check.ipynb #d5f5bdb3
-class UnusualPictureWarning(UserWarning): "A picture that is judged is unlike the radiographs that networks know"
+class UnusualPictureWarning(PictureWarning): "A picture that is judged is unlike the radiographs that networks know"
 
 # %% ../nbs/01j_input_check.ipynb #dcf34412
 def warn_unusual(

@@ -499,10 +499,10 @@ def app_command(
 def main():
     "What the command `mura-nb` runs"
     import warnings
-    from mura_nb.dicom_grey import OddTagWarning # here: help must come at once
+    from mura_nb.dicom_grey import PictureWarning # here: help must come at once
     if not os.environ.get('MURA_NB_TRACE'):
         warnings.simplefilter('ignore')
-        warnings.simplefilter('always', OddTagWarning)
+        warnings.simplefilter('always', PictureWarning)
         warnings.formatwarning = lambda message,*_,**__: f'{message}\n'
     cli()
 

@@ -20,6 +20,7 @@ from .pathology import KINDS
 from .phantom import example_study
 from .dicom_grey import frame_count, read_dicom
 from .images import is_dicom, read_picture
+from .input_check import unusual_greys
 from .geometry import Geometry
 from .public import known_boxes, public_card
 from .data import mura_index
@@ -75,6 +76,7 @@ class StudyView:
     name:str # as the visitor knows it
     picture:np.ndarray # (height, width) uint8
     truth:tuple=None # true box (x0, y0, x1, y1) in pixels of the file, where it is known
+    unusual:str='' # why it is unlike a radiograph, where it is
 
     def __post_init__(self):
         factor = -(-max(self.picture.shape)//LIMITS.working) # rounded up
@@ -97,7 +99,7 @@ def read_view(
     limits:Limits=LIMITS, # what is accepted
     name:str='' # as the visitor knows it, default the file's name
     )->StudyView:
-    "A radiograph within the limits. ValueError in words for the visitor where it is not"
+    "A radiograph within the limits. ValueError in words for the visitor where it is not, or shows nothing"
     file = Path(file)
     megabytes = file.stat().st_size/1e6
     if megabytes > limits.megabytes: raise ValueError(f'{megabytes:.0f} MB; allowed are {limits.megabytes}')
@@ -109,7 +111,7 @@ def read_view(
     except ValueError as error:
         reason = re.sub(r'^.*cannot be read: ([A-Za-z]+: )?', '', str(error))
         raise ValueError(f'damaged, or of a kind that cannot be read: {reason}') from error
-    return StudyView(name or file.name, picture)
+    return StudyView(name or file.name, picture, unusual=unusual_greys(picture))
 
 # %% ../nbs/11d_studies.ipynb #131632cb
 @dataclass

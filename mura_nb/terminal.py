@@ -39,6 +39,7 @@ def _hidden_columns(t):
     "Columns that tell a person nothing"
     hidden = {'x0','y0','x1','y1','why','threshold','overlay','dicom'}
     if 'path' in t: hidden.add('study')
+    if 'warning' in t and not t.warning.any(): hidden.add('warning')
     if 'unreadable' in t and not t.unreadable.any(): hidden.add('unreadable')
     if 'label' in t and (t.label=='–').all(): hidden.add('label')
     return hidden
