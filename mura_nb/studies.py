@@ -21,6 +21,7 @@ from .phantom import example_study
 from .dicom_grey import frame_count, read_dicom
 from .images import is_dicom, read_picture
 from .input_check import unusual_greys
+from .headers import header, refusal_of
 from .geometry import Geometry
 from .public import known_boxes, public_card
 from .data import mura_index
@@ -103,6 +104,7 @@ def read_view(
     file = Path(file)
     megabytes = file.stat().st_size/1e6
     if megabytes > limits.megabytes: raise ValueError(f'{megabytes:.0f} MB; allowed are {limits.megabytes}')
+    if why := refusal_of(header(file)): raise ValueError(why)
     height, width = picture_size(file)
     size = f'{width} x {height} pixels'
     if height*width > limits.megapixels*1e6: raise ValueError(f'{size}; allowed are {limits.megapixels} million')

@@ -50,7 +50,8 @@ def for_people(
     )->tuple: # DataFrame with fewer and shorter columns, what all rows share (a line)
     "A command's table as a terminal shows it"
     from mura_nb.maps import BOX  # here: help must come at once
-    from mura_nb.batch import UID, is_missing  # here: help must come at once
+    from mura_nb.headers import UID  # here: help must come at once
+    from mura_nb.batch import is_missing  # here: help must come at once
     t = table.copy()
     if 'first_view' in t:
         t = t.drop(columns='study' if t.study.astype(str).str.fullmatch(UID).any() else 'first_view')
@@ -99,11 +100,12 @@ def report_unread(
 # %% ../nbs/12a_terminal.ipynb #5905193e
 def require_views(
     inputs, # as `batch.views_of` takes them
-    one_study:bool=False # all of them are views of one study
+    one_study:bool=False, # all of them are views of one study
+    force:bool=False # judge DICOM files of any modality and body part
     )->tuple: # as `batch.views_of` gives them, at least one view
     "The views that a user means; exit status 2 where there is none"
     from mura_nb.batch import Unread, views_of  # here: help must come at once
-    views,unread = views_of(inputs, one_study)
+    views,unread = views_of(inputs, one_study, force)
     if not len(views): report_unread(unread or [Unread(str(i), 'nothing to look at') for i in inputs], views)
     return views,unread
 
