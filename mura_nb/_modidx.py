@@ -246,6 +246,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'mura_nb.browser._steps': ('browser.html#_steps', 'mura_nb/browser.py'),
                                  'mura_nb.browser._view_function': ('browser.html#_view_function', 'mura_nb/browser.py'),
                                  'mura_nb.browser.browser_libraries': ('browser.html#browser_libraries', 'mura_nb/browser.py'),
+                                 'mura_nb.browser.browser_limits': ('browser.html#browser_limits', 'mura_nb/browser.py'),
                                  'mura_nb.browser.browser_network': ('browser.html#browser_network', 'mura_nb/browser.py'),
                                  'mura_nb.browser.browser_samples': ('browser.html#browser_samples', 'mura_nb/browser.py'),
                                  'mura_nb.browser.browser_settings': ('browser.html#browser_settings', 'mura_nb/browser.py'),
