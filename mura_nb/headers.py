@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from .core import STUDY_TYPES
 from .dicom_grey import read_dicom
-from .images import is_dicom
+from .images import kind_of_file
 
 # %% ../nbs/01k_headers.ipynb #ded74348
 UID = r'\d+(\.\d+){2,}' # a DICOM identifier
@@ -27,8 +27,9 @@ def header(
     file:Path # of any kind
     )->dict: # study (its UID), part (as written), study_type (or None), modality, maker; empty for other files
     "What a DICOM file says of the study it belongs to; the header of a damaged file says nothing"
-    with open(file, 'rb') as f:
-        if not is_dicom(f.read(132)): return {}
+    kind = kind_of_file(file)
+    if kind not in ('DICOM','DICOMDIR'): return {}
+    if kind=='DICOMDIR': return dict.fromkeys(HEADER, '') | dict(study_type=None, modality=kind)
     try:
         ds = read_dicom(file, stop_before_pixels=True, specific_tags=list(HEADER.values()))
         row = {k:str(ds.get(tag) or '').strip() for k,tag in HEADER.items()}
@@ -52,6 +53,7 @@ def refusal_of(
     )->str: # in words, empty where the file is judged
     "Why a DICOM file is not judged, by its header"
     if tags.get('maker')=='mura_nb': return 'written by mura_nb, not a radiograph'
+    if tags.get('modality')=='DICOMDIR': return 'the contents of a disc (DICOMDIR), not a radiograph; name its folder'
     if force or not tags: return ''
     if tags['modality'] not in RADIOGRAPHY:
         return f"modality {tags['modality']}, not a radiograph ({', '.join(RADIOGRAPHY[:-1])})"

@@ -6,7 +6,7 @@ import numpy as np, pydicom, pytest
 from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from mura_nb.dicom_grey import OddTagWarning
-from mura_nb.images import decode_picture, is_dicom, looks_like_picture, read_picture, scan_files
+from mura_nb.images import decode_picture, is_dicom, kind_of_file, read_picture, scan_files
 import dicoms
 
 GREYS = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -291,7 +291,7 @@ def test_without_preamble(tmp_path, implicit, meta):
     from mura_nb.dicom import reference_dataset
     from mura_nb.studies import picture_size
     file = headless(tmp_path/'IM1', implicit, meta)
-    assert looks_like_picture(file) and same(read_picture(file), GREYS) and picture_size(file) == (16, 16)
+    assert kind_of_file(file) and same(read_picture(file), GREYS) and picture_size(file) == (16, 16)
     assert reference_dataset(file).StudyInstanceUID == '1.2.3'
 
 
