@@ -18,7 +18,7 @@ from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint,
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, train_geometry
 from .randomise import item_view, variation_names
-from .layout import SPLITS, deal, parse_path, read_lists, shown_name, steady_hash, walk_files
+from .layout import SPLITS, deal, parse_path, read_lists, shown_files, shown_name, steady_hash
 from .public import index_rows, link_public, public_card, public_index, public_problems
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -108,7 +108,7 @@ def _check_files(df, rows, found):
     lists = {f'{s}{k}.csv' for s in SPLITS for k in ('','_image_paths','_labeled_studies')}
     for f in sorted(found):
         if f in listed or f in lists or f.split('/')[0] in set(SPLITS)-set(df.split): continue
-        yield 'warning', _kind_of_file(f), shown_name(f), 'in the folder, not in the index'
+        yield 'warning', _kind_of_file(f), f, 'in the folder, not in the index'
 
 # %% ../nbs/02_data.ipynb #82eed77b
 def _several(rows, column):
@@ -208,7 +208,7 @@ def check_index(
     )->Report: # .errors, .warnings: problem, path, detail
     "Compare an index with its folder; reports, never drops"
     root,closed,public = _root(df, root),{},'problems' in df.attrs
-    rows,found = (index_rows(df),set(df.path)) if public else (read_lists(root),set(walk_files(root, failed=closed)))
+    rows,found = (index_rows(df),set(df.path)) if public else (read_lists(root),shown_files(root, closed))
     problems = [p for check in (_check_labels, _check_lists, _check_patients) for p in check(df, rows)]
     problems += [*_check_files(df, rows, found), *_check_content(df, _scans(df, root, found, store))]
     problems += [*public_problems(df), *(('error', 'closed folder', shown_name(f), why) for f,why in closed.items())]

@@ -19,7 +19,7 @@ import os, re, subprocess, sys
 from pathlib import Path
 from typing import Annotated
 import typer
-from .terminal import print_table, report_unread, require_views, say_networks
+from .terminal import one_line, print_table, report_unread, require_views, say_networks
 
 # %% ../nbs/13_programs.ipynb #15a5aadb
 class PlainErrors(typer.core.TyperGroup):
@@ -506,7 +506,7 @@ def main():
     if not os.environ.get('MURA_NB_TRACE'):
         warnings.simplefilter('ignore')
         warnings.simplefilter('always', PictureWarning)
-        warnings.formatwarning = lambda message,*_,**__: f'{message}\n'
+        warnings.formatwarning = lambda message,*_,**__: f'{one_line(message)}\n'
     cli()
 
 if __name__=='__main__' and '__file__' in globals(): main() # python -m mura_nb.programs; a notebook has no file

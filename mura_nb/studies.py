@@ -20,6 +20,7 @@ from .pathology import KINDS
 from .phantom import example_study
 from .dicom_grey import frame_count, read_dicom
 from .images import PICTURE_FORMATS, is_dicom, read_picture
+from .layout import shown_name
 from .input_check import unusual_greys
 from .headers import header, refusal_of
 from .geometry import Geometry
@@ -135,7 +136,7 @@ def read_study(
     )->Study:
     "Every view that can be read, and the others with the reason"
     files, study = [Path(file) for file in files], Study([])
-    for name, file in zip(_numbered(file.name for file in files), files):
+    for name, file in zip(_numbered(shown_name(file.name) for file in files), files):
         try:
             if len(study.views) == limits.files: raise ValueError(f'more than {limits.files} views; left out')
             study.views.append(read_view(file, limits, name))

@@ -59,7 +59,7 @@ def test_pictures_of_a_folder(tmp_path):
     dicoms.write(tmp_path/'y.txt', a)
     for name in 'notes', '.dcm', '._x.dcm', 'list.csv': (tmp_path/name).write_text('no picture')
     (tmp_path/'folder.png').mkdir()
-    assert [f.name for f in picture_files(tmp_path)] == ['IM2', 'IM10', 'x.dcm', '1.2.840.113']
+    assert [f.name for f in picture_files(tmp_path)] == ['IM2', 'IM10', 'x.dcm', 'y.txt', '1.2.840.113']
     np.testing.assert_array_equal(read_picture(tmp_path/'IM2'), a)
     assert not kind_of_file(tmp_path/'notes')
 
