@@ -521,3 +521,12 @@ def test_any_pooling_goes_along(pooling, layer):
     net = SingleLogit(recipe.backbone, 'packaged', pooling=pooling, pool_layer=layer).eval()
     made = browser_network((net, dict(architecture='single_logit', recipe=recipe.card(), threshold=.5)), 'plain', .5)
     assert made.off <= .05 and made.heat_off < .02 and len(made.data) < MOST_BYTES
+
+
+def test_body_parts_are_those_of_the_package(tools):
+    from mura_nb.browser import browser_limits
+    from mura_nb.headers import is_other_part
+    limits = json.loads(json.dumps(browser_limits()))
+    parts = '', 'CHEST', 'Knee lt', 'C-SPINE', 'LOWER LEG', 'HAND', 'radial head', 'CHIP', 'UPPER ARM', 'THUMB', 'Hip'
+    script = "async ([part, limits]) => (await import('./dicom.js')).isOtherPart(part, limits)"
+    assert [tools.evaluate(script, [p, limits]) for p in parts] == [is_other_part(p) for p in parts]
