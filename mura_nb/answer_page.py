@@ -115,6 +115,7 @@ class DrawnView:
     true_box:tuple # (x0, y0, x1, y1) of the truth, in pixels of the picture, or None
     place:str # the box found in words, in pixels of the file
     prob:float # calibrated probability of this view alone, 0 to 1
+    warning:str # why the radiograph is unlike others, '' where it is not
 
 # %% ../nbs/11f_answer_page.ipynb #cd9b026d
 def draw_view(
@@ -131,7 +132,8 @@ def draw_view(
         name=result.name, width=width, height=height,
         picture=picture_address(Image.fromarray(result.image), quality=88),
         heat=picture_address(heat, 'PNG') if result.called else '', box=result.box, others=result.others,
-        true_box=view.true_box, place=place, prob=answer.model.calibrated(result.prob))
+        true_box=view.true_box, place=place, prob=answer.model.calibrated(result.prob),
+        warning=view.unusual)
 
 # %% ../nbs/11f_answer_page.ipynb #89b3389a
 def problems_html(

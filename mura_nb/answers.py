@@ -231,6 +231,8 @@ class StudyAnswer:
     @property
     def found(self)->list: return _found_in_files(self) # a list a view: dict(box, score), best first
     @property
+    def warnings(self)->list: return [view.unusual for view in self.study.views] # '' where a view is like a radiograph
+    @property
     def boxes(self)->list: return [found[0]['box'] if found else None for found in self.found] # the best of each view
 
 # %% ../nbs/11e_answers.ipynb #24e0c27f
@@ -243,14 +245,14 @@ def _found_in_files(answer):
 # %% ../nbs/11e_answers.ipynb #aac0d05c
 def answer_table(
     answer:StudyAnswer # from `answer_study`
-    )->pd.DataFrame: # file, width, height, prob (raw), calibrated, x0, y0, x1, y1 (pixels of the file)
+    )->pd.DataFrame: # file, width, height, prob (raw), calibrated, x0, y0, x1, y1 (pixels of the file), warning
     "A row a view"
     rows = []
-    for view, result, box in zip(answer.study.views, answer.localised, answer.boxes):
+    for view, result, box, why in zip(answer.study.views, answer.localised, answer.boxes, answer.warnings):
         height, width = view.picture.shape
         calibrated = answer.model.calibrated(result.prob)
-        rows.append((view.name, width, height, result.prob, calibrated, *(box or [np.nan]*4)))
-    return pd.DataFrame(rows, columns='file width height prob calibrated x0 y0 x1 y1'.split())
+        rows.append((view.name, width, height, result.prob, calibrated, *(box or [np.nan]*4), why))
+    return pd.DataFrame(rows, columns='file width height prob calibrated x0 y0 x1 y1 warning'.split())
 
 # %% ../nbs/11e_answers.ipynb #9b899108
 @patch
@@ -270,7 +272,7 @@ def _localise_views(study, model):
     from mura_nb.networks import load_networks  # here: torch takes seconds to import
     from mura_nb.evidence import predict_views  # here: the same
     from mura_nb.gradcam import localise  # here: the same
-    paths, small = offered_paths(model), [view.small for view in study.views]
+    paths, small = offered_paths(model), [(view.name, view.small) for view in study.views]
     if all(view.small is view.picture for view in study.views): results = localise(small, paths, model.threshold)
     else:
         prob, _ = predict_views(load_networks(paths), [view.picture for view in study.views])
@@ -278,7 +280,7 @@ def _localise_views(study, model):
         known = dict(study_prob=mean, threshold=model.threshold)
         results = [replace(result, prob=float(p), boxes=result.boxes if mean > model.threshold else [], **known)
                    for result, p in zip(localise(small, paths, 0), prob)]
-    return [replace(result, name=view.name) for view, result in zip(study.views, results)]
+    return results
 
 # %% ../nbs/11e_answers.ipynb #9f9d1e42
 def answer_study(
@@ -303,7 +305,8 @@ def answer_study(
 def _view_records(answer):
     "What the record says of each view"
     return [dict(file=view.name, width=view.picture.shape[1], height=view.picture.shape[0], probability=result.prob,
-                 calibrated=answer.model.calibrated(result.prob), box=found[0]['box'] if found else None, boxes=found)
+                 calibrated=answer.model.calibrated(result.prob), box=found[0]['box'] if found else None, boxes=found,
+                 warning=view.unusual)
             for view, result, found in zip(answer.study.views, answer.localised, answer.found)]
 
 def _truth_record(study):

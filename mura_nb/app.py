@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from .core import ALL_TYPES, load_card, settings, study_type, types_of, write_atomic
 from .shipped import network_words
 from .large import open_database
-from .studies import FORMATS, LIMITS, Study, StudyView, offered_samples, read_sample, read_study
+from .studies import LIMITS, Study, StudyView, offered_samples, read_sample, read_study
 from .answers import (RESEARCH_ONLY, StudyAnswer, answer_archive, answer_study, choose_model,
     offered_models, offered_paths, similar_images, training_notice)
 from .answer_page import answer_html, percent, problems_html, render, shortened, similar_html, thumbnail
@@ -62,7 +62,7 @@ def warm_up(
     service:AnswerService # of the page
     )->AnswerService: # the same
     "Answer a study of one view and a study of three"
-    grey = np.random.default_rng(0).integers(0, 255, (512, 400), np.uint8)
+    grey = np.uint8(np.indices((512, 400)).sum(0)//4) # a slope of greys
     for n in (1, 3): answer_html(service.answer(Study([StudyView('warm', grey)]*n), service.first))
     return service
 
@@ -261,9 +261,7 @@ def page_steps(
 def _question_column(service):
     "Where a visitor gives a study and chooses; the components that steps read"
     gr = _gradio()
-    suffixes = [suffix for names in FORMATS.values() for suffix in names.split()]
-    drop = gr.File(label='The views of one study, together', file_count='multiple', file_types=suffixes, height=150,
-                   elem_id='drop')
+    drop = gr.File(label='The views of one study, together', file_count='multiple', height=150, elem_id='drop')
     gr.HTML(render('limits'))
     gr.HTML(render('samples_title', simulated=all(sample.simulated for sample in service.samples)))
     picks = gr.HTML(samples_html(service.samples), js_on_load=PICK_SAMPLE)

@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['LOGITS_WITHIN', 'MOST_BYTES', 'BROWSER_FILES', 'LIBRARY_FILES', 'OFFERED', 'BROWSER_POLICY', 'COPIED', 'map_graph',
-           'halve_weights', 'BrowserNetwork', 'browser_network', 'browser_settings', 'browser_libraries', 'card_words',
-           'browser_samples', 'write_browser_page']
+           'halve_weights', 'BrowserNetwork', 'browser_network', 'browser_limits', 'browser_settings',
+           'browser_libraries', 'card_words', 'browser_samples', 'write_browser_page']
 
 # %% ../nbs/12d_browser.ipynb #da63362d
 import hashlib, io, json, shutil, subprocess, warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
 from .core import fmt_ci, settings
 from .phantom import example_study
+from .input_check import GREY_LIMITS
+from .headers import ARM_WORDS, BODY_PARTS, OTHER_PARTS, RADIOGRAPHY
 from .networks import input_stats, map_layer, net_input, split_backbone
 from .engines import INPUT, ModelPart, NotEqual, part_of, probe_views, require_packages
 from .maps import cam_and_logit, cells_cam
@@ -190,6 +192,13 @@ def _colours():
     "Red, green and blue of the heat map's 256 values"
     return heat_layer(np.arange(256)[None]/255)[0,:,:3].tolist()
 
+# %% ../nbs/12d_browser.ipynb #3ae6ed4c
+def browser_limits()->dict: # anything JSON knows
+    "What the page accepts"
+    sizes = {name:getattr(LIMITS, name) for name in ('megabytes','megapixels','side')}
+    return sizes | dict(greys=asdict(GREY_LIMITS), modalities=RADIOGRAPHY, arm=[*BODY_PARTS, *ARM_WORDS],
+        others=OTHER_PARTS)
+
 # %% ../nbs/12d_browser.ipynb #da8af6b4
 def browser_settings(
     made:BrowserNetwork, # from `browser_network`
@@ -199,11 +208,10 @@ def browser_settings(
     platt = part.card.get('platt') or {}
     scale = {k:platt[k] for k in ('slope','intercept')} if platt.get('slope', 0)>0 else None
     threshold = operating_threshold([(part.net, part.card)])
-    limits = dict(megabytes=LIMITS.megabytes, megapixels=LIMITS.megapixels, side=LIMITS.side)
     return dict(format='mura_nb browser 1', name=recipe.name, file='network.onnx',
         sha256=hashlib.sha256(made.data).hexdigest(), bytes=len(made.data), side=recipe.crop, resize=recipe.resize,
         fit=recipe.fit, map=_map_settings(made), level=made.level, threshold=threshold,
-        platt=scale, limits=limits, colours=_colours(), research_only=RESEARCH_ONLY,
+        platt=scale, limits=browser_limits(), colours=_colours(), research_only=RESEARCH_ONLY,
         card={k:v for k,v in part.card.items() if k in ('data','metrics','fingerprint')})
 
 # %% ../nbs/12d_browser.ipynb #757d8734
@@ -270,7 +278,8 @@ def browser_samples(
 BROWSER_POLICY = '; '.join((
     "default-src 'self'", "script-src 'self' 'wasm-unsafe-eval'", "style-src 'self'", "img-src 'self' blob: data:",
     "connect-src 'self'", "worker-src 'self' blob:", "object-src 'none'", "base-uri 'none'", "form-action 'none'"))
-COPIED = ('page.js','picture.js','resample.js','boxes.js','worker.js') # files of the page that are taken as they are
+# files of the page that are taken as they are
+COPIED = ('page.js','picture.js','dicom.js','png.js','check.js','refuse.js','resample.js','boxes.js','worker.js')
 
 def _page_html(made, titles):
     "The page, with what the card says of its network"

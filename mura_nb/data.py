@@ -18,7 +18,7 @@ from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint,
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, train_geometry
 from .randomise import item_view, variation_names
-from .layout import SPLITS, deal, parse_path, read_lists, steady_hash, walk_files
+from .layout import SPLITS, deal, parse_path, read_lists, shown_files, shown_name, steady_hash
 from .public import index_rows, link_public, public_card, public_index, public_problems
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -207,11 +207,11 @@ def check_index(
     store:ImageStore=None # a store of `df` built with strict=False; without one every file is read here
     )->Report: # .errors, .warnings: problem, path, detail
     "Compare an index with its folder; reports, never drops"
-    root = _root(df, root)
-    rows,found = (index_rows(df),set(df.path)) if 'problems' in df.attrs else (read_lists(root),set(walk_files(root)))
+    root,closed,public = _root(df, root),{},'problems' in df.attrs
+    rows,found = (index_rows(df),set(df.path)) if public else (read_lists(root),shown_files(root, closed))
     problems = [p for check in (_check_labels, _check_lists, _check_patients) for p in check(df, rows)]
     problems += [*_check_files(df, rows, found), *_check_content(df, _scans(df, root, found, store))]
-    problems += public_problems(df)
+    problems += [*public_problems(df), *(('error', 'closed folder', shown_name(f), why) for f,why in closed.items())]
     table = pd.DataFrame(problems, columns=['level','problem','path','detail']).drop_duplicates()
     return Report(table.sort_values(['level','problem','path'], kind='stable', ignore_index=True))
 

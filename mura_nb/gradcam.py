@@ -16,6 +16,7 @@ import pandas as pd
 from mura_nb.core import (ModelFiles, Table, figure_png, fmt_num, load_table, save_table, settings,
     update_card)
 from .images import picture_files, read_picture
+from .input_check import unusual_greys, warn_unusual
 from .metrics import bar_lengths
 from .networks import load_networks
 from .predictions import load_predictions
@@ -40,6 +41,7 @@ class Localised:
     boxes:list # of (box, score 0..1), best first: x0, y0, x1, y1 in pixels of the file, share of the map's evidence
     study_prob:float # mean over the study's images
     threshold:float # above which the study is called abnormal
+    unusual:str='' # why the image is unlike a radiograph, where it is
     @property
     def called(self)->bool: return self.study_prob>self.threshold # is the study called abnormal?
     @property
@@ -51,8 +53,7 @@ class Localised:
     def draw(self, ax, truth=None): # ax: of matplotlib; truth: the true box, or a list of them
         "The radiograph under its heat map, the boxes, and the true box dashed; returns the drawn heat map"
         return _draw_box_and_heat(self, ax, truth)
-    def figure(self, truth=None): # matplotlib Figure; truth: likewise
-        return localised_figure([self], [truth])
+    def figure(self, truth=None): return localised_figure([self], [truth]) # matplotlib Figure; truth: likewise
     def __repr__(self): return f'{self.name}: probability {fmt_num(self.prob)}, {_box_words(self)}'
     def _repr_png_(self): return figure_png(self.figure())
 
@@ -137,9 +138,10 @@ def card_choice(
 def _picture(view):
     "Name and (h, w) uint8 of one picture; TypeError for anything else"
     if isinstance(view, (str, Path)): return Path(view).name,read_picture(view)
+    name,view = view if isinstance(view, tuple) else ('', view)
     if not isinstance(view, np.ndarray):
         raise TypeError(f'a picture must be a file or a (h, w) uint8 array, got {type(view).__name__}')
-    if view.ndim==2 and view.dtype==np.uint8 and view.size: return '',view
+    if view.ndim==2 and view.dtype==np.uint8 and view.size: return name,view
     raise TypeError(f'a picture must be (h, w) uint8, got {view.dtype} {view.shape}')
 
 # %% ../nbs/07_gradcam.ipynb #5dd69c1b
@@ -157,22 +159,25 @@ def _pictures(views):
 
 # %% ../nbs/07_gradcam.ipynb #25e42307
 def localise(
-    views, # a picture (file or (h, w) uint8 array), or a study: its folder, or a list of pictures
+    # a picture (file or (h, w) uint8 array), or a study: its folder, or a list of pictures or of pairs (name, array)
+    views,
     model=None, # a recipe's name, a model's path, a pair (network, card), or a list; default `shipped.default_model`
     threshold:float=None, # the study's probability above which it is called abnormal, 0 to 1; default the card's
     level=None, # share of the map's maximum that belongs to the box, 0 to 1, or otsu; default the (first) card's
     method=None # one of `CAM_METHODS`; default the (first) card's
     ): # `Localised` for a picture, `LocalisedStudy` for a study
-    "Probability, heat map and boxes; no box where the study is not called abnormal. ValueError, TypeError"
+    """Probability, heat map and boxes; no box where the study is not called abnormal. ValueError, TypeError;
+    `UnusualPictureWarning` for what is unlike a radiograph, NotARadiograph for what shows nothing"""
     nets = load_networks(model)
     threshold,(own_method,own_level) = operating_threshold(nets, threshold),card_choice(nets[0][1])
     level = check_level(own_level if level is None else level)
     method = cam_method(own_method if method is None else method)
     names,images,one = _pictures(views)
+    unusual = [warn_unusual(name, unusual_greys(image)) for name,image in zip(names, images)]
     prob,maps = predict_views(nets, images, method)
     mean = float(np.mean(prob))
     results = [Localised(name, image, float(p), heat, file_boxes(heat, level) if mean>threshold else [], mean,
-        threshold) for name,image,p,heat in zip(names, images, prob, maps)]
+        threshold, why) for name,image,p,heat,why in zip(names, images, prob, maps, unusual)]
     return results[0] if one else LocalisedStudy(results)
 
 # %% ../nbs/07_gradcam.ipynb #dbe3cb51

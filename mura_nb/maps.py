@@ -10,7 +10,7 @@ __all__ = ['FINER', 'SMALLEST', 'THRESHOLD', 'LEVEL', 'BOX', 'PEAK', 'SCORES', '
            'overlap', 'box_contains', 'any_hit', 'best_overlap', 'scores', 'box_hits']
 
 # %% ../nbs/04b_maps.ipynb #0931c725
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
@@ -153,30 +153,60 @@ def _slope(logit, of):
     slope = torch.ones_like(logit) if of=='logit' else torch.sigmoid(logit)*torch.sigmoid(-logit)
     return slope[:,None,None]
 
+# %% ../nbs/04b_maps.ipynb #3af077d8
+def _is_map(shape, x):
+    "Can an output of a shape be maps of a batch: (B, C, h, w), one scale for height and width?"
+    if len(shape)!=4 or x.dim()!=4: return len(shape)==4
+    (h,w),(height,width) = shape[2:],x.shape[2:]
+    down,across = h/height,w/width
+    return abs(down-across)<=1/height+1/width or .8<=down/across<=1.25
+
+def _reshape_hint(shape, x):
+    "The code of a function that makes maps of an output of tokens, or with channels last; '' where none is known"
+    if len(shape)==4 and _is_map([shape[i] for i in (0, 3, 1, 2)], x): return 'lambda t: t.permute(0, 3, 1, 2)'
+    if len(shape)!=3 or x.dim()!=4: return ''
+    for extra in range(6): # class and register tokens stand before those of the picture
+        rows = max(1, round(((shape[1]-extra)*x.shape[2]/x.shape[3])**.5))
+        columns = (shape[1]-extra)//rows
+        if rows*columns==shape[1]-extra>1 and _is_map((1, 1, rows, columns), x):
+            return f"lambda t: t{f'[:,{extra}:]'*bool(extra)}.transpose(1, 2).unflatten(2, ({rows}, {columns}))"
+    return ''
+
 # %% ../nbs/04b_maps.ipynb #05138818
-def _ends_gradients(outputs):
+def _no_maps(name, shape, x):
+    "The TypeError for an output that is no map"
+    hint = _reshape_hint(shape, x) if isinstance(shape, tuple) else ''
+    return TypeError(f'layer {name} gives {shape}; heat maps need feature maps (B, C, h, w)'
+                     + f'; pass reshape={hint}'*bool(hint))
+
+def _ends_gradients(outputs, x, reshape):
     "A hook that keeps a layer's output and lets gradients end there"
     def hook(module, inputs, output):
-        if not torch.is_tensor(output) or output.dim()!=4:
-            raise TypeError(f'layer {type(module).__name__} gives {_shape(output)}; '
-                            'heat maps need feature maps (B, C, h, w)')
+        maps = reshape(output) if reshape and torch.is_tensor(output) else output
+        if not torch.is_tensor(maps) or not _is_map(maps.shape, x):
+            raise _no_maps(type(module).__name__, _shape(maps), x)
         outputs.append(output.detach().requires_grad_())
         return outputs[-1].clone()
     return hook
 
 # %% ../nbs/04b_maps.ipynb #5a9aba26
-def _by_gradient(model, x, layer, of, pooled, named=True):
+def _by_gradient(model, x, layer, of, pooled, named=True, reshape=None): # named: by the caller, so that it runs once
     "Logits (B,), and Grad-CAM (B, h, w) by a backward pass to a layer"
-    runs = []
-    with torch.enable_grad(), hooked([layer], _ends_gradients(runs)): logit = _one_logit(model(x), x, model)
+    runs,as_maps = [],reshape or (lambda output: output)
+    with torch.enable_grad(), hooked([layer], _ends_gradients(runs, x, reshape)):
+        logit = _one_logit(model(x), x, model)
     if not runs or named and len(runs)>1:
         raise ValueError(f'layer {type(layer).__name__} runs {len(runs)} times in a pass; choose one that runs once')
     weight = torch.autograd.grad(logit.sum(), runs[-1], allow_unused=True)[0] if logit.requires_grad else None
     if weight is None: raise ValueError(f'layer {type(layer).__name__}: the output does not depend on it')
-    weight,maps = weight.float(),runs[-1].detach().float()
+    weight,maps = as_maps(weight.float()),as_maps(runs[-1].detach().float())
     if pooled: weight = weight.mean((2,3), keepdim=True)
     logit = logit.detach().float()
     return logit,(weight*maps).sum(1).relu() * _slope(logit, of)
+
+# %% ../nbs/04b_maps.ipynb #a72cee96
+def _same(x, y):
+    return x.shape==y.shape and torch.allclose(x.float(), y.float(), rtol=1e-3, atol=1e-3*y.float().abs().max().item())
 
 # %% ../nbs/04b_maps.ipynb #78cc8c72
 @dataclass
@@ -188,22 +218,37 @@ class _Ending:
     linear:nn.Module=None # the last linear layer
     read:torch.Tensor=None # what that layer read
     gave:torch.Tensor=None # and what it gave
+    others:list=field(default_factory=list) # pairs (module, shape): outputs of several cells that are no maps
+    tokens:set=field(default_factory=set) # numbers of tokens in outputs (B, N, C)
+    count:int=0 # of outputs that are maps
+    closed:bool=False # were some of the others given after the last map, and more of them than maps?
+
+    def is_attention(self, shape):
+        "Tokens by tokens, which no map is"
+        return shape[-1]==shape[-2] and shape[-1] in self.tokens
 
     def averages(self):
         "Is the logit a linear function of the mean of the last map?"
         if self.linear is None or self.linear.out_features!=1: return False
         return _same(self.maps.float().mean((2,3)), self.read) and _same(self.logit, self.gave.reshape(-1))
 
-def _same(x, y):
-    return x.shape==y.shape and torch.allclose(x.float(), y.float(), rtol=1e-3, atol=1e-3*y.float().abs().max().item())
-
 # %% ../nbs/04b_maps.ipynb #97823858
+def _cells_of(output, batch):
+    "The shape of an output that has several cells for each picture, else None"
+    if not torch.is_tensor(output) or output.dim() not in (3, 4): return None
+    return tuple(output.shape) if output.dim()==3 and len(output)==batch or output[0,0].numel()>1 else None
+
 def _run(model, x):
     "One forward pass, and how it ended"
     end = _Ending()
     def hook(module, inputs, output):
-        if torch.is_tensor(output) and output.dim()==4 and output.shape[2]*output.shape[3]>1:
-            end.layer,end.maps = module,output
+        if shape := _cells_of(output, len(x)):
+            if len(shape)==3: end.tokens.add(shape[1])
+            if _is_map(shape, x) and not end.is_attention(shape):
+                end.layer,end.maps,end.count,end.closed = module,output,end.count+1,False
+            else:
+                end.others.append((module, shape))
+                end.closed = len(end.others)>end.count
         if isinstance(module, nn.Linear): end.linear,end.read,end.gave = module,inputs[0],output
     with torch.no_grad(), hooked(model.modules(), hook): end.logit = _one_logit(model(x), x, model)
     return end
@@ -229,23 +274,45 @@ def _pooled_cam(model, x, of, pooled):
     return logit,heat*_slope(logit, of)
 
 # %% ../nbs/04b_maps.ipynb #028a4e14
-def _cam(model, x, layer, of, pooled):
-    "Logits (B,), and Grad-CAM (B, h, w), from the forward pass alone where that is possible"
-    if layer is not None: return _by_gradient(model, x, find_layer(model, layer), of, pooled)
-    if getattr(model, 'pooling', 'mean')!='mean': return _pooled_cam(model, x, of, pooled)
-    end = _run(model, x)
-    if end.layer is None:
+def _require_maps(model, end, x):
+    "ValueError or TypeError where a network ends without feature maps, with the layer and `reshape` that give some"
+    names = {module:name for name,module in model.named_modules()}
+    for module,shape in reversed(end.others if end.closed else []):
+        if hint := _reshape_hint(shape, x):
+            first = [names[m] for m,s in end.others if s==shape and names[m].endswith(('norm1','ln_1'))]
+            layer = first[-1] if first else names[module] # the one before attention, if its name says so
+            raise TypeError(f'{type(model).__name__} ends without feature maps (B, C, h, w): its layers give {shape}; '
+                            f'pass such as layer={layer!r}, reshape={hint}')
+    if end.layer is None or end.closed:
         raise ValueError(f'{type(model).__name__} has no layer that gives feature maps (B, C, h, w); '
                          'heat maps need a convolutional network')
+
+# %% ../nbs/04b_maps.ipynb #ee6bef57
+def _named_cam(model, x, layer, of, pooled, reshape):
+    "`_by_gradient` to a layer that the caller names; TypeError for attention, tokens by tokens, as if it were a map"
+    logit,heat = _by_gradient(model, x, layer, of, pooled, reshape=reshape)
+    whole = x.dim()==4 and x.shape[2]%heat.shape[1]==0 # the usual strides of maps, which need no second pass
+    if not whole and not reshape and _run(model, x).is_attention(heat.shape):
+        raise _no_maps(type(layer).__name__, f'attention of {heat.shape[1]} tokens', x)
+    return logit,heat
+
+# %% ../nbs/04b_maps.ipynb #9cd13763
+def _cam(model, x, layer, of, pooled, reshape):
+    "Logits (B,), and Grad-CAM (B, h, w), from the forward pass alone where that is possible"
+    if layer is not None: return _named_cam(model, x, find_layer(model, layer), of, pooled, reshape)
+    if getattr(model, 'pooling', 'mean')!='mean': return _pooled_cam(model, x, of, pooled)
+    end = _run(model, x)
+    _require_maps(model, end, x)
     if not end.averages(): return _by_gradient(model, x, end.layer, of, pooled, False)
     logit = end.logit.float()
     heat = torch.einsum('bchw,c->bhw', end.maps.float(), end.linear.weight[0].float()).relu()
     return logit,heat * (_slope(logit, of)/end.maps[0,0].numel())
 
 # %% ../nbs/04b_maps.ipynb #4d69e3c1
-def _check_input(x, of):
+def _check_input(x, of, layer, reshape):
     "ValueError or TypeError for what cannot be explained"
     if of not in ('logit','prob'): raise ValueError(f'of {of!r}: must be logit or prob')
+    if reshape and layer is None: raise ValueError('reshape makes maps of the output of a layer; name the layer')
     if not torch.is_tensor(x) or not x.is_floating_point() or x.dim()<2 or not len(x):
         raise TypeError('x must be a batch of at least one picture, a floating-point tensor (B, ...); '
                         f'got {_shape(x)}')
@@ -257,14 +324,15 @@ def cam_and_logit(
     x:torch.Tensor, # (B, ...), what it reads
     layer=None, # as in `grad_cam`
     of:str='logit', # logit or prob
-    pooled:bool=True # as in `grad_cam`
+    pooled:bool=True, # as in `grad_cam`
+    reshape=None # as in `grad_cam`
     )->tuple: # (B,) logits; (B, h, w) as `grad_cam`; both on the CPU
     "What `grad_cam` gives, with the logits of the same pass; raises the same errors"
-    _check_input(x, of)
+    _check_input(x, of, layer, reshape)
     arithmetic = 'tf32' if getattr(model, 'precision', '')=='tf32' else 'single' # of a backward pass on a GPU
     with torch.inference_mode(False), borrowed(model), gpu_arithmetic(arithmetic):
         x = (x.clone() if x.is_inference() else x.detach()).to(device_of(model))
-        logit,heat = _cam(model, x, layer, of, pooled)
+        logit,heat = _cam(model, x, layer, of, pooled, reshape)
         return logit.detach().cpu(),heat.detach().cpu()
 
 # %% ../nbs/04b_maps.ipynb #31255b77
@@ -273,14 +341,15 @@ def grad_cam(
     x:torch.Tensor, # (B, 3, H, W) or whatever `model` reads, B at least 1
     layer=None, # a module that gives feature maps (B, C, h, w), or its name; default the last feature map
     of:str='logit', # logit or prob: what the gradients are of; they differ by a factor an image
-    pooled:bool=True # average the gradients over a map; False leaves each at its place (HiResCAM)
+    pooled:bool=True, # average the gradients over a map; False leaves each at its place (HiResCAM)
+    reshape=None # makes maps (B, C, h, w) of the layer's output, where that is tokens or has its channels last
     )->torch.Tensor: # (B, h, w), at least 0, not normalised; on the CPU
     """Grad-CAM for *abnormal* (Selvaraju et al. 2017, arXiv 1610.02391; HiResCAM: Draelos and Carin 2020, 2011.08891).
 
     The factor between logit and prob vanishes where the probability is 0 or 1 to all digits. ValueError for another
     output, values that are not finite, or a layer that is not there, runs more than once or does not reach the
-    output; TypeError for a layer without maps"""
-    return cam_and_logit(model, x, layer, of, pooled)[1]
+    output; TypeError for a layer or a network without maps, with the `reshape` that makes some"""
+    return cam_and_logit(model, x, layer, of, pooled, reshape)[1]
 
 # %% ../nbs/04b_maps.ipynb #b99ebecb
 class AsColumn(nn.Module):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from .core import Table, data_source, figure_png, fmt_ci, settings
 from .images import read_picture
+from .input_check import unusual_greys, warn_unusual
 from .geometry import eval_geometry, warp
 from .data import load_data
 from .metrics import interval, mean_by_patient
@@ -50,9 +51,11 @@ def _as_table(table): return Table(table, formats=dict(label=_word))._repr_markd
 # %% ../nbs/08_retrieval.ipynb #ca3fe738
 def _code(query, db, box):
     "Code of a query, and its picture if it is one"
-    if isinstance(query, (str, Path)): query = read_picture(query)
+    name,query = (query, read_picture(query)) if isinstance(query, (str, Path)) else ('the query', query)
     q = np.asarray(query)
-    if q.ndim==2 and q.dtype==np.uint8: return db.encoder([q], None if box is None else [box])[0],q
+    if q.ndim==2 and q.dtype==np.uint8:
+        warn_unusual(name, unusual_greys(q))
+        return db.encoder([q], None if box is None else [box])[0],q
     if q.ndim!=1 or q.dtype.kind not in 'fiu':
         raise TypeError(f'query of shape {q.shape} and type {q.dtype}: must be an image file, a picture (h, w) of '
             'uint8, or a code')

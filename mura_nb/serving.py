@@ -15,6 +15,7 @@ import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import Table, compute_device, load_table, settings, time_calls, timed
 from .images import read_picture, refuse_truncated_files
+from .input_check import unusual_greys, warn_unusual
 from .metrics import expit, logit
 from .pooling import pool_studies
 from .evaluation import evaluate
@@ -138,22 +139,24 @@ class PictureProbability(NamedTuple):
     prob:float # 0..1; nan where there is an error
     logit:float # nan where there is an error
     error:Exception # why there is no probability, else None
+    unusual:str='' # why the picture is unlike a radiograph, where it is
 
 def _read(image, eng):
-    "A picture prepared for an engine, or the error"
+    "A picture prepared for an engine and why it is unusual, or the error"
     try:
-        picture = image if isinstance(image, np.ndarray) else read_picture(image)
-        return eng.prepare(checked_picture(picture)),None
-    except Exception as e: return None,e
+        picture = checked_picture(image if isinstance(image, np.ndarray) else read_picture(image))
+        return eng.prepare(picture),unusual_greys(picture),None
+    except Exception as e: return None,'',e
 
 # %% ../nbs/11b_serving.ipynb #5e78e824
 def _batch_answers(eng, batch):
     "Answers of a batch: images with what `_read` gave"
-    good = [p for _,(p,e) in batch if e is None]
+    good = [p for _,(p,_,e) in batch if e is None]
     logits = iter(eng.logits(good) if good else ())
-    for image,(_,e) in batch:
+    for image,(_,why,e) in batch:
         z = float(next(logits)) if e is None else np.nan
-        yield PictureProbability(image, float(expit(z)), z, e)
+        name = 'a picture' if isinstance(image, np.ndarray) else image
+        yield PictureProbability(image, float(expit(z)), z, e, warn_unusual(name, why))
 
 # %% ../nbs/11b_serving.ipynb #110a9734
 def _stream(images, eng, batch_size, readers):

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from dataclasses import replace
 from PIL import Image
+import dicoms
 from test_app import CHROMIUM, FLAGS, RULES, biome
+from test_greys import in_channels, png
 
 ROOT = Path(__file__).parents[1]
 CI = bool(os.environ.get('CI') or os.environ.get('MURA_NB_CI'))
@@ -199,30 +201,169 @@ READ = '''async ([bytes, limits]) => {
     const { readPicture } = await import('./picture.js')
     const p = await readPicture(new Blob([Uint8Array.from(bytes)]), limits)
     return {grey: Array.from(p.data), width: p.width, height: p.height} }'''
-LIMITS = dict(megabytes=40, megapixels=20, side=32)
+
+
+def grey_of(tools, data):
+    "A file's bytes as the page reads them"
+    from mura_nb.browser import browser_limits
+    found = tools.evaluate(READ, [list(data), json.loads(json.dumps(browser_limits()))])
+    return np.array(found['grey']).reshape(found['height'], found['width'])
+
+
+def same_as_package(tools, file, by=.5):
+    from mura_nb.images import read_picture
+    want, found = read_picture(file).astype(int), grey_of(tools, file.read_bytes())
+    assert found.shape == want.shape, file
+    assert np.abs(found - want).max() <= by, (file, np.abs(found - want).max())
 
 
 @pytest.mark.parametrize('name', ('plain.png', 'turned.jpg', 'deep.png', 'explicit.dcm', 'implicit.dcm', 'window.dcm',
                                   'range.dcm'))
 def test_greys_are_those_of_the_package(tools, pictures, name):
-    "A JPEG's decoders, and the 8 of 16 bits of a PNG that a browser keeps, may differ by one grey level"
-    from mura_nb.images import read_picture
-    want = read_picture(pictures/name).astype(int)
-    found = tools.evaluate(READ, [list((pictures/name).read_bytes()), LIMITS])
-    grey = np.array(found['grey']).reshape(found['height'], found['width'])
-    assert grey.shape == want.shape
-    assert np.abs(grey - want).max() <= (1 if name in ('turned.jpg', 'deep.png') else .5)
+    "Decoders of JPEG may differ by one grey level"
+    same_as_package(tools, pictures/name, 1 if name == 'turned.jpg' else .5)
+
+
+@pytest.mark.parametrize('bits', (8, 10, 12, 14, 16))
+@pytest.mark.parametrize('colours', (0, 2, 4, 6))
+def test_png_of_16_bits(tools, tmp_path, bits, colours):
+    "As many bits as are used, whatever the colours; transparency may round differently"
+    grey = np.random.default_rng(bits).integers(0, 2**bits, (40, 56)).astype(np.uint16)
+    grey[0, 0] = 2**bits - 1
+    same_as_package(tools, png(tmp_path/'a.png', in_channels(grey, colours), colours), 1 if colours > 3 else .5)
+
+
+def test_png_of_16_bits_with_filters_and_turned(tools, tmp_path):
+    "Pillow chooses a filter for each row; an orientation turns the picture"
+    y, x = np.indices((48, 40))
+    picture, exif = Image.fromarray(np.uint16(40*y + 30*x + (x*y) % 17)), Image.Exif()
+    picture.save(tmp_path/'plain.png')
+    same_as_package(tools, tmp_path/'plain.png')
+    for orientation in range(1, 9):
+        exif[0x112] = orientation
+        picture.save(tmp_path/'turned.png', exif=exif)
+        same_as_package(tools, tmp_path/'turned.png')
+
+
+def test_interlaced_png_of_16_bits(tools, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 4096, (37, 45)).astype(np.uint16)
+    for size in ((37, 45), (33, 34)):
+        same_as_package(tools, png(tmp_path/'a.png', grey[:size[0], :size[1]], 0, interlaced=True))
+
+
+def test_a_damaged_png_of_16_bits_is_said_to_be(tools, tmp_path):
+    whole = png(tmp_path/'a.png', np.full((40, 40), 900, np.uint16), 0).read_bytes()
+    for data in (whole[:45] + b'xx' + whole[47:], whole.replace(b'IDAT', b'IDOT')):
+        with pytest.raises(Exception, match='damaged'): grey_of(tools, data)
+
+
+TWELVE = np.round(np.arange(48*40).reshape(48, 40)*(4095/1919)).astype(np.uint16)
+FRAMED = np.pad(TWELVE, 4, constant_values=4095)
+HOLED = np.where(np.hypot(*(np.indices(FRAMED.shape) - 25)) < 5, 4095, FRAMED).astype(np.uint16)
+NEGATIVE = dict(PhotometricInterpretation='MONOCHROME1')
+WINDOW = dict(WindowCenter=2048, WindowWidth=4096)
+
+
+def deep_dicoms():
+    "DICOM files of 12 bits as scanners write them: name -> pixels, tags"
+    table, pad = dicoms.table, dict(PixelPaddingValue=4095)
+    signed = dict(PixelRepresentation=1, VOILUTSequence=table(np.arange(4096), 16, -2048))
+    return dict(
+        table16=(TWELVE, dict(VOILUTSequence=table(np.arange(4096), 16))),
+        table10=(TWELVE, dict(VOILUTSequence=table(np.arange(4096)//4, 16), **WINDOW)),
+        modality=(TWELVE, dict(ModalityLUTSequence=table(4095 - np.arange(4096), 12))),
+        modality8=(np.uint8(TWELVE >> 4), dict(ModalityLUTSequence=table(np.arange(256)*257, 16))),
+        signed=(TWELVE.astype(np.int16) - 2048, signed),
+        spare=(TWELVE + np.uint16(0x2000), {}), one=(TWELVE, dict(RescaleSlope='1', **WINDOW)),
+        inverse=(TWELVE, dict(PresentationLUTShape='INVERSE')), negative=(TWELVE, NEGATIVE),
+        slope=(TWELVE, dict(RescaleSlope='-2', RescaleIntercept='100')),
+        shift=(TWELVE, dict(RescaleIntercept='-9', **WINDOW)), padded=(HOLED, pad | NEGATIVE | WINDOW),
+        range=(HOLED, dict(PixelPaddingValue=4000, PixelPaddingRangeLimit=4095)),
+        sigmoid=(TWELVE, dict(VOILUTFunction='SIGMOID', **WINDOW)),
+        exact=(TWELVE, dict(VOILUTFunction='LINEAR_EXACT', **WINDOW)))
+
+
+@pytest.mark.parametrize('name', deep_dicoms())
+def test_dicom_of_12_bits(tools, tmp_path, name):
+    stored, tags = deep_dicoms()[name]
+    bits = dict(BitsStored=12, HighBit=11) if stored.itemsize == 2 else {}
+    for syntax in ('1.2.840.10008.1.2', '1.2.840.10008.1.2.1'):
+        ds = dicoms.radiograph(stored, **bits | tags)
+        ds.file_meta.TransferSyntaxUID = syntax
+        ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+        same_as_package(tools, tmp_path/'a.dcm', 1)
+
+
+MISSPELT = dict(WindowCenter='2048,5', WindowWidth='4096'), dict(WindowCenter='', WindowWidth=''), dict(RescaleSlope='')
+
+
+@pytest.mark.parametrize('odd', MISSPELT, ids=str)
+def test_one_odd_tag_does_not_cost_the_picture(tools, tmp_path, odd):
+    ds = dicoms.misspell(dicoms.radiograph(TWELVE, BitsStored=12, HighBit=11), **odd)
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    same_as_package(tools, tmp_path/'a.dcm', 1)
+
+
+@pytest.mark.parametrize('syntax', ('1.2.840.10008.1.2', '1.2.840.10008.1.2.1'))
+def test_a_dicom_file_without_head(tools, tmp_path, syntax):
+    "Without preamble, and without what says how it is encoded"
+    ds = dicoms.radiograph(TWELVE, BitsStored=12, HighBit=11)
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    whole = (tmp_path/'a.dcm').read_bytes()
+    for name, data in dict(b=whole[132:], c=whole[whole.index(b'\x08\0\x16\0'):]).items():
+        (tmp_path/name).write_bytes(data)
+        same_as_package(tools, tmp_path/name, 1)
+
+
+REFUSED = {'raw pixels': dict(PresentationIntentType='FOR PROCESSING'), 'of modality CT': dict(Modality='CT'),
+    'This is a CHEST': dict(BodyPartExamined='CHEST'), 'written by mura_nb': dict(Manufacturer='mura_nb'),
+    'several frames': dict(NumberOfFrames=2), 'what its pixels mean': dict(PhotometricInterpretation=''),
+    'table of contents': dict(directory='1.2.840.10008.1.3.10')}
+
+
+@pytest.mark.parametrize('words', REFUSED)
+def test_dicom_that_is_refused_for_the_right_reason(tools, tmp_path, words):
+    tags = dict(REFUSED[words])
+    directory = tags.pop('directory', None)
+    ds = dicoms.radiograph(TWELVE, BitsStored=12, HighBit=11, **tags)
+    if directory: ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = directory, '1.2.3'
+    ds.save_as(tmp_path/'a.dcm')
+    with pytest.raises(Exception, match=words): grey_of(tools, (tmp_path/'a.dcm').read_bytes())
+
+
+def test_greys_are_checked_as_in_the_package(tools):
+    from mura_nb.browser import browser_limits
+    from mura_nb.input_check import unusual_greys
+    from test_input_check import EMPTY, GREY, UNUSUAL, radiograph
+    script = '''async ([pixels, width, height, limits]) => {
+        const m = await import('./check.js')
+        return m.unusualGreys({data: Uint8Array.from(pixels), width, height}, limits) }'''
+    def said(picture):
+        h, w = picture.shape
+        return tools.evaluate(script, [picture.ravel().tolist(), w, h, browser_limits()['greys']])
+    large = radiograph(size=(700, 430))
+    for picture in (GREY, large, 255 - large, *(picture for picture, _ in UNUSUAL.values())):
+        assert said(picture) == unusual_greys(picture)
+    for name, words in dict(black='is blank', white='is blank', strip='a strip').items():
+        with pytest.raises(Exception, match=words): said(EMPTY[name][0])
 
 
 def test_colours_become_grey_as_in_the_package(tools, tmp_path):
-    from mura_nb.images import read_picture
     rgba = np.random.default_rng(0).integers(0, 256, (40, 50, 4), np.uint8)
     for mode in ('RGB', 'RGBA', 'LA', 'P'):
         picture = Image.fromarray(rgba).convert(mode) if mode != 'LA' else Image.fromarray(rgba[..., :2], 'LA')
         picture.save(tmp_path/f'{mode}.png')
-        found = tools.evaluate(READ, [list((tmp_path/f'{mode}.png').read_bytes()), LIMITS])
-        off = np.abs(np.array(found['grey']).reshape(40, 50) - read_picture(tmp_path/f'{mode}.png').astype(int))
-        assert off.max() <= (0 if mode in ('RGB', 'P') else 1), mode
+        same_as_package(tools, tmp_path/f'{mode}.png', 0 if mode in ('RGB', 'P') else 1)
+
+
+def test_other_kinds_that_a_browser_reads(tools, tmp_path):
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8))
+    for name in ('a.bmp', 'a.gif', 'a.webp'):
+        grey.save(tmp_path/name, **dict(lossless=True) if name == 'a.webp' else {})
+        same_as_package(tools, tmp_path/name)
+    grey.save(tmp_path/'a.tif')
+    with pytest.raises(Exception, match='This is a TIFF'): grey_of(tools, (tmp_path/'a.tif').read_bytes())
 
 
 def test_it_says_what_locate_says(visit, host, pictures, model, tmp_path):
@@ -278,7 +419,7 @@ def test_nothing_can_be_sent(visit, browser, host):
     assert "default-src 'self'" in policy and "'wasm-unsafe-eval'" in policy and 'unsafe-inline' not in policy
 
 
-def png(size):
+def small_png(size):
     Image.fromarray(np.zeros(size, np.uint8)).save(out := io.BytesIO(), 'PNG')
     return out.getvalue()
 
@@ -287,7 +428,7 @@ def test_what_cannot_be_read_is_said_in_words(visit, pictures):
     page = visit()
     whole, packed = [(pictures/f'{n}.dcm').read_bytes() for n in ('explicit', 'compressed')]
     wrong = {'text.png': (b'hello', 'not a picture'), 'empty.png': (b'', 'is empty'),
-             'tiny.png': (png((9, 90)), 'too few'), 'half.png': (png((90, 90))[:-20], 'damaged'),
+             'tiny.png': (small_png((9, 90)), 'too few'), 'half.png': (small_png((90, 90))[:-20], 'damaged'),
              'half.dcm': (whole[:-9000], 'damaged|holds no picture'), 'packed.dcm': (packed, 'compressed'),
              '<img src=x onerror=alert(1)>': (b'x', 'not a picture')}
     for name, (data, words) in wrong.items():
@@ -297,6 +438,18 @@ def test_what_cannot_be_read_is_said_in_words(visit, pictures):
     give(page, pictures/'plain.png') # and the next picture is answered
     page.locator('figcaption', has_text='plain.png').wait_for()
     assert page.get_by_role('alert').count() == 0
+
+
+def test_what_is_unlike_a_radiograph_is_answered_with_a_warning(visit, pictures, tmp_path):
+    page, negative = visit(), tmp_path/'negative.png'
+    Image.fromarray(255 - np.asarray(Image.open(pictures/'plain.png'))).save(negative)
+    give(page, negative)
+    assert numbers(page, 'negative.png')['warning'] == 'perhaps a negative, its border is bright'
+    assert 'Unlike a radiograph. perhaps a negative' in page.get_by_role('alert').inner_text()
+    give(page, pictures/'plain.png')
+    assert numbers(page, 'plain.png')['warning'] == '' and page.get_by_role('alert').count() == 0
+    give(page, ('black.png', small_png((90, 90))))
+    page.get_by_role('alert').filter(has_text='is blank: every pixel has grey 0').wait_for()
 
 
 def test_a_phone_in_the_dark(visit, pictures):
@@ -368,3 +521,12 @@ def test_any_pooling_goes_along(pooling, layer):
     net = SingleLogit(recipe.backbone, 'packaged', pooling=pooling, pool_layer=layer).eval()
     made = browser_network((net, dict(architecture='single_logit', recipe=recipe.card(), threshold=.5)), 'plain', .5)
     assert made.off <= .05 and made.heat_off < .02 and len(made.data) < MOST_BYTES
+
+
+def test_body_parts_are_those_of_the_package(tools):
+    from mura_nb.browser import browser_limits
+    from mura_nb.headers import is_other_part
+    limits = json.loads(json.dumps(browser_limits()))
+    parts = '', 'CHEST', 'Knee lt', 'C-SPINE', 'LOWER LEG', 'HAND', 'radial head', 'CHIP', 'UPPER ARM', 'THUMB', 'Hip'
+    script = "async ([part, limits]) => (await import('./dicom.js')).isOtherPart(part, limits)"
+    assert [tools.evaluate(script, [p, limits]) for p in parts] == [is_other_part(p) for p in parts]

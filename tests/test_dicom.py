@@ -1,7 +1,7 @@
 "Radiographs as hospitals keep them: what is shown on a screen is what the networks see."
 import numpy as np, pytest
 from pydicom.data import get_testdata_file
-from mura_nb.images import looks_like_picture, picture_files, read_picture
+from mura_nb.images import kind_of_file, picture_files, read_picture
 from mura_nb.layout import walk_files
 import dicoms
 
@@ -59,9 +59,9 @@ def test_pictures_of_a_folder(tmp_path):
     dicoms.write(tmp_path/'y.txt', a)
     for name in 'notes', '.dcm', '._x.dcm', 'list.csv': (tmp_path/name).write_text('no picture')
     (tmp_path/'folder.png').mkdir()
-    assert [f.name for f in picture_files(tmp_path)] == ['IM2', 'IM10', 'x.dcm', '1.2.840.113']
+    assert [f.name for f in picture_files(tmp_path)] == ['IM2', 'IM10', 'x.dcm', 'y.txt', '1.2.840.113']
     np.testing.assert_array_equal(read_picture(tmp_path/'IM2'), a)
-    assert not looks_like_picture(tmp_path/'notes')
+    assert not kind_of_file(tmp_path/'notes')
 
 
 RAMP = np.linspace(0, 4095, 64).astype(np.uint16).reshape(8, 8)

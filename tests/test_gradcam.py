@@ -1,5 +1,6 @@
 "Heat maps: the same by both ways on any network, nothing left behind, back to the very pixel of the file"
 
+import re
 from dataclasses import replace
 import numpy as np, pandas as pd, pytest, torch
 from hypothesis import example, given, settings as hsettings, strategies as st
@@ -406,3 +407,76 @@ def test_the_ceiling_is_above_any_level_of_the_same_map(recipe):
     for l in (0.2, 0.5, 0.7):
         assert best.iou.mean() >= C.ceiling(truth, hw, recipe, grid('plain'), (l,))[0].iou.mean()
     assert C.ceiling(truth, hw, recipe, grid('hires_shifted'))[0].iou.mean() > best.iou.mean()
+
+
+# -- maps only from maps -----------------------------------------------------------------------------------------------
+
+
+def timm_net(name, **kw):
+    import timm
+
+    torch.manual_seed(0)
+    return timm.create_model(name, pretrained=False, num_classes=1, **kw).eval()
+
+
+def reshape_in(error):
+    "The layer and the function that an error message offers"
+    found = re.search(r"layer='([\w.]+)', reshape=(lambda .*)$", str(error.value))
+    return found[1], eval(found[2])
+
+
+@pytest.mark.parametrize('name,size,cells,extra', [
+    ('vit_tiny_patch16_224', (224, 224), (14, 14), 1),
+    ('deit_tiny_distilled_patch16_224', (224, 224), (14, 14), 2),
+    ('vit_tiny_patch16_224', (96, 64), (6, 4), 1),
+])
+def test_tokens_are_no_map_until_they_are_reshaped(name, size, cells, extra):
+    net, x = timm_net(name, img_size=size), torch.randn(2, 3, *size)
+    with pytest.raises(TypeError, match=f'ends without feature maps.*{extra}:') as error: M.grad_cam(net, x)
+    layer, reshape = reshape_in(error)
+    maps = M.grad_cam(net, x, layer, reshape=reshape)
+    assert layer == 'blocks.11.norm1' and maps.shape == (2, *cells) and maps.max() > 0
+    norm, seen = net.blocks[11].norm1, {}
+    hook = norm.register_forward_hook(lambda m, i, o: seen.update(o=o) or o.retain_grad())
+    net(x).sum().backward()
+    hook.remove()
+    tokens, slope = seen['o'].detach()[:, extra:], seen['o'].grad[:, extra:].mean(1, keepdim=True)
+    np.testing.assert_allclose(maps.flatten(1), (tokens*slope).sum(2).relu(), atol=1e-6, rtol=1e-4)
+    for wrong in ('blocks.11.attn.q_norm', 'blocks.11'):
+        with pytest.raises(TypeError, match='need feature maps'): M.grad_cam(net, x, wrong)
+    assert M.grad_cam(net, x, 'patch_embed.proj').shape == (2, *cells)  # this layer does give maps
+
+
+def test_attention_is_no_map():
+    net, x = timm_net('vit_tiny_patch16_224'), torch.randn(1, 3, 224, 224)
+    for block in net.blocks: block.attn.fused_attn = False
+    with pytest.raises(TypeError, match='attention of 197 tokens'): M.grad_cam(net, x, 'blocks.11.attn.attn_drop')
+    with pytest.raises(TypeError, match='ends without feature maps'): M.grad_cam(net, x)
+
+
+def test_channels_last_are_turned_or_refused():
+    net, x = timm_net('swin_tiny_patch4_window7_224'), torch.randn(1, 3, 224, 224)
+    with pytest.raises(TypeError, match=r'permute\(0, 3, 1, 2\)') as error: M.grad_cam(net, x)
+    layer, reshape = reshape_in(error)
+    assert M.grad_cam(net, x, layer, reshape=reshape).shape == (1, 7, 7)
+    with pytest.raises(TypeError, match=r'pass reshape=lambda t: t.permute\(0, 3'): M.grad_cam(net, x, 'layers.3')
+
+
+@pytest.mark.parametrize('name,side', [('convnext_atto', 7), ('mobilevit_xxs', 8), ('resnet10t', 7)])
+def test_networks_with_maps_keep_theirs(name, side):
+    "Also where blocks inside have their channels last, or tokens"
+    net = timm_net(name)
+    assert M.grad_cam(net, torch.randn(1, 3, 32*side, 32*side)).shape == (1, side, side)
+
+
+def test_torchvision_turns_its_channels_itself():
+    from torchvision.models import swin_t
+
+    net = swin_t(num_classes=1).eval()
+    assert M.grad_cam(net, torch.randn(1, 3, 64, 64)).shape == (1, 2, 2)
+
+
+def test_a_reshape_that_makes_no_map():
+    net = timm_net('vit_tiny_patch16_224')
+    with pytest.raises(TypeError, match='need feature maps'):
+        M.grad_cam(net, torch.randn(1, 3, 224, 224), 'blocks.11.norm1', reshape=lambda t: t[..., None])

@@ -6,7 +6,7 @@ import numpy as np, pydicom, pytest
 from PIL import Image
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from mura_nb.dicom_grey import OddTagWarning
-from mura_nb.images import decode_picture, is_dicom, looks_like_picture, read_picture, scan_files
+from mura_nb.images import decode_picture, is_dicom, kind_of_file, read_picture, scan_files
 import dicoms
 
 GREYS = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -61,13 +61,17 @@ def test_tables_in_any_encoding_and_from_a_negative_value(syntax, vr):
     assert same(decode_picture(stream.getvalue()), GREYS)
 
 
-def png(file, values, colours):
+ADAM7 = (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1) # row, column
+
+
+def png(file, values, colours, interlaced=False):
     "A PNG of 16 bits; colours 0 grey, 2 RGB, 4 grey and transparency, 6 RGB and transparency"
     def number(n): return struct.pack('>I', n)
     def chunk(kind, data): return number(len(data)) + kind + data + number(zlib.crc32(kind + data))
     h, w = values.shape[:2]
-    head = chunk(b'IHDR', number(w) + number(h) + bytes([16, colours, 0, 0, 0]))
-    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for row in values)
+    head = chunk(b'IHDR', number(w) + number(h) + bytes([16, colours, 0, 0, interlaced]))
+    passes = [values[y::down, x::across] for y, x, down, across in ADAM7] if interlaced else [values]
+    rows = b''.join(b'\0' + row.astype('>u2').tobytes() for part in passes if part.size for row in part)
     file.write_bytes(b'\x89PNG\r\n\x1a\n' + head + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
     return file
 
@@ -287,7 +291,7 @@ def test_without_preamble(tmp_path, implicit, meta):
     from mura_nb.dicom import reference_dataset
     from mura_nb.studies import picture_size
     file = headless(tmp_path/'IM1', implicit, meta)
-    assert looks_like_picture(file) and same(read_picture(file), GREYS) and picture_size(file) == (16, 16)
+    assert kind_of_file(file) and same(read_picture(file), GREYS) and picture_size(file) == (16, 16)
     assert reference_dataset(file).StudyInstanceUID == '1.2.3'
 
 
@@ -341,9 +345,10 @@ def test_a_picture_is_turned_as_its_file_says(tmp_path, tag, suffix):
 def test_boxes_and_overlays_are_those_of_the_turned_picture(tmp_path, monkeypatch):
     from mura_nb import batch
     def localise(pictures, *_):
+        pictures = [p for _, p in pictures]
         at = [np.unravel_index(p.argmin(), p.shape) for p in pictures]
         return [SimpleNamespace(image=p, heatmap=None, box=(x, y, x + 6, y + 9), others=[], called=True, prob=.9,
-            study_prob=.9, threshold=.5, why='') for p, (y, x) in zip(pictures, at)]
+            study_prob=.9, threshold=.5, why='', unusual='') for p, (y, x) in zip(pictures, at)]
     monkeypatch.setattr(batch, 'localise', localise)
     monkeypatch.setattr(batch, 'picture_networks', lambda model: model)
     views, _ = batch.views_of([turned(tmp_path/'a.jpg', 6)])

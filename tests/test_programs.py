@@ -109,8 +109,9 @@ def test_probability_of_a_study_is_the_mean_of_its_views(study, engine):
         'threshold',
         'abnormal',
         'label',
+        'warning',
     ]
-    assert list(images) == ['path', 'study', 'study_type', 'prob', 'label']
+    assert list(images) == ['path', 'study', 'study_type', 'prob', 'label', 'warning']
     assert got['prob'] == pytest.approx(images.prob.mean(), abs=1e-5) and got['views'] == 2 and got['threshold'] == 0.4
     z = np.log(got['prob'] / (1 - got['prob']))
     assert got['calibrated'] == pytest.approx(1 / (1 + np.exp(-2 * z - 0.5)), abs=1e-4) and got['abnormal'] is (

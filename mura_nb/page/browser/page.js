@@ -1,6 +1,8 @@
 // The page without a server: reads a picture, asks the worker, and shows the answer. Nothing is sent anywhere.
 import { findBoxes, heatMap } from "./boxes.js";
-import { readPicture, Unreadable } from "./picture.js";
+import { unusualGreys } from "./check.js";
+import { readPicture } from "./picture.js";
+import { Unreadable } from "./refuse.js";
 import { enlarged, evalGeometry, moved, place, shrink, warp } from "./resample.js";
 
 const LARGEST = 1024; // longest side at which the picture is shown, in pixels
@@ -189,10 +191,23 @@ function save(record) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
+function showWarning(part, warning) {
+  if (!warning) return;
+  const box = document.createElement("p");
+  box.className = "problem unusual";
+  box.setAttribute("role", "alert");
+  const strong = document.createElement("b");
+  strong.textContent = "Unlike a radiograph. ";
+  const words = `${warning}. The network answers all the same; what it says of such a picture may mean nothing.`;
+  box.append(strong, words);
+  part.prepend(box);
+}
+
 function show(name, picture, answer, settings, seconds) {
   const part = $("#verdict").content.cloneNode(true);
   const { heat, ...numbers } = answer;
   fillVerdict(part, answer, settings);
+  showWarning(part, answer.warning);
   const stack = $(".stack", part);
   stack.style.aspectRatio = `${picture.width} / ${picture.height}`;
   stack.style.maxWidth = `${(30 * picture.width) / picture.height}rem`;
@@ -232,7 +247,8 @@ async function answer(name, file, ready) {
     say("The network is looking.", true);
     const start = performance.now();
     const picture = await readPicture(file, loaded.settings.limits);
-    const found = await look(picture, loaded);
+    const warning = unusualGreys(picture, loaded.settings.limits.greys);
+    const found = { ...(await look(picture, loaded)), warning };
     if (mine !== latest) return;
     show(name, picture, found, loaded.settings, (performance.now() - start) / 1000);
     $("#answer").focus({ preventScroll: true });
