@@ -469,6 +469,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.core._Pooled': ('core.html#_pooled', 'mura_nb/core.py'),
                               'mura_nb.core._Rules': ('core.html#_rules', 'mura_nb/core.py'),
                               'mura_nb.core._Run': ('core.html#_run', 'mura_nb/core.py'),
+                              'mura_nb.core._Simulated': ('core.html#_simulated', 'mura_nb/core.py'),
                               'mura_nb.core._Training': ('core.html#_training', 'mura_nb/core.py'),
                               'mura_nb.core._allowed': ('core.html#_allowed', 'mura_nb/core.py'),
                               'mura_nb.core._cell': ('core.html#_cell', 'mura_nb/core.py'),

@@ -218,14 +218,19 @@ class _Compared(_Run):
     poolings:tuple = knob(tuple, 'ablation: recipes that differ in pooling')
     rivals:tuple = knob(tuple, 'ablation: seeds of one network and a larger one, beside the ensemble')
 
-# %% ../nbs/00_core.ipynb #c968c50b
+# %% ../nbs/00_core.ipynb #2002aa63
 @dataclass(frozen=True)
-class Settings(_Compared):
-    "The settings of one run: profile, data, result folder, recipes"
+class _Simulated(_Compared):
+    "What is simulated"
     studies:int = knob(int, 'studies simulated', 1, 1_000_000, default=0)
     valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
+
+# %% ../nbs/00_core.ipynb #c968c50b
+@dataclass(frozen=True)
+class Settings(_Simulated):
+    "The settings of one run: profile, data, result folder, recipes"
     lever:str = knob(str, 'ablation: the recipe of networks that see simulated radiographs only', default='')
     lever_studies:int = knob(int, 'ablation: studies simulated for each of these networks', 28, 1_000_000, default=1900)
     lever_boxes:str = knob(str, 'ablation: the recipe of such a network that learns from true boxes too', default='')

@@ -434,6 +434,11 @@ ExportFile = Annotated[Path, typer.Option('--out', '-o', show_default=False,
     help='File to write, .onnx; its card goes beside it. Default: export/NAME.onnx of the results')]
 Branch = Annotated[str, typer.Option(help='Of FuseNet', **_one_of('global','local'))]
 EXPORT_EXAMPLES = _examples('export', 'export densenet169_b16 --out net.onnx', 'export fusenet_b16 --branch local')
+AuditModel = Annotated[str, typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
+    help='Name of a recipe, a model file or an ONNX file. Default: the network that comes with the package')]
+AuditCount = Annotated[int, typer.Option('--studies', help='Simulated normal studies', min=2)]
+AuditOut = Annotated[Path, typer.Option('--out', '-o', help='Folder for audit.html and audit.json')]
+AuditFile = Annotated[Path, typer.Option('--json', show_default=False, help='Another file for the JSON, instead')]
 
 # %% ../nbs/13_programs.ipynb #fe5f84a4
 @cli.command('export', epilog=EXPORT_EXAMPLES)
@@ -450,12 +455,6 @@ def export_command(
     typer.echo(card_path(done.path))
 
 # %% ../nbs/13_programs.ipynb #d94b72e3
-AuditModel = Annotated[str, typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
-    help='Name of a recipe, a model file or an ONNX file. Default: the network that comes with the package')]
-AuditCount = Annotated[int, typer.Option('--studies', help='Simulated normal studies', min=2)]
-AuditOut = Annotated[Path, typer.Option('--out', '-o', help='Folder for audit.html and audit.json')]
-AuditFile = Annotated[Path, typer.Option('--json', show_default=False, help='Another file for the JSON, instead')]
-
 @cli.command('audit', epilog=_examples('audit', 'audit lite0_b16 --out lite0', 'audit theirs.onnx --json theirs.json'))
 def audit_command(
     model:AuditModel=None, # recipe or file
@@ -468,9 +467,9 @@ def audit_command(
     "Say what a network reads: how far metal, a marker and other things move its answer, beside a fracture."
     from mura_nb.asked import audited_model # here: torch takes seconds to import
     from mura_nb.audit import audit_shortcuts, card_rows, fracture_sentence # here: as above
-    from mura_nb.core import seed_everything # here: help must come at once
+    from mura_nb.core import seed_everything # here: as above
     out.mkdir(parents=True, exist_ok=True)
-    seed_everything(0) # also lets freed memory be used again, which saves a third of the time
+    seed_everything(0) # also lets freed memory be used again, which saves time
     asked = audited_model(model)
     typer.echo(f'network: {asked.name}; pictures {asked.prepared}', err=True)
     report = audit_shortcuts(asked, studies, seed, size)
