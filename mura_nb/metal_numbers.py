@@ -69,13 +69,14 @@ def world_gains(
     hidden = compare_seeds(diseases(mura, 'metal'), diseases(mura, 'plain'), n_boot=n_boot, paired=True)
     cost = compare_seeds(diseases(many, 'plain'), diseases(mura, 'plain'), n_boot=n_boot)
     more = {share:called[share]-_draws(called_normals(arms[share], 'plain')) for share in (0., .3)}
-    rows = [('called, 0 less 30 %', *seed_interval(called[0.], called[.3])[:3]),
-        ('called, 0 less 10 %', *seed_interval(called[0.], called[.1])[:3]),
+    def less(a, b): return np.clip(seed_interval(a, b)[:3], -1, 1) # a difference of shares
+    rows = [('called, 0 less 30 %', *less(called[0.], called[.3])),
+        ('called, 0 less 10 %', *less(called[0.], called[.1])),
         ('hidden', hidden.value, hidden.lo, hidden.hi),
         ('shift, 10 % over 0', *quotient(shift[.1], shift[0.])),
         ('shift, 30 % over 0', *quotient(shift[.3], shift[0.])),
         ('cost', cost.value, cost.lo, cost.hi),
-        ('called for metal alone, 0 less 30 %', *seed_interval(more[0.], more[.3])[:3])]
+        ('called for metal alone, 0 less 30 %', *less(more[0.], more[.3]))]
     return pd.DataFrame(rows, columns=['question','value','lo','hi'])
 
 # %% ../nbs/08k_metal_numbers.ipynb #4128b094
