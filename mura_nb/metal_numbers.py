@@ -137,7 +137,7 @@ def remedy_rows(
     "What a remedy mends, and what it costs"
     n_boot,sides = settings().n_boot,(arms, base)
     rows = [('shift', *quotient(*(_draws(logit_shifts(side)) for side in sides))),
-        ('called', *seed_interval(*(_draws(called_normals(side, 'metal')) for side in sides))[:3])]
+        ('called', *np.clip(seed_interval(*(_draws(called_normals(side, 'metal')) for side in sides))[:3], -1, 1))]
     for score,of in dict(diseases=lambda d: test_studies(d, 'plain', DISEASES), alone=metal_alone).items():
         c = compare_seeds(*([of(found) for found in side] for side in sides), n_boot=n_boot)
         rows.append((score, c.value, c.lo, c.hi))
