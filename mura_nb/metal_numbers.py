@@ -366,14 +366,15 @@ def answers_to(
 
 # %% ../nbs/08k_metal_numbers.ipynb #0e037d35
 def found_view(
-    table:pd.DataFrame # metal_report or metal_real
+    table:pd.DataFrame, # metal_report or metal_real
+    of:str # which radiographs
     )->Table: # a row a score
     "How well metal is found, as it is printed"
     words = dict(auc='AUC by image: metal or none', found='images with metal in which it is found',
         false='images without metal in which it is found')
     rows = [{'score':words[r.score], 'value':fmt_ci(r.value, r.lo, r.hi), 'images':r.n} for r in table.itertuples()]
-    return Table(pd.DataFrame(rows), 'Metal found by a detector that has learned from simulated metal only; 95 % '
-        'intervals of resampled patients.')
+    return Table(pd.DataFrame(rows), f'{of}: metal found by a detector that has learned from simulated metal only; '
+        '95 % intervals of resampled patients.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #5fbfc94e
 def examples_figure(
