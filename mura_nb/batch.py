@@ -53,7 +53,7 @@ def _row(file, group='', shown=None, **given):
     row = dict(path=name, study=group or name, study_type=None, label=None, file=file, header={}, wrong='',
         grouped=bool(group), key=group or shown_name(file))
     if (p := parse_path(file.as_posix())) and p.path:
-        row |= dict(study=p.study, study_type=p.study_type, label=p.suffix, key=str(file.parent))
+        row |= dict(study=shown_name(p.study), study_type=p.study_type, label=p.suffix, key=shown_name(file.parent))
     elif tags := header(file):
         row |= dict(study=tags['study'] or row['study'], study_type=tags['study_type'],
             key=tags['study'] or row['key'], header=tags)
@@ -102,7 +102,8 @@ def _of_line(file, line):
     given = dict(study=line.get('study'), study_type=kind, label=label)
     if 'study' in line: given |= dict(key=shown_name(f"{file}:{line['study']}"), grouped=True)
     if not os.path.isdir(found): return [_row(found, shown=path, **given)]
-    names = radiograph_files(found, [f for f in os.listdir(found) if os.path.isfile(found/f)])
+    try: names = radiograph_files(found, [f for f in os.listdir(found) if os.path.isfile(found/f)])
+    except OSError as e: return [dict(_row(found, shown=path), wrong=f'{file}: {path}: {e.strerror}')]
     views = [_row(found/name, os.path.abspath(found), f"{path.rstrip('/')}/{name}", **given) for name in names]
     return views or [dict(_row(found, shown=path), wrong=f'{file}: {path} is a folder without pictures')]
 

@@ -258,7 +258,7 @@ def told_view(
     table:pd.DataFrame # from `measure_told`
     )->Table: # a row a way
     "What true boxes add, as it is printed"
-    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'of the smallest third', 'iou25':'IoU ≥ .25',
+    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'the same, smallest third', 'iou25':'IoU ≥ .25',
         'iou50':'IoU ≥ .5'}
     shown = table[table.score.isin(words)].groupby('way', sort=False)
     rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()}

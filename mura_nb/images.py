@@ -213,9 +213,9 @@ _DIRECTORY = b'1.2.840.10008.1.3.10' # class of the table of contents of a disc
 
 def kind_of_file(
     file:Path # any path
-    )->str: # DICOM, DICOMDIR (a table of contents), picture, or '' for all else, and for hidden files
+    )->str: # DICOM, DICOMDIR (a table of contents), picture, or '' for all else
     "What a file is, by its first bytes"
-    if Path(file).name.startswith('.') or not os.path.isfile(file): return ''
+    if not os.path.isfile(file): return ''
     try:
         with open(file, 'rb') as f: head = f.read(512)
     except OSError: return 'picture'
@@ -242,7 +242,7 @@ def radiograph_files(
     )->list: # of these paths, image2 before image10 within a folder
     "The files that may be radiographs; `LeftAsideWarning` says what else there is, except for hidden files"
     kinds = {p:kind_of_file(Path(root)/p) for p in paths if not Path(p).name.startswith('.')}
-    discs = {Path(p).parent for p,kind in kinds.items() if kind=='DICOMDIR'}
+    discs = {Path(p).parent for p,kind in kinds.items() if kind=='DICOMDIR' and 'DICOM' in kinds.values()}
     viewer = {p for p,kind in kinds.items() if kind=='picture' and discs.intersection(Path(p).parents)}
     left = {kind:[p for p,k in kinds.items() if k==kind and (k!='picture' or p in viewer)] for kind in _LEFT}
     if words := '; '.join(_left_words(left)): warnings.warn(f'{root}: files left aside: {words}', LeftAsideWarning, 3)

@@ -7,11 +7,12 @@ __all__ = ['SPLITS', 'PathParts', 'parse_path', 'steady_hash', 'deal', 'read_lis
            'file_states', 'read_lists']
 
 # %% ../nbs/01c_layout.ipynb #eaeaa253
-import hashlib, os, re
+import hashlib, os, re, warnings
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
 from .core import ALL_TYPES
+from .images import LeftAsideWarning
 from .lists import list_rows
 
 # %% ../nbs/01c_layout.ipynb #adac9bcd
@@ -150,7 +151,9 @@ def _split_rows(root, split):
     "Rows of the lists of a split; where they list no image, the folders are walked as well"
     rows = [row for f in _list_files(root, split) for row in read_list(f)]
     if any(row[0] for row in rows) or not (root/split).is_dir(): return rows
-    parsed = [parse_path(p) for p in walk_files(root, split, {})]
+    closed = {}
+    parsed = [parse_path(p) for p in walk_files(root, split, closed)]
+    if closed: warnings.warn(f'{root}: folders that are closed: {", ".join(sorted(closed))}', LeftAsideWarning, 3)
     return rows + [(*p, None, None, None) for p in parsed if p and p.path]
 
 # %% ../nbs/01c_layout.ipynb #570fe362

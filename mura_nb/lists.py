@@ -38,6 +38,8 @@ def list_rows(
             skipinitialspace=True)
         rows = [(lines.line_num + bool(told), [cell.strip() for cell in line]) for line in lines]
     except (ValueError, csv.Error) as e: raise ValueError(f'{file}: not a list: {e}') from None
+    torn = [number for number,cells in rows if any('\n' in cell or '\r' in cell for cell in cells)]
+    if torn: raise ValueError(f'{file}: a quotation mark before line {torn[0]} is never closed, or closed lines later')
     return [(number, cells) for number,cells in rows if any(cells)]
 
 # %% ../nbs/01bb_lists.ipynb #2ff07455
@@ -46,16 +48,16 @@ FIELDS = dict(path=('path','file','files','filename','file_name','filepath','fil
     study=('study','study_id','studyid','studyinstanceuid','study_instance_uid','accession','accession_number','exam'),
     study_type=('study_type','type','body_part','bodypart','bodypartexamined','body_part_examined','region'),
     label=('label','labels','class','target','abnormal','truth')) # what a header may call them
+_MISSING = ('', 'na', 'n/a', 'nan', 'none', 'null')
 LABELS = {'0':0, '1':1, '0.0':0, '1.0':1, 'normal':0, 'abnormal':1, 'negative':0, 'positive':1, 'no':0, 'yes':1,
     'false':0, 'true':1} # as lists write them, in any case
 
 # %% ../nbs/01bb_lists.ipynb #fd5d0ae9
-def _header_of(file, cells):
-    "Field -> place of its column; None where the first line is no header. ValueError where two columns mean the same"
+def _header_of(cells):
+    "Field -> place of its column, the first of `FIELDS` where several would do; None where the line is no header"
+    if any(mark in cell for cell in cells for mark in '/\\'): return None # it names a file
     names = [re.sub(r'\W+', '_', cell.lower()).strip('_') for cell in cells]
-    places = {field:[i for i,name in enumerate(names) if name in known] for field,known in FIELDS.items()}
-    for field,found in places.items():
-        if len(found)>1: raise ValueError(f"{file}: columns {' and '.join(cells[i] for i in found)} both mean {field}")
+    places = {field:[names.index(name) for name in known if name in names] for field,known in FIELDS.items()}
     return {field:found[0] for field,found in places.items() if found} if places['path'] else None
 
 # %% ../nbs/01bb_lists.ipynb #8540ed75
@@ -76,11 +78,12 @@ def list_fields(
     "What a list says of each file; ValueError for a list that cannot be read"
     rows = list_rows(file)
     if not rows: raise ValueError(f'{file}: an empty list')
-    names = _header_of(file, rows[0][1])
+    names = _header_of(rows[0][1])
     head,body = (rows[0][1], rows[1:]) if names else ([], rows)
+    if not body: raise ValueError(f'{file}: an empty list')
     places,lines = names or _without_header(file, rows),[]
     for number,cells in body:
-        line = {field:cells[i] for field,i in places.items() if i<len(cells) and cells[i]}
+        line = {field:cells[i] for field,i in places.items() if i<len(cells) and cells[i].lower() not in _MISSING}
         if names and any(cells[len(head):]):
             line['wrong'] = f'line {number} has {len(cells)} cells, the header {len(head)}'
         elif 'path' not in line: line['wrong'] = f'line {number} names no file'

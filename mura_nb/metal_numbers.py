@@ -315,7 +315,7 @@ def remedies_view(
     wide = table.set_index(['remedy','score'])
     def mends(key):
         shift,cost = (in_words(*wide.loc[(key, s), ['lo','hi']], x) for s,x in (('shift', .5), ('diseases', -.01)))
-        return f'shift {shift} .5, AUC {cost} -.01'
+        return f'shift: {shift} at .5; AUC: {cost} at -.01'
     rows = [{'remedy':r.words, 'world':f'{r.world:.0%}'} | {name:_cell(wide, key, score)
         for score,name in words.items()} | {'limits':mends(key)} for key,r in REMEDIES.items()]
     return Table(pd.DataFrame(rows), 'Each less the same world without it, the first as a quotient; '
@@ -350,7 +350,7 @@ def without_view(
 # %% ../nbs/08k_metal_numbers.ipynb #99345a7f
 ASKED = ( # question of chapter 9, row of metal_gains, limit, the side that was expected
     ('1 read metal?', 'called, 0 less 30 %', .1, 'above'), ('2 does metal hide disease?', 'hidden', -.02, 'below'),
-    ('3 are 10 % enough?', 'shift, 10 % over 0', .5, 'below'), ('4 without cost?', 'cost', -.01, 'above'))
+    ('3 does 10 % halve the shift?', 'shift, 10 % over 0', .5, 'below'), ('4 without cost?', 'cost', -.01, 'above'))
 
 def answers_to(
     gains:pd.DataFrame # metal_gains
@@ -362,7 +362,7 @@ def answers_to(
         rows.append({'question':asked, 'measured':name, 'expected':f'{expected} {limit:g}',
             'result':fmt_ci(value, lo, hi), 'it is':in_words(lo, hi, limit)})
     return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *It is* says on which '
-        'side of the limit the whole interval lies; open: the limit lies in it.')
+        'side of the limit the whole interval lies; open: the limit lies in it. Question 5: see the remedies.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #0e037d35
 def found_view(

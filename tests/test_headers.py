@@ -13,7 +13,8 @@ import dicoms
 def test_parts_that_networks_have_not_seen(part): assert is_other_part(part)
 
 
-@pytest.mark.parametrize('part', ['', 'WRIST', 'THUMB', 'UPPER ARM', 'RADIAL HEAD', 'EXTREMITY', 'CHIP'])
+@pytest.mark.parametrize('part', ['', 'WRIST', 'THUMB', 'UPPER ARM', 'RADIAL HEAD', 'EXTREMITY', 'CHIP',
+    'METACARPAL HEAD', 'PHALANX HEAD', 'HANDS FACE'])
 def test_parts_that_may_be_of_the_arm(part): assert not is_other_part(part)
 
 

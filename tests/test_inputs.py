@@ -246,11 +246,36 @@ def test_a_list_of_studies(tmp_path):
 
 BAD = {
     'nothing': ('', 'an empty list'), 'no path': ('Bild;Alter\na.png;40\n', 'no column is called path, file or image'),
-    'two paths': ('file,image\na.png,b.png\n', 'columns file and image both mean path'),
+    'a header alone': ('path\n', 'an empty list'),
+    'a quotation mark': ('path\n"a.png\nb.png\nc.png\n', 'a quotation mark before line'),
     'unnamed columns': ('p/a.png,40,f\n', '3 columns without a header'),
     'a comma in a name': ('p/a.png\np/c, left.png\n', '2 columns without a header'),
     'no text': ('PK\x03\x04\0\0\0\x01', 'no text'),
 }
+
+
+FINE = {
+    'two columns that could do': 'path,image\np/a.png,7\n',
+    'an accession beside the study': 'path,study,accession\np/a.png,s,9\n',
+    'a label that is missing': 'path,label\np/a.png,NA\n', 'folders without a header': 'p/\n',
+}
+
+
+@pytest.mark.parametrize('kind', FINE)
+def test_lists_are_read_as_before(pictures, kind):
+    (pictures/'list.csv').write_text(FINE[kind])
+    views, unread = views_of([pictures/'list.csv'])
+    assert not unread and 'a.png' in names_of(views) and views.label.isna().all()
+
+
+def test_a_closed_folder_in_a_list_costs_no_other_line(pictures, monkeypatch):
+    (pictures/'list.csv').write_text('path\np/a.png\np\n')
+    def shut(folder, listdir=os.listdir):
+        if Path(folder).name == 'p': raise PermissionError(13, 'Permission denied', str(folder))
+        return listdir(folder)
+    monkeypatch.setattr(os, 'listdir', shut)
+    views, unread = views_of([pictures/'list.csv'])
+    assert names_of(views) == ['a.png'] and ['Permission denied' in u.why for u in unread] == [True]
 
 
 @pytest.mark.parametrize('kind', BAD)
