@@ -412,12 +412,12 @@ def write_dataset(
     plan: pd.DataFrame, # its studies, from `plan_studies`
     card: dict, # what was asked for, with `seed`, `size` and `pairs`
     workers: int=None, # processes; None: as many as processors
-    write=write_study, # writes one study
+    write=None, # writes one study; default `write_study`
 ) -> Path: # `path`
     "Write a dataset unless it is there. Raises FileExistsError where the folder holds something else."
     if path.exists(): return _check_card(path, card) or path
     partial = path.with_name(f'.{path.name}.partial')
-    _write_studies(plan, card, partial, workers, write)
+    _write_studies(plan, card, partial, workers, write or write_study)
     return partial.rename(path)
 
 # %% ../nbs/01_phantom.ipynb #0fd680e4
