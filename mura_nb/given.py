@@ -21,6 +21,7 @@ from .predictions import predict
 from .baselines import fit, run_recipe
 from .maps import BOX, box_area, thirds
 from .alignment import align_network
+from .numbers import scores_view
 from .boxes import (LEVELS, THIRDS, best_method, localisation_data, peaks_and_boxes, score_boxes, sweep_table)
 from .gradcam import write_choice
 from .free_response import free_response, rate_boxes
@@ -116,8 +117,7 @@ def given_view(
     )->Table: # a row a score
     "What the network reaches, as it is printed"
     words = dict(auc='AUC, by image', hit='the peak of the finer map lies in a true box')
-    rows = [{'score':words[r.score], 'value':fmt_ci(r.value, r.lo, r.hi), 'images':r.n} for r in table.itertuples()]
-    return Table(pd.DataFrame(rows), f'The network that comes with the package, on images ({real_words()}) of groups '
+    return scores_view(table, words, f'The network that comes with the package, on images ({real_words()}) of groups '
         'that it has not seen; 95 % intervals of resampled groups.')
 
 # %% ../nbs/08f_given.ipynb #500b6917
@@ -222,12 +222,17 @@ def ways_view(
     )->Table: # a row a way
     "Ways as they are printed"
     words = dict(auc='AUC', hit='peak in a box', iou10='IoU ≥ .1', iou25='IoU ≥ .25', marked='marked at 1 false box')
+    return _ways_table(table, words, f'Internal test of {real_words()}', 'groups; of shares with few hits or misses, '
+        'exact ones for the number of groups')
+
+def _ways_table(table, words, test, resampled):
+    "A row a way, a column a score; words: of the scores that are shown"
     shown = table[table.score.isin(words)].groupby('way', sort=False)
     rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()}
         for way,t in shown]
     boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
-    return Table(pd.DataFrame(rows), f'Internal test of {real_words()}: {images} images, {boxed} with true boxes; 95 % '
-        'intervals of resampled groups; of shares with few hits or misses, exact ones for the number of groups.')
+    return Table(pd.DataFrame(rows), f'{test}: {images} images, {boxed} with true boxes; 95 % intervals of resampled '
+        f'{resampled}.')
 
 # %% ../nbs/08f_given.ipynb #1cffc33e
 def places_view(
@@ -260,9 +265,4 @@ def told_view(
     "What true boxes add, as it is printed"
     words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'the same, smallest third', 'iou25':'IoU ≥ .25',
         'iou50':'IoU ≥ .5'}
-    shown = table[table.score.isin(words)].groupby('way', sort=False)
-    rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()}
-        for way,t in shown]
-    boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
-    return Table(pd.DataFrame(rows), f'Simulated test: {images} images, {boxed} with true boxes; 95 % intervals of '
-        'resampled patients.')
+    return _ways_table(table, words, 'Simulated test', 'patients')

@@ -11,9 +11,8 @@ __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', '
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, Table, data_source, fmt_ci, fmt_num, save_headline, save_table, settings
+from .core import ModelFiles, Recipe, Table, data_source, fmt_ci, fmt_num, save_headline, save_table, settings
 from .pairs import changed_views
-from .phantom import plan_studies
 from .metrics import mean_by_patient, mean_intervals
 from .comparison import compare_seeds, seed_interval
 from .public import known_boxes
@@ -21,9 +20,10 @@ from .evaluation import evaluate
 from .pooling import pool_studies
 from .asked import torch_model
 from .audit import audit_pictures, audit_shortcuts
+from .numbers import scores_view
 from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, look_alike, metal_evidence,
-    metal_neighbours, pair_pictures, pair_seed, planted_rows, seeds_auc, test_studies, train_on, tune_of,
-    world_answers, world_name, world_rows, world_scores)
+    metal_neighbours, pair_pictures, pair_plan, pair_seed, planted_rows, seeds_auc, test_studies, train_on,
+    train_world, tune_of, world_answers, world_scores)
 from .metal import (measure_detector, measure_without, metal_predictions, metal_threshold, train_detector)
 from .remedies import REMEDIES, masked_pictures, remedy_answers
 
@@ -36,9 +36,7 @@ def answers_by_world(
     arms = {share:[] for share in WORLDS}
     for seed in range(seeds):
         for share in WORLDS:
-            rows = world_rows(pictures, share)
-            tune = tune_of(rows)
-            net,card = train_on(rows, tune, pictures.store, world_name(share, seed), seed)
+            net,card,rows,tune = train_world(pictures, share, seed)
             arms[share].append(world_answers(net, card, rows[tune], pictures))
     return arms
 
@@ -106,8 +104,7 @@ def measure_reading(
     "Share of a heat map's evidence on metal; what the five nearest neighbours show"
     rows,n_boot = [],settings().n_boot
     for share in WORLDS:
-        world = world_rows(pictures, share)
-        net,card = train_on(world, tune_of(world), pictures.store, world_name(share))
+        net,card,world,_ = train_world(pictures, share)
         heat = metal_evidence(net, card, pictures)
         near = metal_neighbours(net, card, world, pictures).set_index('patient')
         found = {'evidence':heat.inside, 'area':heat.area}
@@ -241,12 +238,12 @@ def measure_audits(
     studies:int=150 # of each audit
     )->pd.DataFrame: # as `AuditReport.table`, with the network's name; also the table metal_audit
     "What networks of two worlds, and of one with a planted marker, read"
-    recipe,planted = settings().recipe(settings().hardware),planted_rows(pictures)
-    worlds = {f'world of {share:.0%}':(world_rows(pictures, share), world_name(share)) for share in (0., max(WORLDS))}
+    planted = planted_rows(pictures)
+    nets = {f'world of {share:.0%}':train_world(pictures, share)[:2] for share in (0., max(WORLDS))}
+    nets['planted marker'] = train_on(planted, tune_of(planted), pictures.store, 'metal_planted')
     pairs,tables = audit_pictures(studies, size=pair_seed()[1]),[]
-    for words,(rows,name) in (worlds | {'planted marker':(planted, 'metal_planted')}).items():
-        net,_ = train_on(rows, tune_of(rows), pictures.store, name)
-        report = audit_shortcuts(torch_model(net, recipe), pairs=pairs)
+    for words,(net,card) in nets.items():
+        report = audit_shortcuts(torch_model(net, Recipe(**card['recipe'])), pairs=pairs)
         tables.append(report.table.assign(network=words))
     table = pd.concat(tables, ignore_index=True)
     save_table(table, 'metal_audit')
@@ -278,7 +275,8 @@ def worlds_view(
     "What metal does in each world, as it is printed"
     words = dict(called_plain='called abnormal without metal', called_metal='with metal', shift='shift of the logit',
         auc_metal='AUC of metal against none', auc_disease_plain='AUC of disease')
-    rows = [{'normal studies with metal':f'{world:.0%}'} | {name:_cell(_wide(table), world, score)
+    wide = _wide(table)
+    rows = [{'normal studies with metal':f'{world:.0%}'} | {name:_cell(wide, world, score)
         for score,name in words.items()} for world in WORLDS]
     n = table[table.score=='called_metal'].n.iloc[0]
     return Table(pd.DataFrame(rows), f'Networks of three worlds on {n} normal studies of the simulated test, pictured '
@@ -372,8 +370,7 @@ def found_view(
     "How well metal is found, as it is printed"
     words = dict(auc='AUC by image: metal or none', found='images with metal in which it is found',
         false='images without metal in which it is found')
-    rows = [{'score':words[r.score], 'value':fmt_ci(r.value, r.lo, r.hi), 'images':r.n} for r in table.itertuples()]
-    return Table(pd.DataFrame(rows), f'{of}: metal found by a detector that has learned from simulated metal only; '
+    return scores_view(table, words, f'{of}: metal found by a detector that has learned from simulated metal only; '
         '95 % intervals of resampled patients.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #5fbfc94e
@@ -382,9 +379,7 @@ def examples_figure(
     ): # matplotlib Figure
     "Normal views without and with metal, and what a network of each world says"
     import matplotlib.pyplot as plt # here: it takes a second to import
-    seed,size = pair_seed()
-    plan = plan_studies(settings().hardware_studies, seed, .3).set_index('folder')
-    plan.index.name = None
+    (seed,size),plan = pair_seed(),pair_plan().set_index('folder')
     first,last = (table[table.world==world].set_index('study') for world in (table.world.min(), table.world.max()))
     fig,axes = plt.subplots(2, len(first), figsize=(2.3*len(first), 6.2), dpi=90, layout='constrained', squeeze=False)
     for k,study in enumerate(first.index):

@@ -4,18 +4,17 @@
 
 # %% auto #0
 __all__ = ['CHANGES', 'PLAIN', 'EXPOSED', 'HEALED', 'holes_of', 'heal_bone', 'draw_pair_scene', 'lay_over', 'changed_views',
-           'study_row', 'changes_figure']
+           'changes_figure']
 
 # %% ../nbs/01l_pairs.ipynb #0b8906e6
 from dataclasses import replace
 import numpy as np
-import pandas as pd
 from .core import STUDY_TYPES
 from .skeleton import CARPALS, Mesh
 from .pathology import Abnormality
 from .camera import added_tissue
 from .variation import LIMB_BONES, Shape, draw_callus, shape_bone, shape_columns
-from .phantom import Scene, draw_scene, show_radiograph, take_radiograph
+from .phantom import Scene, draw_scene, show_radiograph, study_row, take_radiograph
 
 # %% ../nbs/01l_pairs.ipynb #86506d2e
 CHANGES = dict( # name -> what alone is changed
@@ -113,16 +112,6 @@ def changed_views(
         if not drawn: exposure = replace(exposure, **PLAIN)
         made.append({name:_change(name, scene, broken, metal, (frames, view, exposure)) for name in names})
     return made
-
-# %% ../nbs/01l_pairs.ipynb #141f6b34
-def study_row(
-    study_type:str, # one of STUDY_TYPES
-    kind:str='', # one of KINDS; '' for normal
-    seed:int=0, # of the patient
-    views:int=1 # 1 to 6
-    )->pd.Series: # as a row of `plan_studies`
-    "A study outside any dataset"
-    return pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
 
 # %% ../nbs/01l_pairs.ipynb #92b702b1
 def changes_figure(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BANNER', 'MURA_STUDIES', 'MURA_VIEWS', 'MORE_STUDIES', 'RGB_SHARE', 'SIZE_PANELS', 'mask_bounds', 'Radiograph',
-           'Scene', 'draw_projections', 'draw_scene', 'take_radiograph', 'draw_study', 'example_study',
+           'Scene', 'draw_projections', 'draw_scene', 'take_radiograph', 'draw_study', 'study_row', 'example_study',
            'show_radiograph', 'pair_figure', 'gallery_figure', 'banner_figure', 'views_distribution', 'share_out',
            'plan_rows', 'plan_studies', 'write_study', 'write_dataset', 'make_phantom', 'sizes_figure', 'study_boxes',
            'twin_boxes']
@@ -148,6 +148,16 @@ def draw_study(
     scene = draw_scene(row, row.kind, seed, size, vary)
     return [take_radiograph(scene, *view, twin=pairs) for view in scene.views], scene.abnormality
 
+# %% ../nbs/01_phantom.ipynb #141f6b34
+def study_row(
+    study_type:str, # one of STUDY_TYPES
+    kind:str='', # one of KINDS; '' for normal
+    seed:int=0, # of the patient
+    views:int=1 # 1 to 6
+    )->pd.Series: # as a row of `plan_studies`
+    "A study outside any dataset"
+    return pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
+
 # %% ../nbs/01_phantom.ipynb #c07bd0b4
 def example_study(
     study_type: str, # one of STUDY_TYPES
@@ -159,8 +169,7 @@ def example_study(
     vary=(), # names of variations
 ) -> tuple: # (list of Radiographs, Abnormality or None)
     "Simulate a study on its own, outside any dataset."
-    row = pd.Series(dict(study_type=study_type, kind=kind, patient=int(seed), number=1, views=views))
-    return draw_study(row, seed, size, pairs, check_variations(vary))
+    return draw_study(study_row(study_type, kind, seed, views), seed, size, pairs, check_variations(vary))
 
 # %% ../nbs/01_phantom.ipynb #e42514a7
 def show_radiograph(

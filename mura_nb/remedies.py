@@ -21,7 +21,7 @@ from .core import ALL_TYPES, fingerprint, progress, write_atomic
 from .geometry import epoch_sizes, seen
 from .data import Views, image_store
 from .networks import weights_key
-from .worlds import Pictures, train_on, tune_of, world_answers, world_rows
+from .worlds import Pictures, is_tuning, train_on, tune_of, world_answers, world_rows
 from .metal import fill_in, metal_level, metal_maps, metal_mask
 
 # %% ../nbs/08j_remedies.ipynb #d2af0f2e
@@ -92,8 +92,7 @@ def pasting_store(
     ): # image store
     "The store of the pictures, whose training views get pasted metal"
     rows = pictures.rows
-    world = world_rows(pictures, 0.)
-    own = (rows.split=='train') & (rows.change=='metal') & ~rows.patient.isin(world.patient[tune_of(world)])
+    own = (rows.split=='train') & (rows.change=='metal') & ~is_tuning(rows, pictures)
     veils = rows[own].groupby('study_type').path
     store = copy(pictures.store)
     store.views = partial(PastedViews, veils=veils.agg(list).to_dict(), twins=twins)

@@ -19,7 +19,7 @@ from .core import STUDY_TYPES
 from .fractures import STYLES, draw_fracture
 from .variation import VARIED_SHARES, VARIATIONS
 from .phantom import (Radiograph, draw_scene, draw_study, example_study, make_phantom, plan_studies,
-    show_radiograph, take_radiograph)
+    show_radiograph, study_row, take_radiograph)
 from .leaks import shortcut_auc
 
 # %% ../nbs/01i_varied.ipynb #c418b194
@@ -30,8 +30,7 @@ def styled_radiograph(
     size: int=512, # long side of the picture, px
 ) -> Radiograph: # with its mask
     "A radiograph with a fracture of a style."
-    row = pd.Series(dict(study_type=study_type, patient=seed, number=1, views=1))
-    scene = draw_scene(row, '', seed, size)
+    scene = draw_scene(study_row(study_type, seed=seed), '', seed, size)
     broken = draw_fracture(np.random.default_rng(seed), study_type, scene.parts, style=style)
     return take_radiograph(replace(scene, abnormality=broken), *scene.views[0])
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['WORLDS', 'REMOVED', 'TESTED', 'DISEASES', 'metal_draws', 'copies_of', 'mask_tiles', 'write_pair_study', 'pair_seed',
-           'Pictures', 'pair_pictures', 'wanted_change', 'world_rows', 'worlds_table', 'planted_rows', 'look_alike',
-           'world_name', 'train_on', 'tune_of', 'world_answers', 'test_studies', 'seeds_mean', 'called_normals',
-           'logit_shifts', 'seeds_auc', 'metal_as_label', 'world_scores', 'metal_evidence', 'metal_neighbours']
+           'pair_plan', 'Pictures', 'pair_pictures', 'wanted_change', 'world_rows', 'worlds_table', 'planted_rows',
+           'look_alike', 'world_name', 'train_on', 'tune_of', 'is_tuning', 'train_world', 'world_answers',
+           'test_studies', 'seeds_mean', 'called_normals', 'logit_shifts', 'seeds_auc', 'metal_as_label',
+           'world_scores', 'shows_metal', 'metal_evidence', 'metal_neighbours']
 
 # %% ../nbs/08h_worlds.ipynb #6bd951f9
 import json
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from .core import STUDY_TYPES, Table, cached, settings, write_atomic
+from .core import Recipe, STUDY_TYPES, Table, cached, settings, write_atomic
 from .pairs import changed_views
 from .phantom import plan_studies, write_dataset
 from .leaks import pooled_auc, resample_patients, thumbnail_features
@@ -98,6 +99,14 @@ def pair_seed()->tuple: # seed of the dataset; long side of the pictures, px
     s = settings()
     return s.seed+2,min(320, s.size)
 
+# %% ../nbs/08h_worlds.ipynb #040c66cb
+def pair_plan()->pd.DataFrame: # as `plan_studies`; carries, removed: `metal_draws`
+    "The studies of the profile that are pictured with and without metal"
+    seed,_ = pair_seed()
+    plan = plan_studies(settings().hardware_studies, seed, TESTED)
+    plan[['carries','removed']] = [metal_draws(row, seed) for row in plan.itertuples()]
+    return plan
+
 # %% ../nbs/08h_worlds.ipynb #2512f96f
 class Pictures(NamedTuple):
     "Simulated radiographs with and without metal"
@@ -105,24 +114,18 @@ class Pictures(NamedTuple):
     store:object # image store of all of them
 
 # %% ../nbs/08h_worlds.ipynb #f63abb16
-def pair_pictures(
-    folder:Path=None, # where they are kept, default the profile's
-    studies:int=None # default the profile's
-    )->Pictures:
+def pair_pictures()->Pictures:
     "Simulate the studies and their copies, or read them"
-    s = settings()
-    folder,studies = folder or s.root/'data'/f'metal-{s.profile}',studies or s.hardware_studies
-    seed,size = pair_seed()
-    plan = plan_studies(studies, seed, TESTED)
-    card = dict(simulated=True, version=1, studies=studies, seed=seed, valid_frac=TESTED, size=size, pairs=False)
+    s,(seed,size),plan = settings(),pair_seed(),pair_plan()
+    folder = s.root/'data'/f'metal-{s.profile}'
+    card = dict(simulated=True, version=1, studies=len(plan), seed=seed, valid_frac=TESTED, size=size, pairs=False)
     write_dataset(folder, plan, card, write=write_pair_study)
-    return Pictures(*_with_copies(mura_index(folder), plan, seed))
+    return Pictures(*_with_copies(mura_index(folder), plan))
 
 # %% ../nbs/08h_worlds.ipynb #12bbd143
-def _with_copies(plain, plan, seed):
+def _with_copies(plain, plan):
     "Index rows of all pictures, and their store"
-    draws = pd.DataFrame([metal_draws(row, seed) for row in plan.itertuples()], columns=['carries','removed'])
-    about = pd.concat([plan[['folder','kind']], draws], axis=1).set_index('folder')
+    about = plan.set_index('folder')[['kind','carries','removed']]
     root,plain = Path(plain.attrs['root']),plain.join(about, on='study').assign(change='plain')
     every = [plain]
     for name in ('metal','holes','marker','unmarked'):
@@ -154,11 +157,8 @@ def world_rows(
 # %% ../nbs/08h_worlds.ipynb #aa7b1ddd
 def worlds_table()->Table: # a row a world
     "Training studies of each world by what their pictures show"
-    seed,_ = pair_seed()
-    plan = plan_studies(settings().hardware_studies, seed, TESTED)
-    draws = pd.DataFrame([metal_draws(row, seed) for row in plan.itertuples()], columns=['carries','removed'])
-    train = plan.join(draws)[plan.split=='train']
-    rows = []
+    plan,rows = pair_plan(),[]
+    train = plan[plan.split=='train']
     for share in WORLDS:
         change = wanted_change(train, share)
         normal = pd.Series(change)[train.label.to_numpy()==0].value_counts()
@@ -215,6 +215,26 @@ def tune_of(
     "Patients of the tuning split, the same in every world"
     return patient_split(rows, .12, settings().seed)
 
+# %% ../nbs/08h_worlds.ipynb #73c20e92
+def is_tuning(
+    rows:pd.DataFrame, # rows of any pictures of `pair_pictures`
+    pictures:Pictures # from `pair_pictures`
+    )->pd.Series: # true for those of the tuning patients of the worlds
+    "Which rows the networks of the worlds are tuned on, or their copies"
+    world = world_rows(pictures, 0.)
+    return rows.patient.isin(world.patient[tune_of(world)])
+
+# %% ../nbs/08h_worlds.ipynb #298cde39
+def train_world(
+    pictures:Pictures, # from `pair_pictures`
+    share:float, # of the normal training studies with metal
+    seed:int=0 # of the training
+    )->tuple: # network, card, index rows, true for those of its tuning split
+    "Train a network in a world; a finished one is loaded"
+    rows = world_rows(pictures, share)
+    tune = tune_of(rows)
+    return *train_on(rows, tune, pictures.store, world_name(share, seed), seed),rows,tune
+
 # %% ../nbs/08h_worlds.ipynb #7a6c93f4
 def world_answers(
     net, # network
@@ -225,9 +245,8 @@ def world_answers(
     "Predictions of a network, and its operating point"
     test = pictures.rows[(pictures.rows.split=='valid') & pictures.rows.change.isin(['plain','metal'])]
     both = pd.concat([tuning.assign(split='tune'), test], ignore_index=True)
-    recipe = replace(settings().recipe(settings().hardware), name=card['recipe']['name'])
     def make():
-        pred = predict(net, both, pictures.store, recipe)
+        pred = predict(net, both, pictures.store, Recipe(**card['recipe']))
         tuned = operating_point(pool_studies(pred[pred.split=='tune']))
         return pred.assign(kind=both.kind.fillna(''), change=both.change, threshold=tuned)
     return cached('metal/answers', [weights_key(net), data_key(both, pictures.store)], make).fillna(dict(kind=''))
@@ -316,6 +335,14 @@ def world_scores(
         rows.append((f'hidden_{name}', less.value, less.lo, less.hi, n))
     return pd.DataFrame(rows, columns=['score','value','lo','hi','n'])
 
+# %% ../nbs/08h_worlds.ipynb #3d5805bc
+def shows_metal(
+    store, # image store of `pair_pictures`
+    path:str # of a picture; one under `metal/` shows some
+    )->np.ndarray: # (h, w) bool
+    "The pixels that are brighter by more than ten grey levels than in the same view without metal"
+    return store[path].astype(int)-store[path.removeprefix('metal/')]>10
+
 # %% ../nbs/08h_worlds.ipynb #eb73f8ed
 def metal_evidence(
     net, # network
@@ -324,18 +351,16 @@ def metal_evidence(
     most:int=200 # normal test views with metal
     )->pd.DataFrame: # patient; inside: share of the heat map's evidence on metal; area: share of the picture
     "How much of what speaks for abnormal lies on the metal; nan where nothing does"
-    rows,recipe = pictures.rows,replace(settings().recipe(settings().hardware), name=card['recipe']['name'])
+    rows,recipe,store = pictures.rows,Recipe(**card['recipe']),pictures.store
     views = rows[(rows.split=='valid') & (rows.label==0) & (rows.change=='metal')].iloc[:most]
     def make():
         out = []
         for path,patient in zip(views.path, views.patient):
-            picture,plain = (pictures.store[p].astype(int) for p in (path, path.removeprefix('metal/')))
-            heat = evidence(net, recipe, [pictures.store[path]])[1][0]
-            metal = picture-plain>10
+            heat,metal = evidence(net, recipe, [store[path]])[1][0],shows_metal(store, path)
             inside = heat[metal].sum()/heat.sum() if heat.any() else np.nan # no evidence lies nowhere
             out.append((patient, inside, metal.mean()))
         return pd.DataFrame(out, columns=['patient','inside','area'])
-    return cached('metal/evidence', [weights_key(net), data_key(views, pictures.store), 'nan'], make)
+    return cached('metal/evidence', [weights_key(net), data_key(views, store), 'nan'], make)
 
 # %% ../nbs/08h_worlds.ipynb #f5557419
 def metal_neighbours(
@@ -347,7 +372,7 @@ def metal_neighbours(
     )->pd.DataFrame: # a row a query and picture: patient, change; metal, abnormal: shares of its five nearest
     "What lies beside a normal view with metal, and beside the same view without"
     from sklearn.neighbors import NearestNeighbors # here: it takes half a second to import
-    encoder = Encoder(net, replace(settings().recipe(settings().hardware), name=card['recipe']['name']))
+    encoder = Encoder(net, Recipe(**card['recipe']))
     def codes(d): return np.concatenate([*encoder.batches(d, pictures.store)])
     test = pictures.rows[(pictures.rows.split=='valid') & (pictures.rows.label==0)]
     queries = pd.concat([test[test.change==change].iloc[:most] for change in ('plain','metal')], ignore_index=True)
