@@ -1024,6 +1024,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.geometry.box_geometry': ('geometry.html#box_geometry', 'mura_nb/geometry.py'),
                                   'mura_nb.geometry.epoch_sizes': ('geometry.html#epoch_sizes', 'mura_nb/geometry.py'),
                                   'mura_nb.geometry.eval_geometry': ('geometry.html#eval_geometry', 'mura_nb/geometry.py'),
+                                  'mura_nb.geometry.eval_view': ('geometry.html#eval_view', 'mura_nb/geometry.py'),
                                   'mura_nb.geometry.file_box': ('geometry.html#file_box', 'mura_nb/geometry.py'),
                                   'mura_nb.geometry.seen': ('geometry.html#seen', 'mura_nb/geometry.py'),
                                   'mura_nb.geometry.train_geometry': ('geometry.html#train_geometry', 'mura_nb/geometry.py'),

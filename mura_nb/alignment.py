@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, torch
 from torch import nn
 from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, progress, save_table,
     seed_everything, settings, update_card)
-from .geometry import eval_geometry, warp
+from .geometry import eval_geometry, eval_view, warp
 from .public import boxes_by_image, known_boxes
 from .data import load_data
 from .metrics import mean_intervals
@@ -141,9 +141,7 @@ def suspicious_views(
     "The views of the tuning split that a network finds most abnormal, one a study"
     pred,(_,store,_) = load_predictions(name, 'tune').sort_values('prob', ascending=False, kind='stable'),load_data()
     rows = pred.drop_duplicates('study').head(n)
-    images,side = [store[p] for p in rows.path],(recipe.crop,)*2
-    pixels = [warp(img, eval_geometry(img.shape, recipe), side) for img in images]
-    return net_input(pixels),data_key(rows, store)
+    return net_input([eval_view(store[p], recipe) for p in rows.path]),data_key(rows, store)
 
 # %% ../nbs/04bb_alignment.ipynb #9275c5d4
 def layer_offsets(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from .core import Recipe, progress
-from .geometry import Geometry, eval_geometry, warp
+from .geometry import Geometry, eval_view, warp
 from .shipped import SHIPPED, network_words
 from .metrics import expit
 
@@ -56,10 +56,9 @@ def torch_model(
     "A network in PyTorch as a function of pictures"
     from mura_nb.networks import net_input, network_outputs # here: torch takes seconds to import
     from mura_nb.fusenet import FuseNet # here: as above
-    def views(pictures): return [warp(p, eval_geometry(p.shape, recipe), (recipe.crop,)*2) for p in pictures]
     def call(pictures):
         if isinstance(net, FuseNet): return net(pictures).prob
-        return expit(network_outputs(net, net_input(views(pictures))).double().numpy())
+        return expit(network_outputs(net, net_input([eval_view(p, recipe) for p in pictures])).double().numpy())
     return PictureModel(call, recipe.name, _prepared(recipe))
 
 def _prepared(recipe):
@@ -107,7 +106,7 @@ def _own_onnx(session, told, path):
     steps = json.loads(told['preprocessing'])
     recipe = SimpleNamespace(**{k:steps[k] for k in ('fit','resize','crop')})
     def call(pictures):
-        views = [warp(p, eval_geometry(p.shape, recipe), (recipe.crop,)*2) for p in pictures]
+        views = [eval_view(p, recipe) for p in pictures]
         return expit(session.run(OUTPUTS[:1], {INPUT:np.stack(views)})[0].astype(float))
     threshold = json.loads(told.get('decision', '{}')).get('threshold') or .5
     return PictureModel(call, f"{told.get('model', Path(path).stem)} (ONNX)", _prepared(recipe), threshold)

@@ -15,7 +15,7 @@ from torch import nn
 from fastai.torch_core import num_distrib
 from .core import (ALL_TYPES, ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num,
     load_card, load_table, save_model, save_table, seed_everything, settings)
-from .geometry import eval_geometry, warp
+from .geometry import eval_view
 from .data import eval_dl, load_data, train_dls
 from .metrics import bar_lengths
 from .pooling import pool_studies
@@ -256,7 +256,7 @@ def _draw_views(fig, grid, images, store, recipe):
     "Each view as it lies in its file and as the network gets it"
     for i,path in enumerate(images.path):
         img,c = store[path],recipe.crop
-        view = warp(img, eval_geometry(img.shape, recipe), (c, c))
+        view = eval_view(img, recipe)
         for j,(a,size) in enumerate(((img, f'{img.shape[1]} x {img.shape[0]} px'), (view, f'{c} x {c} px'))):
             ax = fig.add_subplot(grid[i,j])
             ax.imshow(a, cmap='gray', vmin=0, vmax=255)

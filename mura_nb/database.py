@@ -22,7 +22,7 @@ from fastcore.basics import patch
 import mura_nb
 from .core import (ALL_TYPES, ModelFiles, Recipe, Table, fingerprint, progress, settings, study_type,
     write_atomic)
-from .geometry import eval_geometry, view_geometry, warp
+from .geometry import eval_view, view_geometry
 from .data import eval_dl
 
 # %% ../nbs/07b_database.ipynb #f2cef189
@@ -74,7 +74,7 @@ def __call__(self:Encoder,
     from mura_nb.networks import net_input  # here: it imports torch
     r = self.recipe
     if boxes is not None: pictures = [region(p, b, r) for p,b in zip(pictures, boxes)]
-    return self._codes(net_input([warp(p, eval_geometry(p.shape, r), (r.crop, r.crop)) for p in pictures]))
+    return self._codes(net_input([eval_view(p, r) for p in pictures]))
 
 # %% ../nbs/07b_database.ipynb #1188dcfc
 @patch

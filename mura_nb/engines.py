@@ -23,7 +23,7 @@ from PIL import Image
 from torch.nn.functional import conv2d
 import mura_nb
 from .core import Recipe, fingerprint, settings, write_atomic
-from .geometry import eval_geometry, warp
+from .geometry import eval_view
 from .metrics import expit
 from mura_nb.networks import (SingleLogit, cell_slopes, input_stats, load_networks, map_cells, net_input, versions,
     weights_key)
@@ -600,7 +600,7 @@ class Engine:
 
     def prepare(self, img)->np.ndarray: # (h, w) uint8 -> (crop, crop) float32 0..255
         "A picture as a view"
-        return warp(img, eval_geometry(img.shape, self.part.recipe), (self.part.recipe.crop,)*2)
+        return eval_view(img, self.part.recipe)
 
     def outputs(self, views)->dict: # (n, crop, crop) 0..255 -> logit (n,), codes (n, C), heat (n, h, w)
         "Logits, codes and heat maps of views; ValueError for another shape or what is no grey value"

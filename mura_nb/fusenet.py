@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import nn
 from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, fmt_num, load_card, save_model,
     save_table, settings)
-from .geometry import eval_geometry, file_box, warp
+from .geometry import eval_view, file_box
 from .public import known_boxes
 from .data import load_data
 from .metrics import expit
@@ -68,9 +68,8 @@ class FuseNet(nn.Module):
 
     def forward(self, images): # list of (h, w) uint8 -> Fused
         "Probability, heat map, boxes and crops of each picture"
-        r,size = self.recipe,(self.recipe.crop,)*2
-        views = [warp(i, eval_geometry(i.shape, r), size) for i in images]
-        maps,heat = self.maps(net_input(views, device_of(self)))
+        r = self.recipe
+        maps,heat = self.maps(net_input([eval_view(i, r) for i in images], device_of(self)))
         boxes = self.view_boxes(heat)
         bags = [cut_bag(i, b, r, side=self.local.resize) for i,b in zip(images, boxes)]
         local,weights = self.second(bags)

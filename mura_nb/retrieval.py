@@ -14,7 +14,7 @@ import pandas as pd
 from .core import Table, data_source, figure_png, fmt_ci, settings
 from .images import read_picture
 from .input_check import unusual_greys, warn_unusual
-from .geometry import eval_geometry, warp
+from .geometry import eval_view
 from .data import load_data
 from .metrics import interval, mean_by_patient
 from .pooling import pool_studies
@@ -213,7 +213,7 @@ def _draw_codes(fig, ax, query, db):
     "From pictures to codes"
     r,grey = db.encoder.recipe,dict(cmap='gray', vmin=0, vmax=255)
     codes = np.concatenate([db.encoder([query]), db.codes([0, len(db)//2, len(db)-1])])
-    view = warp(query, eval_geometry(query.shape, r), (r.crop, r.crop))
+    view = eval_view(query, r)
     network = r.backbone.partition(':')[2].replace('tf_', '').replace('_', ' ')
     _inset(fig, (.015, .55, .15, .34), view, f'query, {r.crop} x {r.crop} px', **grey)
     _stage(ax, (.205, .62, .155, .2), f'{network}\nmean of each of\n{db.width:,} feature maps')

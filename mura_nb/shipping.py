@@ -11,7 +11,7 @@ import copy
 from pathlib import Path
 import pandas as pd
 from .core import Recipe, save_model
-from .geometry import eval_geometry, warp
+from .geometry import eval_view
 from .networks import load_model, net_input, network_outputs, versions
 from .shipped import MEASURES, SHIPPED, WEIGHTS, shipped_file
 
@@ -38,7 +38,7 @@ def half_difference(
     rounded.load_state_dict(half.state_dict())
     off = 0.
     for picture in pictures:
-        x = net_input([warp(picture, eval_geometry(picture.shape, recipe), (recipe.crop,)*2)])
+        x = net_input([eval_view(picture, recipe)])
         off = max(off, (network_outputs(net, x) - network_outputs(rounded, x)).abs().max().item())
     return off
 
