@@ -18,6 +18,7 @@ from .geometry import Geometry, box_geometry, eval_geometry, warp
 from .metrics import expit
 from .pooling import pool_studies
 from .calibration import operating_point
+from .shipped import card_threshold
 from .networks import MAP_LAYERS, PLACEMENTS, device_of, map_cells, map_layer, net_input
 from .predictions import load_predictions
 from .maps import MapGrid, cam_and_logit, file_map, mean_map
@@ -222,10 +223,4 @@ def operating_threshold(
     )->float: # 0..1
     "The threshold of a network, or of an ensemble (of its mean on the tuning split). ValueError without one"
     if threshold is None and len(nets)>1: threshold = operating_point(tuning_studies(nets))
-    if threshold is None: threshold = nets[0][1].get('threshold')
-    if threshold is None:
-        name = nets[0][1]['recipe'].get('name')
-        raise ValueError(f'{name}: its card has no operating threshold; give threshold=, 0 to 1')
-    number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
-    if not number or not 0<=threshold<=1: raise ValueError(f'threshold {threshold!r}: must be 0 to 1')
-    return float(threshold)
+    return card_threshold(nets[0][1], threshold)

@@ -22,8 +22,8 @@ from weakref import WeakKeyDictionary
 import numpy as np, torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, softplus
-from .core import POOLINGS, ModelFiles, compute_device, fingerprint, load_weights, settings_file
-from .shipped import SHIPPED, default_model, shipped_file
+from .core import POOLINGS, compute_device, fingerprint, load_weights, settings_file
+from .shipped import default_model, model_file
 
 # %% ../nbs/03a_networks.ipynb #fe66243a
 def _timm_body(name, pretrained=False):
@@ -728,8 +728,7 @@ def load_networks(
     if not isinstance(model, (str, Path)) or not str(model):
         raise TypeError(f'model {model!r}: must be the name of a recipe, the path of a model, '
             'a pair (network, card) or a list of these')
-    if model==SHIPPED: model = shipped_file()
-    path = Path(model) if Path(model).with_suffix('.safetensors').is_file() else ModelFiles(model).model
+    path = model_file(model)
     files = [f for f in (path.with_suffix('.safetensors'), path.with_suffix('.json')) if f.is_file()]
     net,card = _load_once(path, tuple(f.stat().st_mtime_ns for f in files))
     return [(net, dict(card))]

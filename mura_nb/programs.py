@@ -145,8 +145,8 @@ def predict_command( # noqa: PLR0913
     ):
     "Say how probable an abnormality is, for each study."
     views,unread = require_views(inputs, one_study, force)
-    from mura_nb.batch import picture_networks, predict_studies, resolve_models  # here: torch takes seconds to import
-    nets = picture_networks(resolve_models(model))
+    from mura_nb.batch import predict_studies, predicting_networks, resolve_models  # here: help must come at once
+    nets = predicting_networks(resolve_models(model), engine, precision, len(views))
     say_networks(nets)
     predicted = predict_studies(views, nets, threshold, engine, precision)
     print_table(predicted.images if by=='image' else predicted.studies, form)

@@ -13,6 +13,7 @@ import pandas as pd
 from .core import Recipe, save_model
 from .geometry import eval_view
 from .networks import load_model, net_input, network_outputs, versions
+from .engines import write_graph
 from .shipped import MEASURES, SHIPPED, WEIGHTS, shipped_file
 
 # %% ../nbs/11g_shipping.ipynb #9e07a2c6
@@ -130,7 +131,9 @@ def ship_model(
     net,card,half = net.cpu(),shipping_card(card, numbers, name, trained_on),halved(net)
     off = _checked_difference(net, half, Recipe(**card['recipe']), pictures)
     card[SHIPPED] |= dict(precision='half on disk, single in memory', largest_difference=off, pictures=len(pictures))
-    return save_model(half, card, Path(out or WEIGHTS)/SHIPPED)
+    weights = save_model(half, card, Path(out or WEIGHTS)/SHIPPED)
+    write_graph(weights)
+    return weights
 
 # %% ../nbs/11g_shipping.ipynb #e337565e
 def shipped_model(

@@ -56,7 +56,7 @@ def for_people(
     table # DataFrame of a command
     )->tuple: # DataFrame with fewer and shorter columns, what all rows share (a line)
     "A command's table as a terminal shows it"
-    from mura_nb.maps import BOX  # here: help must come at once
+    from mura_nb.geometry import BOX  # here: help must come at once
     from mura_nb.headers import UID  # here: help must come at once
     from mura_nb.batch import is_missing  # here: help must come at once
     t = table.copy()

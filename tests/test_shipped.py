@@ -142,7 +142,7 @@ def test_what_is_refused_leaves_the_files(made, monkeypatch):
     def refused(words, numbers=NUMBERS):
         with pytest.raises(ValueError, match=words):
             shipping.ship_model(made[1], numbers, [picture()], made[0] / 'weights')
-        assert file.read_bytes() == before and len(list((made[0] / 'weights').iterdir())) == 2
+        assert file.read_bytes() == before and len(list((made[0] / 'weights').iterdir())) == 3
 
     refused('hit', dict(auc=NUMBER))
     monkeypatch.setattr(shipping, 'LARGEST', 1000)
@@ -173,8 +173,8 @@ def test_files_that_are_committed_are_a_shipped_network():
     files = sorted(f.name for f in WEIGHTS.glob('*.*'))
     if not files:
         pytest.skip('no shipped network yet: make shipped')
-    assert files == ['shipped.json', 'shipped.safetensors']
-    card, file = json.loads((WEIGHTS / files[0]).read_text()), WEIGHTS / files[1]
+    assert files == ['shipped.json', 'shipped.onnx', 'shipped.safetensors']
+    card, file = json.loads((WEIGHTS / files[0]).read_text()), WEIGHTS / files[2]
     assert file.stat().st_size <= 9e6 and card['sha256'] == file_sha256(file) and 0 < card['threshold'] < 1
     assert {'auc', 'hit'} <= set(card['shipped']['numbers']) and 'diagnosis' in card['shipped']['use']
     assert all(n['lo'] <= n['value'] <= n['hi'] for n in card['shipped']['numbers'].values())
@@ -208,7 +208,7 @@ def test_wheel_in_a_fresh_environment_answers_within_a_minute(tmp_path):
             sh(sys.executable, '-m', 'build', '--wheel', '--outdir', tmp_path, tree)
     wheel = next(tmp_path.glob('*.whl'))
     names = zipfile.ZipFile(wheel).namelist()
-    assert {'mura_nb/weights/shipped.safetensors', 'mura_nb/weights/shipped.json'} <= set(names)
+    assert {f'mura_nb/weights/shipped.{k}' for k in ('safetensors', 'json', 'onnx')} <= set(names)
     sh(sys.executable, '-m', 'venv', tmp_path / 'env')
     python = tmp_path / 'env' / 'bin' / 'python'
     site = sh(python, '-c', 'import sysconfig; print(sysconfig.get_path("purelib"))').stdout.strip()
