@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations rehearse test test-all lab notebooks site pdf gpu-wheels lock shipped clean help choice setup
+.PHONY: report ablations rehearse bench test test-all lab notebooks site pdf gpu-wheels lock shipped clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -30,6 +30,9 @@ ablations: choice $(STAMP)  ## the studies beside the report, hours (STUDY=name:
 
 rehearse: $(STAMP)  ## the way of profile paper over simulated data of MURA's size: time, memory, disk (SHARE=.1: a tenth)
 	@$(BIN)/mura-nb rehearse --share $(or $(SHARE),1)
+
+bench: $(STAMP)  ## how fast everything is beside other libraries and bounds, minutes (BENCH=name: one question anew)
+	@$(BIN)/python benchmarks/run.py $(BENCH)
 
 test: $(STAMP)  ## what must hold before a commit
 	@$(BIN)/python tools/check.py

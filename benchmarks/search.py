@@ -1,96 +1,51 @@
-"""How fast similar codes are found: exact search, the index, scikit-learn's brute force and a plain loop, side by side.
+"""How fast are the five nearest among as many codes as MURA has training images, exactly?
 
-    .venv/bin/python benchmarks/search.py [codes] [queries]
-
-At 36,808 codes of 2,048 numbers (MURA's training images through a ResNet-50) and at a million (or as many as `codes`
-says) of the demo network's own width and of 2,048. All are made from the real codes of profile demo, whose chapters 5
-and 8 must have run (make report): one code plus the difference of two others of the same study type. 2,048 numbers are
-the first of the code of the whole image and that of its crop side by side. Needs 10 GB of memory for the exact search
-among a million, 5 GB of disk, and ten minutes on two cores. The table is also written to tables/benchmark_search.csv of
-the results, from where the room 07c_large shows it.
-
-What shall hold: exact search at 36,808 x 2,048 within 1.5 times of reading the codes once (PyTorch's sum; medians, both
-taken in turn); of the index at a million recall at 5 of at least .95, at least 10 times as fast as exact search, in at
-most 600 MB."""
-import os, platform, resource, sys, tempfile
-from pathlib import Path
-os.environ['MURA_NB_PROFILE'] = 'demo'
-os.environ.setdefault('TQDM_DISABLE', '1')
-import numpy as np, pandas as pd, torch
-from mura_nb.core import Table, save_table, settings, time_calls
-from mura_nb.data import load_data
+36,808 random codes of 2,048 numbers, as a ResNet-50 gives, one query after the other, beside scikit-learn's brute
+force and faiss' flat index; then among one study type only. All give the same rows, else it stops. Nothing exact
+can be faster than reading every code once, which the last row times. million.py makes the table of the room
+07c_large."""
+from bench import paired, row, save, small, threads
+import faiss, numpy as np, torch
+from sklearn.neighbors import NearestNeighbors
 from mura_nb.database import nearest_rows, square_sums
-from mura_nb.large import made_database, measure_search, recall
-from mura_nb.similarity import branch_codes
 
-K = 5
+CODES, WIDTH, K = small(36_808, 700), small(2048, 64), 5
 
 
-def real_codes():
-    "Codes of train and what is known of them, codes of the internal test and their types; width of the first branch"
-    df,store,_ = load_data()
-    rows = pd.concat([df[(df.split=='train') & df.label.notna()], df[df.split=='valid']])
-    codes,train = branch_codes(rows, store),(rows.split=='train').to_numpy()
-    both = np.concatenate([codes['whole'][0], codes['crop'][0]], 1)
-    types = rows.study_type.to_numpy(object)[~train]
-    return both[train],rows[train].reset_index(drop=True),both[~train],types,codes['whole'].shape[2]
+def by_faiss(index, q, keep=None):
+    "The nearest rows of faiss' flat index"
+    params = None if keep is None else faiss.SearchParameters(sel=faiss.IDSelectorBatch(np.flatnonzero(keep)))
+    return index.search(q[None], K, params=params)[1][0]
 
 
-def processor():
-    "Its name"
-    info = Path('/proc/cpuinfo')
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor() or platform.machine()
+def main():
+    torch.set_num_threads(threads())
+    faiss.omp_set_num_threads(threads())
+    rng = np.random.default_rng(0)
+    codes = np.maximum(rng.standard_normal((CODES, WIDTH), np.float32), 0)
+    queries = iter(np.maximum(rng.standard_normal((4096, WIDTH), np.float32), 0))
+    keep = np.arange(CODES) % 7 == 3  # one study type
+    part, places, sums = codes[keep], np.flatnonzero(keep), square_sums(codes)
+    names = [f'{i:06d}' for i in range(CODES)]
+    brute, brute_part = (NearestNeighbors(n_neighbors=K, algorithm='brute').fit(x) for x in (codes, part))
+    flat = faiss.IndexFlatL2(WIDTH)
+    flat.add(codes)
+    def ours(q, keep=None): return nearest_rows(q, codes, K, lambda at: [names[i] for i in at], keep, sums=sums)[1]
+    others = {'scikit-learn, brute force': (lambda q: brute.kneighbors(q[None])[1][0],
+                                            lambda q: places[brute_part.kneighbors(q[None])[1][0]]),
+              'faiss, flat': (lambda q: by_faiss(flat, q), lambda q: by_faiss(flat, q, keep))}
+    rows = []
+    for name, ways in others.items():
+        for way, chosen, words in zip(ways, (None, keep), ('all codes', 'one study type of seven'), strict=True):
+            q = next(queries)
+            if set(ours(q, chosen)) != set(way(q)): raise SystemExit(f'{name}, {words}: other rows than ours')
+            times = paired(lambda k=chosen: ours(next(queries), k), lambda w=way: w(next(queries)), pairs=31)
+            rows.append(row(f'exact search, {words}', times, name, 1, work=1, unit='queries/s', count=CODES))
+    memory = torch.from_numpy(codes)
+    times = paired(lambda: ours(next(queries)), lambda: memory.sum(), pairs=31)
+    rows.append(row('exact search, beside its bound', times, 'reading every code once', .67, work=1, unit='queries/s',
+        count=CODES))
+    save('search', rows)
 
 
-def plain_loop(x, q):
-    "Row by row, the five smallest kept by sorting"
-    return np.argsort([((row-q)**2).sum() for row in x])[:K]
-
-
-def peers(db, queries):
-    "scikit-learn's brute force and a plain loop, on codes in memory"
-    from sklearn.neighbors import NearestNeighbors
-    x = db.codes()
-    sums = square_sums(x)
-    truth = [nearest_rows(q, x, K, db.paths, sums=sums)[1] for q in queries]
-    brute = NearestNeighbors(n_neighbors=K, algorithm='brute').fit(x)
-    few = queries[:max(2, min(len(queries), 20*36_808//len(db)))]
-    out = []
-    about = dict(megabytes=x.nbytes/1e6, codes=len(db), width=db.width)
-    for name,f,ask in (('scikit-learn, brute force', lambda q: brute.kneighbors(q[None])[1][0], few),
-                       ('plain loop', lambda q: plain_loop(x, q), few[:2])):
-        ms = 1e3*time_calls(dict(f=f), ask).f.median()
-        out.append(dict(method=name, ms=ms, recall=recall([f(q) for q in ask], truth), **about))
-    return pd.DataFrame(out)
-
-
-def measured(codes, rows, queries, types, n):
-    "One size, all methods"
-    with tempfile.TemporaryDirectory(dir=settings().cache) as d:
-        db = made_database(Path(d)/'made.hdf5', codes, rows, n)
-        ours = measure_search(db, queries, K, probes=(8, 16, 32, 64), types=types)
-        t = pd.concat([ours, peers(db, queries)], ignore_index=True)
-    return t.assign(faster=t.ms[t.method=='exact, codes in memory'].iloc[0]/t.ms, reads=t.ms/t.ms[0])
-
-
-def main(n=1_000_000, ask=50):
-    codes,rows,queries,types,own = real_codes()
-    some = np.random.default_rng(0).permutation(len(queries))[:ask]
-    queries,types = queries[some],types[some]
-    sizes = ((36_808, 2048), (n, own), (n, 2048))
-    def cut(x, width): return np.ascontiguousarray(x[:,:width])
-    t = pd.concat([measured(cut(codes, w), rows, cut(queries, w), types, k) for k,w in sizes])
-    save_table(t.reset_index(drop=True), 'benchmark_search')
-    name = [m if np.isnan(p) else f'{m}, {p:.0f} lists' for m,p in zip(t.method, t.probes)]
-    shown = {'codes':t.codes, 'width':t.width, 'search':name, 'ms a query':t.ms, 'times reading once':t.reads,
-        'times as fast as exact':t.faster, 'recall at 5':t.recall, 'memory, MB':t.megabytes, 'built in, s':t.build}
-    formats = {'codes':',', 'width':'d', 'ms a query':'.2f', 'times reading once':'.2f',
-        'times as fast as exact':'.2f', 'memory, MB':',.0f', 'built in, s':'.1f'}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024**2 # kB on Linux
-    caption = f'{processor()}, {torch.get_num_threads()} threads; the process took {peak:.1f} GiB at most.'
-    print(Table(pd.DataFrame(shown).reset_index(drop=True), caption, formats))
-
-
-if __name__ == '__main__': main(*map(int, sys.argv[1:]))
+if __name__ == '__main__': main()

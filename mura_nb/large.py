@@ -280,7 +280,7 @@ def recall_figure(
 
 # %% ../nbs/07c_large.ipynb #06d6c3dc
 def benchmark_table(
-    t:pd.DataFrame # from `benchmarks/search.py`
+    t:pd.DataFrame # from `benchmarks/million.py`
     )->Table: # one row per method and size
     "Milliseconds, recall and memory of each search, at each size"
     d = t[t.probes.isna() | (t.probes==32)]

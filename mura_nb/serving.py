@@ -199,7 +199,7 @@ def engine_speed(
 
 # %% ../nbs/11b_serving.ipynb #a9d68d1a
 def engine_benchmark_table(
-    t:pd.DataFrame # from `benchmarks/engines.py`
+    t:pd.DataFrame # from `benchmarks/predict.py --table`
     )->Table:
     "Images a second and times PyTorch, by network, engine and batch size"
     d = t.pivot_table(index=['network','way'], columns='batch', values=['images_per_s','times'], sort=False)

@@ -54,7 +54,8 @@ def run(*args): return CliRunner().invoke(programs.cli, ['predict', *map(str, ar
 def answers(*args):
     "Rows, what is said on standard error, exit status, warnings about pictures"
     with pytest.warns() as said: found = run(*args, '--format', 'json', '--by', 'image')
-    return json.loads(found.stdout), found.stderr, found.exit_code, sorted(str(w.message) for w in said if issubclass(w.category, PictureWarning))
+    words = sorted(str(w.message) for w in said if issubclass(w.category, PictureWarning))
+    return json.loads(found.stdout), found.stderr, found.exit_code, words
 
 
 def test_one_file_without_torch_in_three_seconds_of_processor(folder):
@@ -97,7 +98,7 @@ def test_with_torch_where_something_else_is_asked_for(here, monkeypatch):
 
 
 def test_the_committed_graph_belongs_to_the_committed_weights():
-    net, card = load_exported(shipped_file())
+    _, card = load_exported(shipped_file())
     assert card == load_card(shipped_file()) and graph_path(shipped_file()).stat().st_size < 300_000
     assert 'shipped.safetensors' in graph_path(shipped_file()).read_bytes().decode('latin1')
 
