@@ -51,7 +51,7 @@ def main():
     def least():
         for call in calls: call()
     times = paired(studies, least, pairs=5)
-    found = row('simulated radiographs, one process', times, 'rays, random numbers, filters and PNG alone', .5, work=n,
+    found = row('simulated radiographs, one process', times, 'rays, random numbers, filters and PNG alone', work=n,
         unit='images/s', count=SIZE)
     save('simulate', [found])
 
