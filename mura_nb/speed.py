@@ -99,8 +99,7 @@ def load_bench(
     "What `make bench` measured last"
     file = Path(folder or settings_file()[1]/'results'/'bench')/'bench.csv'
     if file.is_file(): return pd.read_csv(file)
-    numbers = ['ours','peer','ratio','low','high','wanted','count']
-    return pd.DataFrame({k:[] for k in ('program','question','unit','beside',*numbers)})
+    return pd.DataFrame(columns=['program','question','unit','ours','beside','peer','ratio','low','high','count'])
 
 # %% ../nbs/16_speed.ipynb #8ad19b0c
 QUESTIONS = { # program -> the question; words of its rows -> what limits them
