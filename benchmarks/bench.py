@@ -14,7 +14,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-os.environ.setdefault('MURA_NB_PROFILE', 'smoke')
+os.environ['MURA_NB_PROFILE'] = 'smoke'  # whichever make was called with: its settings are the starting point
+os.environ.pop('MURA_NB_DATA', None)
 os.environ.setdefault('TQDM_DISABLE', '1')
 import numpy as np, pandas as pd
 

@@ -56,7 +56,7 @@ def main():
         df = mura_index(radiographs(STUDIES, SIZE), 'train')
         s = settings()
         recipe = replace(s.recipe(s.baseline), resize=round(CROP*1.15), crop=CROP, batch_size=small(16, 8), rotate=10,
-            noise=None, flip=True, random_crop=True)
+            noise=None, flip=True, random_crop=True, first_epochs=None)
         store, tune = image_store(df, folder=root/'store'), df.patient == df.patient.iloc[-1]
         ours = train_dls(df, tune, store, recipe, workers=0).train
         folder, n = image_folder(df[~tune], root, recipe), len(ours)*recipe.batch_size

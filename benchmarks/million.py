@@ -14,9 +14,8 @@ both taken in turn); of the index at a million recall at 5 of at least .95, at l
 search, in at most 600 MB."""
 import os, resource, sys, tempfile
 from pathlib import Path
-os.environ['MURA_NB_PROFILE'] = 'demo'
-os.environ.setdefault('TQDM_DISABLE', '1')
 from bench import machine
+os.environ['MURA_NB_PROFILE'] = 'demo'
 import numpy as np, pandas as pd, torch
 from mura_nb.core import Table, save_table, settings, time_calls
 from mura_nb.data import load_data
