@@ -23,7 +23,9 @@ from pathlib import Path
 os.environ['MURA_NB_PROFILE'] = 'demo'
 import numpy as np, pandas as pd
 from dataclasses import replace
-from mura_nb.core import Table, save_table, seed_everything, settings, time_calls
+from mura_nb.core import Table, seed_everything, time_calls
+from mura_nb.settings import settings
+from mura_nb.results import save_table
 from mura_nb.networks import SingleLogit
 from mura_nb.engines import has_bf16, probe_views
 from mura_nb.serving import eager, load_engine

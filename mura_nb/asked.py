@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from .core import Recipe, progress
+from .core import progress
+from .settings import Recipe
 from .geometry import Geometry, eval_view, warp
 from .shipped import SHIPPED, network_words
 from .metrics import expit

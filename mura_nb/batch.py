@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
 from PIL import Image
-from .core import settings, study_type as checked_type, write_atomic
+from .core import study_type as checked_type, write_atomic
+from .settings import settings
 from .images import LeftAsideWarning, radiograph_files, read_picture
 from .lists import LABELS, list_fields
 from .layout import parse_path, shown_name, walk_files

@@ -9,8 +9,9 @@ __all__ = ['DETECTION', 'PLACE', 'SIMILAR', 'main_pairs', 'paired_findings', 'pa
 # %% ../nbs/11_findings.ipynb #ed5a7c21
 from pathlib import Path
 import pandas as pd
-from mura_nb.core import (Settings, data_source, fmt_ci, fmt_num, load_table, save_figure, save_table, settings,
-    study_type)
+from .core import fmt_ci, fmt_num, study_type
+from .settings import Settings, data_source, settings
+from .results import load_table, save_figure, save_table
 from .public import boxes_by_image, known_boxes
 from .images import read_picture
 from .pooling import pool_studies

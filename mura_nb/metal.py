@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 import scipy
 import torch
-from .core import Table, cached, save_table, settings
+from .core import Table
+from .settings import settings
+from .results import cached, save_table
 from .geometry import eval_geometry
 from .data import eval_dl, load_data
 from .metrics import mean_by_patient

@@ -11,7 +11,9 @@ __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', '
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, Recipe, Table, data_source, fmt_ci, fmt_num, save_headline, save_table, settings
+from .core import Table, fmt_ci, fmt_num
+from .settings import Recipe, data_source, settings
+from .results import ModelFiles, save_headline, save_table
 from .pairs import changed_views
 from .metrics import mean_by_patient, mean_intervals
 from .comparison import compare_seeds, seed_interval

@@ -70,7 +70,7 @@ def run_command(
     "Run `mura-nb` in this process and show what it prints"
     from IPython.display import Markdown, display # here: help must come at once
     from typer.testing import CliRunner
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     result = CliRunner().invoke(cli, [str(a) for a in args])
     text = result.stdout + result.stderr
     for old,new in {**(short or {}), str(settings().root):'.'}.items(): text = text.replace(str(old), new)
@@ -80,13 +80,13 @@ def run_command(
 # %% ../nbs/13_programs.ipynb #0510c24b
 def _models(incomplete:str=''):
     "Models of the profile, for completion"
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     try: names = ['ensemble', 'shipped', *sorted(f.stem for f in (settings().results/'models').glob('*.json'))]
     except (ValueError, OSError): return []
     return [n for n in names if n.startswith(incomplete)]
 
 def _recipes(incomplete:str=''):
-    from mura_nb.core import settings_file  # here: help must come at once
+    from mura_nb.settings import settings_file  # here: help must come at once
     text = settings_file()[0].read_text(encoding='utf-8')
     return [n for n in re.findall(r'^\[recipe (\w+)\]', text, re.M) if n.startswith(incomplete)]
 
@@ -283,7 +283,7 @@ def simulate_command( # noqa: PLR0913
     dicom:DicomFolder=None # also as DICOM
     ):
     "Make simulated radiographs whose abnormalities are known."
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     from mura_nb.phantom import make_phantom  # here: help must come at once
     s = settings()
     if folder is None and not s.simulated:
@@ -311,7 +311,7 @@ def check_command(
     form:Form='table' # of the output
     ):
     "Compare a dataset with its lists, and read every file; exit status 1 if there are errors."
-    from mura_nb.core import is_public, settings  # here: help must come at once
+    from mura_nb.settings import is_public, settings  # here: help must come at once
     from mura_nb.data import check_index, mura_index  # here: help must come at once
     from mura_nb.public import public_index  # here: as above
     folder = Path(folder or settings().data)
@@ -339,7 +339,7 @@ def _is_first_process(asked):
 # %% ../nbs/13_programs.ipynb #ecaac635
 def _data_ready():
     "Index and image store of the profile's radiographs, and its tuning split"
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     from mura_nb.data import load_data  # here: help must come at once
     from mura_nb.splits import tuning_split  # here: help must come at once
     from mura_nb.distributed import first_process, join_processes  # here: torch takes seconds to import
@@ -363,7 +363,7 @@ def train_command(
     ):
     "Train baselines; what is trained already is kept, and what was stopped goes on."
     first = _is_first_process(processes)
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     from mura_nb.baselines import run_recipe  # here: torch takes seconds to import
     s = settings()
     chosen = [s.recipe(r) for r in recipes or [s.baseline]]
@@ -503,7 +503,7 @@ def report_command(
     ablation:WithAblation=False # also the flagged cells
     ):
     "Run the chapters and render the report to _site/, as make report does. In a clone."
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     script = settings().root/'tools'/'report.py'
     if not script.is_file():
         raise FileNotFoundError(f'{script}: not there; the report runs in a clone of the repository, '

@@ -13,7 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import Table, compute_device, load_table, settings, time_calls, timed
+from .core import Table, compute_device, time_calls, timed
+from .settings import settings
+from .results import load_table
 from .images import read_picture, refuse_truncated_files
 from .input_check import unusual_greys, warn_unusual
 from .metrics import expit, logit

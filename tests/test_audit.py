@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from typer.testing import CliRunner
 from mura_nb import asked, audit, programs
-from mura_nb.core import save_model, settings
+from mura_nb.settings import settings
+from mura_nb.results import save_model
 from mura_nb.pairs import CHANGES
 from conftest import ROOT
 
