@@ -6,7 +6,8 @@
 __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', 'measure_worlds', 'measure_reading', 'metal_alone',
            'remedy_rows', 'measure_remedies', 'metal_scores', 'measure_report', 'known_metal', 'measure_real_metal',
            'measure_examples', 'measure_audits', 'measure_hardware', 'worlds_view', 'kinds_view', 'in_words',
-           'remedies_view', 'reading_view', 'without_view', 'answers_to', 'found_view', 'examples_figure']
+           'remedies_view', 'costs_view', 'reading_view', 'without_view', 'types_without_view', 'answers_to',
+           'found_view', 'examples_figure']
 
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
@@ -20,6 +21,8 @@ from .comparison import compare_seeds, seed_interval
 from .public import known_boxes
 from .evaluation import evaluate
 from .pooling import pool_studies
+from .predictions import load_predictions
+from .ensemble import ensemble
 from .asked import torch_model
 from .audit import audit_pictures, audit_shortcuts
 from .numbers import scores_view
@@ -137,8 +140,10 @@ def remedy_rows(
     n_boot,sides = settings().n_boot,(arms, base)
     rows = [('shift', *quotient(*(_draws(logit_shifts(side)) for side in sides))),
         ('called', *np.clip(seed_interval(*(_draws(called_normals(side, 'metal')) for side in sides))[:3], -1, 1))]
-    for score,of in dict(diseases=lambda d: test_studies(d, 'plain', DISEASES), alone=metal_alone).items():
-        c = compare_seeds(*([of(found) for found in side] for side in sides), n_boot=n_boot)
+    def plain(*kinds): return lambda found: test_studies(found, 'plain', kinds)
+    costs = [('diseases', plain(*DISEASES), 'auc'), ('alone', metal_alone, 'auc'), ('ece', plain(*DISEASES), 'ece')]
+    for score,of,metric in costs + [(kind, plain(kind), 'auc') for kind in DISEASES]:
+        c = compare_seeds(*([of(found) for found in side] for side in sides), metric, n_boot=n_boot)
         rows.append((score, c.value, c.lo, c.hi))
     return [(name, *row) for row in rows]
 
@@ -186,7 +191,9 @@ def measure_report(
 
 def _predicted():
     s = settings()
-    return [name for name in (*s.recipes, s.fusenet) if ModelFiles(name).predictions.is_file()]
+    answers = {n:load_predictions(n) for n in (*s.recipes, s.fusenet) if ModelFiles(n).predictions.is_file()}
+    whole = all(ModelFiles(n).predictions.is_file() for n in s.ensemble)
+    return answers | (dict(ensemble=ensemble()) if whole else {})
 
 # %% ../nbs/08k_metal_numbers.ipynb #351ed163
 def known_metal(
@@ -321,6 +328,18 @@ def remedies_view(
     return Table(pd.DataFrame(rows), 'Each less the same world without it, the first as a quotient; '
         f'{table.seeds.max()} seeds of each, simulated test; 95 % intervals over patients and seeds.')
 
+# %% ../nbs/08k_metal_numbers.ipynb #741f9b34
+def costs_view(
+    table:pd.DataFrame # metal_remedies
+    )->Table: # a row a remedy
+    "What remedies cost by disease, as it is printed"
+    wide = table.set_index(['remedy','score'])
+    rows = [{'remedy':key} | {kind:_cell(wide, key, kind) for kind in DISEASES}
+        | {'calibration error':_cell(wide, key, 'ece')} for key in REMEDIES]
+    return Table(pd.DataFrame(rows), 'AUC of each disease against normal studies, and expected calibration error, '
+        f'less the same world without the remedy; no metal in view; {table.seeds.max()} seeds of each, simulated test; '
+        '95 % intervals over patients and seeds.')
+
 # %% ../nbs/08k_metal_numbers.ipynb #407a70b1
 def reading_view(
     table:pd.DataFrame # metal_reading
@@ -340,12 +359,29 @@ def without_view(
     table:pd.DataFrame # metal_without
     )->Table: # a row a network
     "Results with and without studies with metal, as they are printed"
-    wide = table.set_index(['model','studies','metric'])[['value','lo','hi']]
-    rows = [{'network':model} | {f'{metric}, {which}':fmt_ci(*wide.loc[(model, which, metric)])
-        for metric in ('auc','kappa') for which in ('all','without')} for model in table.model.unique()]
-    n = table.groupby('studies').n.first()
+    every = table[table.group=='ALL']
+    wide = every.set_index(['model','studies','metric'])[['value','lo','hi']]
+    def cell(*key): return fmt_ci(*wide.loc[key]) if key in wide.index else '–'
+    shown = {'all':'of all', 'without':'without metal', 'less':'difference'}
+    rows = [{'network':model} | {f'{metric}, {words}':cell(model, which, metric)
+        for metric in ('auc','kappa') for which,words in shown.items()} for model in every.model.unique()]
+    n = every.groupby('studies').n.first()
     return Table(pd.DataFrame(rows), f'Internal test, {data_source(settings())}: all {n["all"]} studies, and '
         f'the {n.get("without", 0)} in which the detector finds no metal; 95 % intervals over patients.')
+
+# %% ../nbs/08k_metal_numbers.ipynb #df5f3ca0
+def types_without_view(
+    table:pd.DataFrame # metal_without
+    )->Table: # a row a study type
+    "Cohen's kappa by study type without the studies in which metal is found, and of all, as it is printed"
+    kappa = table[(table.metric=='kappa') & (table.studies!='less')]
+    wide = kappa.set_index(['model','studies','group'])
+    shown = [m for m in kappa.model.unique() if m in (settings().baseline, settings().fusenet, 'ensemble')]
+    def cell(*key): return fmt_ci(*wide.loc[key, ['value','lo','hi']]) if key in wide.index else '–'
+    rows = [{'type':g} | {f'{m}, {words}':cell(m, which, g) for m in shown
+        for which,words in dict(all='of all', without='without metal').items()} for g in kappa.group.unique()]
+    return Table(pd.DataFrame(rows), f"Cohen's kappa on the internal test, {data_source(settings())}, threshold ½: "
+        'of all studies and of those in which the detector finds no metal; 95 % intervals over patients.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #99345a7f
 ASKED = ( # question of chapter 9, row of metal_gains, limit, the side that was expected

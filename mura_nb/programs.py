@@ -434,8 +434,9 @@ ExportFile = Annotated[Path, typer.Option('--out', '-o', show_default=False,
     help='File to write, .onnx; its card goes beside it. Default: export/NAME.onnx of the results')]
 Branch = Annotated[str, typer.Option(help='Of FuseNet', **_one_of('global','local'))]
 EXPORT_EXAMPLES = _examples('export', 'export densenet169_b16 --out net.onnx', 'export fusenet_b16 --branch local')
-AuditModel = Annotated[str, typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
-    help='Name of a recipe, a model file or an ONNX file. Default: the network that comes with the package')]
+AuditModel = Annotated[list[str], typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
+    help='Name of a recipe, a model file, ensemble, or an ONNX file; of several the mean. Default: the network that '
+    'comes with the package')]
 AuditCount = Annotated[int, typer.Option('--studies', help='Simulated normal studies', min=2)]
 AuditOut = Annotated[Path, typer.Option('--out', '-o', help='Folder for audit.html and audit.json')]
 AuditFile = Annotated[Path, typer.Option('--json', show_default=False, help='Another file for the JSON, instead')]
@@ -457,7 +458,7 @@ def export_command(
 # %% ../nbs/13_programs.ipynb #d94b72e3
 @cli.command('audit', epilog=_examples('audit', 'audit lite0_b16 --out lite0', 'audit theirs.onnx --json theirs.json'))
 def audit_command(
-    model:AuditModel=None, # recipe or file
+    model:AuditModel=[], # noqa: B006, recipes or files
     studies:AuditCount=150, # normal ones
     out:AuditOut=Path('audit'), # folder
     json_file:AuditFile=None, # instead of audit.json
@@ -470,7 +471,7 @@ def audit_command(
     from mura_nb.core import seed_everything # here: as above
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(0) # also lets freed memory be used again, which saves time
-    asked = audited_model(model)
+    asked = audited_model(model[0] if len(model)==1 else model or None)
     typer.echo(f'network: {asked.name}; pictures {asked.prepared}', err=True)
     report = audit_shortcuts(asked, studies, seed, size)
     print_table(card_rows(report).set_axis(['change','shift','of a fracture','to abnormal, %','verdict'], axis=1))
