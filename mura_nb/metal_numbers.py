@@ -30,7 +30,7 @@ from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, l
     metal_neighbours, pair_pictures, pair_plan, pair_seed, planted_rows, seeds_auc, test_studies, train_on,
     train_world, tune_of, world_answers, world_scores)
 from .metal import (measure_detector, measure_without, metal_predictions, metal_threshold, train_detector)
-from .remedies import REMEDIES, masked_pictures, remedy_answers
+from .remedies import REMEDIES, chosen_weight, masked_pictures, measure_weights, remedy_answers
 
 # %% ../nbs/08k_metal_numbers.ipynb #dbad509d
 def answers_by_world(
@@ -155,8 +155,9 @@ def measure_remedies(
     )->pd.DataFrame: # remedy, score, value, lo, hi, seeds; also the table metal_remedies
     "Train every remedy with every seed; the table is written after each seed from the second on"
     masked,tried = masked_pictures(pictures, net),{name:[] for name in REMEDIES}
+    weight = chosen_weight(measure_weights(pictures))
     for seed in range(len(arms[0.])):
-        for name in REMEDIES: tried[name].append(remedy_answers(name, seed, pictures, masked))
+        for name in REMEDIES: tried[name].append(remedy_answers(name, seed, pictures, masked, weight))
         if not seed: continue
         rows = [row for name in REMEDIES for row in remedy_rows(name, tried[name], arms[REMEDIES[name].world])]
         table = pd.DataFrame(rows, columns=['remedy','score','value','lo','hi']).assign(seeds=seed+1)
