@@ -43,7 +43,8 @@ REMEDIES = dict(
     agree=Remedy('a loss asks an image with pasted metal to get the logit of the same image without', agree=True),
     mask=Remedy('metal is found and filled in before the network sees an image'),
     leave_out=Remedy('studies with metal alone are left out of the training', leave_out=True),
-    weigh=Remedy('normal images with metal are drawn more often, until metal says nothing of the label', .1))
+    weigh=Remedy('normal images with metal are drawn more often, until metal says nothing of the label', .1),
+    agree_leave_out=Remedy('pairs are asked to agree, and studies with metal alone are left out', 0., True, True))
 
 # %% ../nbs/08j_remedies.ipynb #3a5110bd
 def metal_veil(
@@ -212,13 +213,13 @@ def remedy_answers(
     return world_answers(net, card, tuning, masked if name=='mask' else pictures)
 
 # %% ../nbs/08j_remedies.ipynb #d77d4ffb
-AGREE = (1., .1, .01) # weights that are tried
+AGREE = (1., .1, .01, .001) # weights that are tried
 
 def tuning_scores(
     net, # network
     card:dict, # its card
     pictures:Pictures # from `pair_pictures`
-    )->tuple: # mean shift of the logit of normal views by metal; AUC of the diseases without metal in view
+    )->tuple: # mean shift of the logit of normal views by metal, NaN without any; AUC of the diseases without metal
     "What a network makes of the tuning patients"
     rows = pictures.rows[(pictures.rows.split=='train') & pictures.rows.change.isin(['plain','metal'])]
     rows = rows[is_tuning(rows, pictures)].assign(split='valid')
@@ -226,7 +227,8 @@ def tuning_scores(
     found = predict(net, rows, pictures.store, Recipe(**card['recipe']))
     found = found.assign(kind=rows.kind.fillna('').to_numpy(), change=rows.change.to_numpy())
     studies = test_studies(found, 'plain', DISEASES)
-    return np.nanmean(logit_shifts([found])[0][0]),evaluate(studies, n_boot=0)['auc'].value
+    shift = np.nanmean(logit_shifts([found])[0][0]) if found.change.eq('metal').any() else np.nan
+    return shift,evaluate(studies, n_boot=0)['auc'].value
 
 # %% ../nbs/08j_remedies.ipynb #5ec79627
 def measure_weights(
