@@ -77,7 +77,7 @@ def _result_rows(s):
             "gained with the source report's crop", pair('fusenet')),
         ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'), 'difference from its best member',
             pair('ensemble')),
-        ('', 'chapter 9, other patients: normal studies with metal called abnormal, none in training', metal(0.),
+        ('', 'chapter 9: normal studies with metal called abnormal, if no normal training study had metal', metal(0.),
             'with metal in 30 % of the normal training studies', metal(.3)),
         ('2 where?', 'images of abnormal studies called abnormal: heat map points into the true box', hit('map'),
             'the centre of the image', hit('centre')),

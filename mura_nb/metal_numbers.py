@@ -346,9 +346,11 @@ def reading_view(
     table:pd.DataFrame # metal_reading
     )->Table: # a row a world
     "Evidence and neighbours, as they are printed"
-    words = {'evidence':'evidence on metal', 'area':'area of metal', 'metal beside plain':'metal beside a plain view',
-        'metal beside metal':'beside it with metal', 'abnormal beside plain':'abnormal beside a plain view',
-        'abnormal beside metal':'abnormal beside it with metal'}
+    words = {'evidence':'evidence on metal', 'area':'area of metal',
+        'metal beside plain':'metal among neighbours, view without metal',
+        'metal beside metal':'metal, the same view with metal',
+        'abnormal beside plain':'abnormal among neighbours, view without metal',
+        'abnormal beside metal':'abnormal, the same view with metal'}
     wide = _wide(table)
     rows = [{'world':f'{world:.0%}'} | {name:_cell(wide, world, score) for score,name in words.items()}
         for world in WORLDS]
@@ -385,21 +387,24 @@ def types_without_view(
         'of all studies and of those in which the detector finds no metal; 95 % intervals over patients.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #99345a7f
-ASKED = ( # question of chapter 9, row of metal_gains, limit, the side that was expected
-    ('1 read metal?', 'called, 0 less 30 %', .1, 'above'), ('2 does metal hide disease?', 'hidden', -.02, 'below'),
-    ('3 does 10 % halve the shift?', 'shift, 10 % over 0', .5, 'below'), ('4 without cost?', 'cost', -.01, 'above'))
+ASKED = ( # question of chapter 9, what is measured, row of metal_gains, limit, the side that was expected
+    ('1 read metal?', 'normal studies with metal called abnormal, world of 0 % less 30 %', 'called, 0 less 30 %',
+        .1, 'above'),
+    ('2 does metal hide disease?', 'AUC of diseases, with metal less without, world of 0 %', 'hidden', -.02, 'below'),
+    ('3 does 10 % halve the shift?', 'shift of the logit, world of 10 % over 0 %', 'shift, 10 % over 0', .5, 'below'),
+    ('4 without cost?', 'AUC of diseases without metal, world of 30 % less 0 %', 'cost', -.01, 'above'))
 
 def answers_to(
     gains:pd.DataFrame # metal_gains
     )->Table: # a row a question
     "Expected and measured, side by side"
     rows,gains = [],gains.set_index('question')
-    for asked,name,limit,expected in ASKED:
+    for asked,words,name,limit,expected in ASKED:
         value,lo,hi = gains.loc[name, ['value','lo','hi']]
-        rows.append({'question':asked, 'measured':name, 'expected':f'{expected} {limit:g}',
-            'result':fmt_ci(value, lo, hi), 'it is':in_words(lo, hi, limit)})
-    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *It is* says on which '
-        'side of the limit the whole interval lies; open: the limit lies in it. Question 5: see the remedies.')
+        rows.append({'question':asked, 'measured':words, 'expected':f'{expected} {limit:g}',
+            'result':fmt_ci(value, lo, hi), 'interval lies':in_words(lo, hi, limit)})
+    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *Interval '
+        'lies*: on which side of the limit the whole of it is; open: the limit lies in it. Question 5: see remedies.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #0e037d35
 def found_view(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REMEDIES', 'PASTED', 'AGREE', 'Remedy', 'metal_veil', 'paste_metal', 'PastedViews', 'pasting_store', 'AgreeingPairs',
-           'masked_pictures', 'weighed_rows', 'without_hardware', 'remedy_network', 'remedy_answers', 'tuning_scores',
+           'masked_pictures', 'without_hardware', 'weighed_rows', 'remedy_network', 'remedy_answers', 'tuning_scores',
            'measure_weights', 'chosen_weight']
 
 # %% ../nbs/08j_remedies.ipynb #43860e06
@@ -44,7 +44,8 @@ REMEDIES = dict(
     mask=Remedy('metal is found and filled in before the network sees an image'),
     leave_out=Remedy('studies with metal alone are left out of the training', leave_out=True),
     weigh=Remedy('normal images with metal are drawn more often, until metal says nothing of the label', .1),
-    agree_leave_out=Remedy('pairs are asked to agree, and studies with metal alone are left out', 0., True, True))
+    agree_leave_out=Remedy('pairs are asked to agree, and studies with metal alone are left out',
+        agree=True, leave_out=True))
 
 # %% ../nbs/08j_remedies.ipynb #3a5110bd
 def metal_veil(
@@ -154,6 +155,17 @@ def masked_pictures(
     rows.attrs['root'] = str(root)
     return Pictures(rows, image_store(rows))
 
+# %% ../nbs/08j_remedies.ipynb #99a8412e
+def without_hardware(
+    rows:pd.DataFrame, # index rows of a world
+    tune:pd.Series, # true for the tuning split
+    seed:int # of the draw
+    )->pd.DataFrame: # index rows, as many in training as before
+    "Leave out the studies with metal alone"
+    gone,kept = rows.kind.eq('hardware'),rows[rows.kind!='hardware']
+    again = rows[rows.label.eq(1) & ~gone & ~tune].sample(int((gone & ~tune).sum()), replace=True, random_state=seed)
+    return pd.concat([kept, again], ignore_index=True)
+
 # %% ../nbs/08j_remedies.ipynb #57a20094
 def weighed_rows(
     rows:pd.DataFrame, # index rows of a world with normal studies with metal
@@ -167,17 +179,6 @@ def weighed_rows(
     weight = np.where(metal[normal], share/own, (1-share)/(1-own))
     drawn = rows[normal].sample(int(normal.sum()), replace=True, weights=weight, random_state=seed)
     return pd.concat([rows[~normal], drawn], ignore_index=True)
-
-# %% ../nbs/08j_remedies.ipynb #99a8412e
-def without_hardware(
-    rows:pd.DataFrame, # index rows of a world
-    tune:pd.Series, # true for the tuning split
-    seed:int # of the draw
-    )->pd.DataFrame: # index rows, as many in training as before
-    "Leave out the studies with metal alone"
-    gone,kept = rows.kind.eq('hardware'),rows[rows.kind!='hardware']
-    again = rows[rows.label.eq(1) & ~gone & ~tune].sample(int((gone & ~tune).sum()), replace=True, random_state=seed)
-    return pd.concat([kept, again], ignore_index=True)
 
 # %% ../nbs/08j_remedies.ipynb #fcedfe2f
 def remedy_network(

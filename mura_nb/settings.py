@@ -165,7 +165,7 @@ class _Run:
     file:Path # the settings file that was read
     resize:int = knob(int, 'side after resizing, px', 16, 4096)
     crop:int = knob(int, 'side of what a network sees, px', 16, 4096)
-    tune_frac:float = knob(float, 'share of the training patients that choose models and thresholds', .01, .5)
+    tune_frac:float = knob(float, 'share of the training patients set aside to choose models and thresholds', .01, .5)
     n_boot:int = knob(int, 'bootstrap resamples of patients', 1, 1_000_000)
     workers:int = knob(int, 'loader processes, 0: none', 0, 256)
     seed:int = knob(int, 'seed of simulation and splits', 0, 2**32-1)
@@ -183,7 +183,7 @@ class _Compared(_Run):
     ensemble:tuple = knob(tuple, 'the recipes whose mean is the ensemble')
     sweep:tuple = knob(tuple, 'ablation: recipes that differ in batch size')
     repeats:tuple = knob(tuple, 'ablation: recipes that differ in seed')
-    look_repeats:tuple = knob(tuple, 'ablation: global branches that differ in seed, each with looks of its seed')
+    look_repeats:tuple = knob(tuple, 'ablation: FuseNets with several crops that differ in the seed of both branches')
     starts:tuple = knob(tuple, 'ablation: recipes with and without ImageNet weights')
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')
