@@ -9,7 +9,8 @@ from dataclasses import replace
 from bench import paired, radiographs, row, save, small, threads, workplace
 import numpy as np, torch
 from torch import nn
-from mura_nb.core import seed_everything, settings
+from mura_nb.core import seed_everything
+from mura_nb.settings import settings
 from mura_nb.geometry import eval_view
 from mura_nb.data import Views, image_store, mura_index, view_dl
 from mura_nb.networks import SingleLogit, net_input

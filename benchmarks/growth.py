@@ -38,7 +38,8 @@ def make_dataset(root, n):
 
 def network():
     "A tiny network as an encoder"
-    from mura_nb.core import seed_everything, settings
+    from mura_nb.core import seed_everything
+    from mura_nb.settings import settings
     from mura_nb.database import Encoder
     from mura_nb.networks import SingleLogit
     from dataclasses import replace

@@ -11,7 +11,8 @@ from bench import paired, radiographs, row, save, small, threads, workplace
 import torch
 from torchvision import transforms as T
 from torchvision.datasets import ImageFolder
-from mura_nb.core import seed_everything, settings
+from mura_nb.core import seed_everything
+from mura_nb.settings import settings
 from mura_nb.data import image_store, mura_index, train_dls
 from mura_nb.networks import SingleLogit
 from mura_nb.baselines import WeightedBCE, type_weights

@@ -17,7 +17,9 @@ from pathlib import Path
 from bench import machine
 os.environ['MURA_NB_PROFILE'] = 'demo'
 import numpy as np, pandas as pd, torch
-from mura_nb.core import Table, save_table, settings, time_calls
+from mura_nb.core import Table, time_calls
+from mura_nb.settings import settings
+from mura_nb.results import save_table
 from mura_nb.data import load_data
 from mura_nb.database import nearest_rows, square_sums
 from mura_nb.large import made_database, measure_search, recall

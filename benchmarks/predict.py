@@ -13,7 +13,9 @@ import os, sys
 from dataclasses import replace
 from bench import TINY, machine, paired, row, save, small, threads
 import numpy as np, pandas as pd, torch
-from mura_nb.core import save_table, seed_everything, settings, settings_file
+from mura_nb.core import seed_everything
+from mura_nb.settings import settings, settings_file
+from mura_nb.results import save_table
 from mura_nb.networks import SingleLogit
 from mura_nb.exported import probe_views
 from mura_nb.engines import has_bf16

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 import pandas as pd, torch
 import torch.nn.functional as F
-from .core import (ModelFiles, Table, compute_device, fmt_ci, load_table, save_table, seed_everything,
-    settings, time_calls)
+from .core import Table, compute_device, fmt_ci, seed_everything, time_calls
+from .settings import settings
+from .results import ModelFiles, load_table, save_table
 from .metrics import METRICS, bar_lengths
 from .pooling import pool_studies
 from .comparison import compare

@@ -12,8 +12,9 @@ __all__ = ['PATCH', 'WINDOW', 'VIEWS', 'PATCHES', 'LEARNED', 'fill_patch', 'patc
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, cached, fmt_ci, fmt_num, progress, save_table,
-    seed_everything, settings, update_card)
+from .core import Table, fmt_ci, fmt_num, progress, seed_everything
+from .settings import Recipe, settings
+from .results import ModelFiles, cached, save_table, update_card
 from .geometry import eval_geometry, eval_view, warp
 from .public import boxes_by_image, known_boxes
 from .data import load_data

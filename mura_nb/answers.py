@@ -21,7 +21,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 from PIL import Image
-from .core import Table, fmt_num, load_card, settings
+from .core import Table, fmt_num
+from .settings import settings
+from .results import load_card
 from .shipped import SHIPPED, NoShippedNetwork, shipped_card, shipped_file, shipped_results
 from .metrics import expit, group_metrics, metric_interval, logit, resamples
 from .pooling import check_studies, pool_studies
@@ -62,7 +64,7 @@ def offered_paths(
     model:OfferedModel # one of `offered_models`
     )->list: # of paths
     "The weight files of a model's networks"
-    from mura_nb.core import ModelFiles  # here: fastai takes seconds to import
+    from mura_nb.results import ModelFiles  # here: fastai takes seconds to import
     if model.name == SHIPPED: return [shipped_file()]
     return [ModelFiles(member, model.out).model for member in model.members]
 
@@ -90,7 +92,7 @@ def _single_model(file, s, out):
 # %% ../nbs/11e_answers.ipynb #665e4b40
 def _ensemble_model(found, s, out):
     "The ensemble, None where a member or its predictions are missing"
-    from mura_nb.core import ModelFiles  # here: fastai takes seconds to import
+    from mura_nb.results import ModelFiles  # here: fastai takes seconds to import
     if any(name not in found or not ModelFiles(name, out).predictions.is_file() for name in s.ensemble): return None
     tune = pool_studies(mean_members(load_members(s.ensemble, 'tune', out)))
     scale, title = platt(tune), f'ensemble: mean of {len(s.ensemble)} networks, slower'
@@ -133,7 +135,7 @@ def operating_performance(
     model:OfferedModel # one of `offered_models`
     )->tuple: # sensitivity and specificity, an `Estimate` each; None where predictions are missing
     "What a model reaches at its operating threshold on the internal test, with 95 % intervals of resampled patients"
-    from mura_nb.core import ModelFiles  # here: fastai takes seconds to import
+    from mura_nb.results import ModelFiles  # here: fastai takes seconds to import
     if not all(ModelFiles(member, model.out).predictions.is_file() for member in model.members): return None
     studies = check_studies(pool_studies(mean_members(load_members(model.members, 'valid', model.out))))
     patients, names = pd.factorize(studies.patient, sort=True)

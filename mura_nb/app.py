@@ -18,7 +18,9 @@ from importlib.resources import files
 from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
-from .core import ALL_TYPES, load_card, settings, study_type, types_of, write_atomic
+from .core import ALL_TYPES, study_type, types_of, write_atomic
+from .settings import settings
+from .results import load_card
 from .shipped import network_words
 from .large import open_database
 from .studies import LIMITS, Study, StudyView, offered_samples, read_sample, read_study

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from .core import Recipe, progress
+from .core import progress
+from .settings import Recipe, settings
 from .geometry import Geometry, eval_view, warp
 from .shipped import SHIPPED, network_words
 from .metrics import expit
@@ -68,11 +69,13 @@ def _prepared(recipe):
 
 # %% ../nbs/08ff_asked.ipynb #e07cb8c1
 def audited_model(
-    model=None # a recipe's name, a model's file, an ONNX file, pair (network, card), list of these; default the shipped
+    # a recipe's name, a model's or ONNX file, `ensemble`, pair (network, card), list of these; default the shipped
+    model=None
     )->PictureModel: # of several networks the mean
     "A model as `audit_shortcuts` asks it. Errors as `load_networks` and `onnx_model`; ValueError for one of crops only"
     if isinstance(model, (str, Path)) and Path(model).suffix=='.onnx': return onnx_model(model)
     from mura_nb.networks import load_networks, reads_crops # here: torch takes seconds to import
+    if model=='ensemble': model = list(settings().ensemble)
     nets = load_networks(SHIPPED if model is None else model)
     for _,card in nets:
         if reads_crops(card): raise ValueError(f"{card['recipe'].get('name')}: reads crops, not whole pictures")

@@ -18,7 +18,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 import mura_nb
-from .core import (Table, fmt_ci, fmt_num, progress, save_headline, save_table, settings, write_atomic)
+from .core import Table, fmt_ci, fmt_num, progress, write_atomic
+from .settings import settings
+from .results import save_headline, save_table
 from .skeleton import skeleton
 from .phantom import plan_studies
 from .geometry import Geometry, warp

@@ -13,8 +13,9 @@ import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
 from fastai.torch_core import num_distrib
-from .core import (ALL_TYPES, ModelFiles, Recipe, STUDY_TYPES, Table, data_source, fingerprint, fmt_num,
-    load_card, load_table, save_model, save_table, seed_everything, settings)
+from .core import ALL_TYPES, STUDY_TYPES, Table, fingerprint, fmt_num, seed_everything
+from .settings import Recipe, data_source, settings
+from .results import ModelFiles, load_card, load_table, save_model, save_table
 from .geometry import eval_view
 from .data import eval_dl, load_data, train_dls
 from .metrics import bar_lengths

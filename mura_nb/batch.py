@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
 from PIL import Image
-from .core import ModelFiles, settings, study_type as checked_type, write_atomic
+from .core import study_type as checked_type, write_atomic
+from .settings import settings
+from .results import ModelFiles
 from .geometry import BOX
 from .images import LeftAsideWarning, radiograph_files, read_picture
 from .lists import LABELS, list_fields

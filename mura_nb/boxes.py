@@ -14,7 +14,9 @@ __all__ = ['FINEST', 'OWN_METHODS', 'LEVELS', 'THIRDS', 'COMPARED', 'Localisatio
 from dataclasses import dataclass
 import numpy as np
 import pandas as pd
-from .core import ALL_TYPES, ModelFiles, cached, fmt_ci, load_table, progress, settings, timed, write_atomic
+from .core import ALL_TYPES, fmt_ci, progress, timed, write_atomic
+from .settings import settings
+from .results import ModelFiles, cached, load_table
 from .public import boxes_by_image, known_boxes
 from .data import load_data
 from .metrics import mean_intervals

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from .core import fmt_ci, settings
+from .core import fmt_ci
+from .settings import settings
 from .phantom import example_study
 from .input_check import GREY_LIMITS
 from .headers import ARM_WORDS, BODY_PARTS, OTHER_PARTS, RADIOGRAPHY

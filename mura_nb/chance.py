@@ -9,7 +9,7 @@ __all__ = ['DRAWS', 'CHANCE', 'seen_part', 'other_patients', 'chance_boxes', 'ce
 import numpy as np
 import pandas as pd
 import torch
-from .core import Recipe
+from .settings import Recipe
 from .geometry import Geometry, view_geometry
 from .maps import BOX, MapGrid, PEAK, file_map, map_box, map_peak, scores
 

@@ -9,7 +9,8 @@ __all__ = ['MAPS', 'Projection', 'CodeMap', 'save_code_maps', 'load_code_maps', 
 import zipfile
 from pathlib import Path
 import numpy as np
-from .core import fingerprint, settings, write_atomic
+from .core import fingerprint, write_atomic
+from .settings import settings
 from .database import Database, DatabaseError
 
 # %% ../nbs/07d_codes.ipynb #dabb6a9a

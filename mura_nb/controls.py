@@ -16,8 +16,9 @@ from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, cached, claim_disk, file_sha256, fmt_ci, fmt_num, progress,
-    save_table, settings, timed)
+from .core import Table, claim_disk, file_sha256, fmt_ci, fmt_num, progress, timed
+from .settings import Recipe, settings
+from .results import ModelFiles, cached, save_table
 from .phantom import twin_boxes
 from .geometry import view_geometry
 from .data import load_data, targets, view_dl

@@ -11,7 +11,9 @@ __all__ = ['THRESHOLDS', 'cut', 'cut_bag', 'BranchFeatures', 'SideViews', 'fine_
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from .core import Recipe, cache_file, cached, claim_disk, fingerprint, progress, save_table, write_atomic
+from .core import claim_disk, fingerprint, progress, write_atomic
+from .settings import Recipe
+from .results import cache_file, cached, save_table
 from .geometry import box_geometry, eval_geometry, seen, train_geometry, view_geometry, warp
 from .data import Views, view_dl
 from .pooling import pool_studies

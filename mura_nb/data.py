@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from mura_nb.core import (ALL_TYPES, Recipe, Table, compute_device, fingerprint, is_public, settings,
-    types_of)
+from .core import ALL_TYPES, Table, compute_device, fingerprint, types_of
+from .settings import Recipe, is_public, settings
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, train_geometry
 from .randomise import item_view, variation_names

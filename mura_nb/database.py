@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 import mura_nb
-from .core import (ALL_TYPES, ModelFiles, Recipe, Table, fingerprint, progress, settings, study_type,
-    write_atomic)
+from .core import ALL_TYPES, Table, fingerprint, progress, study_type, write_atomic
+from .settings import Recipe, settings
+from .results import ModelFiles
 from .geometry import eval_view, view_geometry
 from .data import eval_dl
 

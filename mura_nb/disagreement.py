@@ -8,7 +8,8 @@ __all__ = ['votes', 'count_votes', 'pick_view', 'vote_title', 'gallery', 'error_
 # %% ../nbs/06d_disagreement.ipynb #4134ec6a
 import numpy as np
 import pandas as pd
-from .core import data_source, fmt_num, settings
+from .core import fmt_num
+from .settings import data_source, settings
 from .public import known_boxes
 from .data import load_data
 

@@ -14,7 +14,8 @@ import numpy as np, torch
 from fastai.callback.core import Callback
 from fastai.data.core import TfmdDL
 from fastai.torch_core import default_device, distrib_barrier, num_distrib, rank_distrib
-from .core import Recipe, compute_device
+from .core import compute_device
+from .settings import Recipe
 
 try: from fastai.distributed import DistributedDL # of a Learner's `distrib_ctx` too
 except NameError: DistributedDL = TfmdDL # without the optional package Accelerate there is one process, and no shard

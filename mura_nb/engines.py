@@ -21,7 +21,8 @@ from fastcore.basics import patch
 from PIL import Image
 from torch.nn.functional import conv2d
 import mura_nb
-from .core import Recipe, fingerprint, settings, write_atomic
+from .core import fingerprint, write_atomic
+from .settings import Recipe, settings
 from .geometry import eval_view
 from .metrics import expit
 from .networks import (SingleLogit, cell_slopes, input_stats, load_networks, map_cells, net_input, reads_crops,

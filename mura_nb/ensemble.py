@@ -12,7 +12,9 @@ from itertools import combinations
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, Table, data_source, fmt_ci, fmt_num, save_table, settings
+from .core import Table, fmt_ci, fmt_num
+from .settings import data_source, settings
+from .results import ModelFiles, save_table
 from .data import load_data
 from .metrics import METRICS, logit
 from .pooling import pool_studies

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from .core import Table, fmt_ci, fmt_num, settings, types_of
+from .core import Table, fmt_ci, fmt_num, types_of
+from .settings import settings
 from .data import mura_index
 from .metrics import METRICS, check_resampling, group_metrics, metric_interval, resamples
 from .pooling import (MURA_VALID, STUDY_COLUMNS, check_rows, check_studies, pool_studies, resample_groups,

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from fastcore.basics import patch
 from torch import nn
-from .core import ModelFiles, Recipe, load_card
+from .settings import Recipe
+from .results import ModelFiles, load_card
 from .geometry import Geometry, box_geometry, eval_geometry, warp
 from .metrics import expit
 from .pooling import pool_studies

@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from fastcore.basics import patch
 from PIL import Image
-from .core import Recipe, file_sha256, load_card, model_paths
+from .core import file_sha256
+from .settings import Recipe
+from .results import load_card, model_paths
 from .geometry import eval_view
 from .images import read_picture, refuse_truncated_files
 from .input_check import unusual_greys, warn_unusual

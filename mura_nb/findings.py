@@ -9,8 +9,9 @@ __all__ = ['DETECTION', 'PLACE', 'SIMILAR', 'main_pairs', 'paired_findings', 'pa
 # %% ../nbs/11_findings.ipynb #ed5a7c21
 from pathlib import Path
 import pandas as pd
-from mura_nb.core import (Settings, data_source, fmt_ci, fmt_num, load_table, save_figure, save_table, settings,
-    study_type)
+from .core import fmt_ci, fmt_num, study_type
+from .settings import Settings, data_source, settings
+from .results import load_table, save_figure, save_table
 from .public import boxes_by_image, known_boxes
 from .images import read_picture
 from .pooling import pool_studies
@@ -76,8 +77,8 @@ def _result_rows(s):
             "gained with the source report's crop", pair('fusenet')),
         ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'), 'difference from its best member',
             pair('ensemble')),
-        ('', 'chapter 9, other patients: normal studies with metal called abnormal, none in training', metal(0.),
-            'with metal in 30 % of the normal training studies', metal(.3)),
+        ('', 'chapter 9: normal studies with metal called abnormal, if no normal training study had metal',
+            metal(0.), 'if 30 % had', metal(.3)),
         ('2 where?', 'images of abnormal studies called abnormal: heat map points into the true box', hit('map'),
             'the centre of the image', hit('centre')),
         ('3 alike?', 'of five similar studies: same body part', alike('type'), 'by chance', chance('type')),

@@ -9,7 +9,9 @@ __all__ = ['CRITERIA', 'FALSE_BOXES', 'CURVE', 'rate_boxes', 'free_response', 'c
 # %% ../nbs/07e_free_response.ipynb #17a442a5
 import numpy as np
 import pandas as pd
-from .core import Table, fmt_num, load_table, save_table, settings
+from .core import Table, fmt_num
+from .settings import settings
+from .results import load_table, save_table
 from .public import boxes_by_image
 from .metrics import interval, resamples
 from .maps import BOX, any_hit, best_overlap

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from torch import nn
-from .core import (ModelFiles, Recipe, Table, data_source, fingerprint, fmt_ci, fmt_num, load_card, save_model,
-    save_table, settings)
+from .core import Table, fingerprint, fmt_ci, fmt_num
+from .settings import Recipe, data_source, settings
+from .results import ModelFiles, load_card, save_model, save_table
 from .geometry import eval_view, file_box
 from .public import known_boxes
 from .data import load_data

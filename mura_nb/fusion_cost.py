@@ -7,7 +7,9 @@ __all__ = ['stage_speed', 'pass_cost']
 
 # %% ../nbs/05b_fusion_cost.ipynb #c885a005
 import pandas as pd, torch
-from .core import ModelFiles, Recipe, load_table, save_table, settings, time_calls, timed
+from .core import time_calls, timed
+from .settings import Recipe, settings
+from .results import ModelFiles, load_table, save_table
 from .data import load_data
 from .networks import SingleLogit, device_of, load_model, net_input, rounding_tolerance
 from .training import Features

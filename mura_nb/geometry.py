@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from fastcore.basics import patch, patch_to
 from PIL import Image
-from .core import Recipe
+from .settings import Recipe
 
 # %% ../nbs/01b_geometry.ipynb #ef7221b6
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from .core import ModelFiles, Recipe, Table, fmt_ci, save_headline, save_model, save_table, settings
+from .core import Table, fmt_ci
+from .settings import Recipe, settings
+from .results import ModelFiles, save_headline, save_model, save_table
 from .metrics import interval, mean_intervals
 from .comparison import compare
 from .evaluation import evaluate

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from mura_nb.core import (ModelFiles, Table, figure_png, fmt_num, load_table, save_table, settings,
-    update_card)
+from .core import Table, fmt_num
+from .settings import settings
+from .results import ModelFiles, figure_png, load_table, save_table, update_card
 from .images import picture_files, read_picture
 from .input_check import unusual_greys, warn_unusual
 from .metrics import bar_lengths

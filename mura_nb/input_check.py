@@ -47,7 +47,7 @@ def measure_greys(
 # %% ../nbs/01j_input_check.ipynb #552822a4
 @dataclass(frozen=True)
 class GreyLimits:
-    "What the greys of a radiograph are like"
+    "Limits of what counts as usual"
     side:int=8 # pixels each way, at least
     times:int=20 # longer than wide or wider than long, at most
     spread:int=60 # from the darkest to the brightest grey, at least

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from .core import Recipe, Table, cached, fmt_ci, load_table, progress, save_headline, save_table, settings
+from .core import Table, fmt_ci, progress
+from .settings import Recipe, settings
+from .results import cached, load_table, save_headline, save_table
 from .data import patient_split
 from .comparison import compare_seeds
 from .networks import weights_key

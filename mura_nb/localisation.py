@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from .core import Recipe, Table, fmt_num, progress, settings, timed
+from .core import Table, fmt_num, progress, timed
+from .settings import Recipe, settings
 from .geometry import Geometry, eval_geometry, warp
 from .metrics import expit, mean_intervals
 from .pooling import pool_studies

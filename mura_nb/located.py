@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np, pandas as pd, torch
 from torch import nn
 from torchvision.ops import sigmoid_focal_loss
-from .core import Recipe
+from .settings import Recipe
 from .public import known_boxes
 from .randomise import item_view
 from .data import Views

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from torch import nn
-from .core import (ModelFiles, Recipe, cached, fingerprint, load_card, progress, save_model,
-    seed_everything, settings)
+from .core import fingerprint, progress, seed_everything
+from .settings import Recipe, settings
+from .results import ModelFiles, cached, load_card, save_model
 from .data import targets, train_dls, view_dl
 from .splits import evaluated_rows
 from .networks import SingleLogit, device_of, load_model, model_builder, versions, weights_key

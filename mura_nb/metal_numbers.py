@@ -6,18 +6,23 @@
 __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', 'measure_worlds', 'measure_reading', 'metal_alone',
            'remedy_rows', 'measure_remedies', 'metal_scores', 'measure_report', 'known_metal', 'measure_real_metal',
            'measure_examples', 'measure_audits', 'measure_hardware', 'worlds_view', 'kinds_view', 'in_words',
-           'remedies_view', 'reading_view', 'without_view', 'answers_to', 'found_view', 'examples_figure']
+           'remedies_view', 'costs_view', 'reading_view', 'without_view', 'types_without_view', 'answers_to',
+           'found_view', 'examples_figure']
 
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, Recipe, Table, data_source, fmt_ci, fmt_num, save_headline, save_table, settings
+from .core import Table, fmt_ci, fmt_num
+from .settings import Recipe, data_source, settings
+from .results import ModelFiles, save_headline, save_table
 from .pairs import changed_views
 from .metrics import mean_by_patient, mean_intervals
 from .comparison import compare_seeds, seed_interval
 from .public import known_boxes
 from .evaluation import evaluate
 from .pooling import pool_studies
+from .predictions import load_predictions
+from .ensemble import ensemble
 from .asked import torch_model
 from .audit import audit_pictures, audit_shortcuts
 from .numbers import scores_view
@@ -25,7 +30,7 @@ from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, l
     metal_neighbours, pair_pictures, pair_plan, pair_seed, planted_rows, seeds_auc, test_studies, train_on,
     train_world, tune_of, world_answers, world_scores)
 from .metal import (measure_detector, measure_without, metal_predictions, metal_threshold, train_detector)
-from .remedies import REMEDIES, masked_pictures, remedy_answers
+from .remedies import REMEDIES, chosen_weight, masked_pictures, measure_weights, remedy_answers
 
 # %% ../nbs/08k_metal_numbers.ipynb #dbad509d
 def answers_by_world(
@@ -135,8 +140,10 @@ def remedy_rows(
     n_boot,sides = settings().n_boot,(arms, base)
     rows = [('shift', *quotient(*(_draws(logit_shifts(side)) for side in sides))),
         ('called', *np.clip(seed_interval(*(_draws(called_normals(side, 'metal')) for side in sides))[:3], -1, 1))]
-    for score,of in dict(diseases=lambda d: test_studies(d, 'plain', DISEASES), alone=metal_alone).items():
-        c = compare_seeds(*([of(found) for found in side] for side in sides), n_boot=n_boot)
+    def plain(*kinds): return lambda found: test_studies(found, 'plain', kinds)
+    costs = [('diseases', plain(*DISEASES), 'auc'), ('alone', metal_alone, 'auc'), ('ece', plain(*DISEASES), 'ece')]
+    for score,of,metric in costs + [(kind, plain(kind), 'auc') for kind in DISEASES]:
+        c = compare_seeds(*([of(found) for found in side] for side in sides), metric, n_boot=n_boot)
         rows.append((score, c.value, c.lo, c.hi))
     return [(name, *row) for row in rows]
 
@@ -148,8 +155,9 @@ def measure_remedies(
     )->pd.DataFrame: # remedy, score, value, lo, hi, seeds; also the table metal_remedies
     "Train every remedy with every seed; the table is written after each seed from the second on"
     masked,tried = masked_pictures(pictures, net),{name:[] for name in REMEDIES}
+    weight = chosen_weight(measure_weights(pictures))
     for seed in range(len(arms[0.])):
-        for name in REMEDIES: tried[name].append(remedy_answers(name, seed, pictures, masked))
+        for name in REMEDIES: tried[name].append(remedy_answers(name, seed, pictures, masked, weight))
         if not seed: continue
         rows = [row for name in REMEDIES for row in remedy_rows(name, tried[name], arms[REMEDIES[name].world])]
         table = pd.DataFrame(rows, columns=['remedy','score','value','lo','hi']).assign(seeds=seed+1)
@@ -184,7 +192,9 @@ def measure_report(
 
 def _predicted():
     s = settings()
-    return [name for name in (*s.recipes, s.fusenet) if ModelFiles(name).predictions.is_file()]
+    answers = {n:load_predictions(n) for n in (*s.recipes, s.fusenet) if ModelFiles(n).predictions.is_file()}
+    whole = all(ModelFiles(n).predictions.is_file() for n in s.ensemble)
+    return answers | (dict(ensemble=ensemble()) if whole else {})
 
 # %% ../nbs/08k_metal_numbers.ipynb #351ed163
 def known_metal(
@@ -319,14 +329,28 @@ def remedies_view(
     return Table(pd.DataFrame(rows), 'Each less the same world without it, the first as a quotient; '
         f'{table.seeds.max()} seeds of each, simulated test; 95 % intervals over patients and seeds.')
 
+# %% ../nbs/08k_metal_numbers.ipynb #741f9b34
+def costs_view(
+    table:pd.DataFrame # metal_remedies
+    )->Table: # a row a remedy
+    "What remedies cost by disease, as it is printed"
+    wide = table.set_index(['remedy','score'])
+    rows = [{'remedy':key} | {kind:_cell(wide, key, kind) for kind in DISEASES}
+        | {'calibration error':_cell(wide, key, 'ece')} for key in REMEDIES]
+    return Table(pd.DataFrame(rows), 'AUC of each disease against normal studies, and expected calibration error, '
+        f'less the same world without the remedy; no metal in view; {table.seeds.max()} seeds of each, simulated test; '
+        '95 % intervals over patients and seeds.')
+
 # %% ../nbs/08k_metal_numbers.ipynb #407a70b1
 def reading_view(
     table:pd.DataFrame # metal_reading
     )->Table: # a row a world
     "Evidence and neighbours, as they are printed"
-    words = {'evidence':'evidence on metal', 'area':'area of metal', 'metal beside plain':'metal beside a plain view',
-        'metal beside metal':'beside it with metal', 'abnormal beside plain':'abnormal beside a plain view',
-        'abnormal beside metal':'abnormal beside it with metal'}
+    words = {'evidence':'evidence on metal', 'area':'area of metal',
+        'metal beside plain':'metal among neighbours, view without metal',
+        'metal beside metal':'metal, the same view with metal',
+        'abnormal beside plain':'abnormal among neighbours, view without metal',
+        'abnormal beside metal':'abnormal, the same view with metal'}
     wide = _wide(table)
     rows = [{'world':f'{world:.0%}'} | {name:_cell(wide, world, score) for score,name in words.items()}
         for world in WORLDS]
@@ -338,29 +362,49 @@ def without_view(
     table:pd.DataFrame # metal_without
     )->Table: # a row a network
     "Results with and without studies with metal, as they are printed"
-    wide = table.set_index(['model','studies','metric'])[['value','lo','hi']]
-    rows = [{'network':model} | {f'{metric}, {which}':fmt_ci(*wide.loc[(model, which, metric)])
-        for metric in ('auc','kappa') for which in ('all','without')} for model in table.model.unique()]
-    n = table.groupby('studies').n.first()
+    every = table[table.group=='ALL']
+    wide = every.set_index(['model','studies','metric'])[['value','lo','hi']]
+    def cell(*key): return fmt_ci(*wide.loc[key]) if key in wide.index else '–'
+    shown = {'all':'of all', 'without':'without metal', 'less':'difference'}
+    rows = [{'network':model} | {f'{metric}, {words}':cell(model, which, metric)
+        for metric in ('auc','kappa') for which,words in shown.items()} for model in every.model.unique()]
+    n = every.groupby('studies').n.first()
     return Table(pd.DataFrame(rows), f'Internal test, {data_source(settings())}: all {n["all"]} studies, and '
         f'the {n.get("without", 0)} in which the detector finds no metal; 95 % intervals over patients.')
 
+# %% ../nbs/08k_metal_numbers.ipynb #df5f3ca0
+def types_without_view(
+    table:pd.DataFrame # metal_without
+    )->Table: # a row a study type
+    "Cohen's kappa by study type without the studies in which metal is found, and of all, as it is printed"
+    kappa = table[(table.metric=='kappa') & (table.studies!='less')]
+    wide = kappa.set_index(['model','studies','group'])
+    shown = [m for m in kappa.model.unique() if m in (settings().baseline, settings().fusenet, 'ensemble')]
+    def cell(*key): return fmt_ci(*wide.loc[key, ['value','lo','hi']]) if key in wide.index else '–'
+    rows = [{'type':g} | {f'{m}, {words}':cell(m, which, g) for m in shown
+        for which,words in dict(all='of all', without='without metal').items()} for g in kappa.group.unique()]
+    return Table(pd.DataFrame(rows), f"Cohen's kappa on the internal test, {data_source(settings())}, threshold ½: "
+        'of all studies and of those in which the detector finds no metal; 95 % intervals over patients.')
+
 # %% ../nbs/08k_metal_numbers.ipynb #99345a7f
-ASKED = ( # question of chapter 9, row of metal_gains, limit, the side that was expected
-    ('1 read metal?', 'called, 0 less 30 %', .1, 'above'), ('2 does metal hide disease?', 'hidden', -.02, 'below'),
-    ('3 does 10 % halve the shift?', 'shift, 10 % over 0', .5, 'below'), ('4 without cost?', 'cost', -.01, 'above'))
+ASKED = ( # question of chapter 9, what is measured, row of metal_gains, limit, the side that was expected
+    ('1 read metal?', 'normal studies with metal called abnormal, world of 0 % less 30 %', 'called, 0 less 30 %',
+        .1, 'above'),
+    ('2 does metal hide disease?', 'AUC of diseases, with metal less without, world of 0 %', 'hidden', -.02, 'below'),
+    ('3 does 10 % halve the shift?', 'shift of the logit, world of 10 % over 0 %', 'shift, 10 % over 0', .5, 'below'),
+    ('4 without cost?', 'AUC of diseases without metal, world of 30 % less 0 %', 'cost', -.01, 'above'))
 
 def answers_to(
     gains:pd.DataFrame # metal_gains
     )->Table: # a row a question
     "Expected and measured, side by side"
     rows,gains = [],gains.set_index('question')
-    for asked,name,limit,expected in ASKED:
+    for asked,words,name,limit,expected in ASKED:
         value,lo,hi = gains.loc[name, ['value','lo','hi']]
-        rows.append({'question':asked, 'measured':name, 'expected':f'{expected} {limit:g}',
-            'result':fmt_ci(value, lo, hi), 'it is':in_words(lo, hi, limit)})
-    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *It is* says on which '
-        'side of the limit the whole interval lies; open: the limit lies in it. Question 5: see the remedies.')
+        rows.append({'question':asked, 'measured':words, 'expected':f'{expected} {limit:g}',
+            'result':fmt_ci(value, lo, hi), 'interval lies':in_words(lo, hi, limit)})
+    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *Interval '
+        'lies*: on which side of the limit the whole of it is; open: the limit lies in it. Question 5: see remedies.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #0e037d35
 def found_view(

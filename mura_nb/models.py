@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 import mura_nb
-from .core import (Settings, Table, data_source, file_sha256, fmt_ci, fmt_num, load_card, load_table,
-    model_paths, settings, write_atomic)
+from .core import Table, file_sha256, fmt_ci, fmt_num, write_atomic
+from .settings import Settings, data_source, settings
+from .results import load_card, load_table, model_paths
 from .shipped import SHIPPED, NoShippedNetwork, shipped_file, shipped_results
 from .data import mura_index
 from .metrics import METRICS

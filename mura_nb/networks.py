@@ -22,7 +22,9 @@ from weakref import WeakKeyDictionary
 import numpy as np, torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, softplus
-from .core import POOLINGS, compute_device, fingerprint, load_weights, settings_file
+from .core import compute_device, fingerprint
+from .settings import POOLINGS, settings_file
+from .results import load_weights
 from .shipped import default_model, model_file
 
 # %% ../nbs/03a_networks.ipynb #fe66243a

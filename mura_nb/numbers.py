@@ -9,7 +9,8 @@ __all__ = ['NotMeasured', 'found', 'kind_words', 'scores_view']
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import Table, fmt_ci, load_table
+from .core import Table, fmt_ci
+from .results import load_table
 from .evaluation import Estimate
 
 # %% ../nbs/08e_numbers.ipynb #38dffb8d

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from .core import Table, fmt_ci, fmt_num, save_table
+from .core import Table, fmt_ci, fmt_num
+from .results import save_table
 from .metrics import METRICS
 from .calibration import operating_point, platt
 from .comparison import DETECTABLE, compare, detectable, verdict

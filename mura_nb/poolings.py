@@ -7,7 +7,9 @@ __all__ = ['POOLED_MAPS', 'map_scores', 'pooling_row', 'measure_poolings', 'pool
 
 # %% ../nbs/07f_poolings.ipynb #fd9bd3af
 import pandas as pd
-from .core import Table, fmt_ci, load_table, save_table, settings
+from .core import Table, fmt_ci
+from .settings import settings
+from .results import load_table, save_table
 from .pooling import pool_studies
 from .evaluation import evaluate
 from .networks import load_networks

@@ -10,7 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import ModelFiles, Recipe, progress, write_atomic
+from .core import progress, write_atomic
+from .settings import Recipe
+from .results import ModelFiles
 from .geometry import seen
 from .data import Views, eval_dl, view_dl
 from .metrics import expit

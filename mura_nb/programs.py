@@ -70,7 +70,7 @@ def run_command(
     "Run `mura-nb` in this process and show what it prints"
     from IPython.display import Markdown, display # here: help must come at once
     from typer.testing import CliRunner
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     result = CliRunner().invoke(cli, [str(a) for a in args])
     text = result.stdout + result.stderr
     for old,new in {**(short or {}), str(settings().root):'.'}.items(): text = text.replace(str(old), new)
@@ -80,13 +80,13 @@ def run_command(
 # %% ../nbs/13_programs.ipynb #0510c24b
 def _models(incomplete:str=''):
     "Models of the profile, for completion"
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     try: names = ['ensemble', 'shipped', *sorted(f.stem for f in (settings().results/'models').glob('*.json'))]
     except (ValueError, OSError): return []
     return [n for n in names if n.startswith(incomplete)]
 
 def _recipes(incomplete:str=''):
-    from mura_nb.core import settings_file  # here: help must come at once
+    from mura_nb.settings import settings_file  # here: help must come at once
     text = settings_file()[0].read_text(encoding='utf-8')
     return [n for n in re.findall(r'^\[recipe (\w+)\]', text, re.M) if n.startswith(incomplete)]
 
@@ -283,7 +283,7 @@ def simulate_command( # noqa: PLR0913
     dicom:DicomFolder=None # also as DICOM
     ):
     "Make simulated radiographs whose abnormalities are known."
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     from mura_nb.phantom import make_phantom  # here: help must come at once
     s = settings()
     if folder is None and not s.simulated:
@@ -311,7 +311,7 @@ def check_command(
     form:Form='table' # of the output
     ):
     "Compare a dataset with its lists, and read every file; exit status 1 if there are errors."
-    from mura_nb.core import is_public, settings  # here: help must come at once
+    from mura_nb.settings import is_public, settings  # here: help must come at once
     from mura_nb.data import check_index, mura_index  # here: help must come at once
     from mura_nb.public import public_index  # here: as above
     folder = Path(folder or settings().data)
@@ -339,7 +339,7 @@ def _is_first_process(asked):
 # %% ../nbs/13_programs.ipynb #ecaac635
 def _data_ready():
     "Index and image store of the profile's radiographs, and its tuning split"
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     from mura_nb.data import load_data  # here: help must come at once
     from mura_nb.splits import tuning_split  # here: help must come at once
     from mura_nb.distributed import first_process, join_processes  # here: torch takes seconds to import
@@ -363,7 +363,7 @@ def train_command(
     ):
     "Train baselines; what is trained already is kept, and what was stopped goes on."
     first = _is_first_process(processes)
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     from mura_nb.baselines import run_recipe  # here: torch takes seconds to import
     s = settings()
     chosen = [s.recipe(r) for r in recipes or [s.baseline]]
@@ -434,8 +434,9 @@ ExportFile = Annotated[Path, typer.Option('--out', '-o', show_default=False,
     help='File to write, .onnx; its card goes beside it. Default: export/NAME.onnx of the results')]
 Branch = Annotated[str, typer.Option(help='Of FuseNet', **_one_of('global','local'))]
 EXPORT_EXAMPLES = _examples('export', 'export densenet169_b16 --out net.onnx', 'export fusenet_b16 --branch local')
-AuditModel = Annotated[str, typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
-    help='Name of a recipe, a model file or an ONNX file. Default: the network that comes with the package')]
+AuditModel = Annotated[list[str], typer.Argument(metavar='MODEL', autocompletion=_models, show_default=False,
+    help='Name of a recipe, a model file, ensemble, or an ONNX file; of several the mean. Default: the network that '
+    'comes with the package')]
 AuditCount = Annotated[int, typer.Option('--studies', help='Simulated normal studies', min=2)]
 AuditOut = Annotated[Path, typer.Option('--out', '-o', help='Folder for audit.html and audit.json')]
 AuditFile = Annotated[Path, typer.Option('--json', show_default=False, help='Another file for the JSON, instead')]
@@ -457,7 +458,7 @@ def export_command(
 # %% ../nbs/13_programs.ipynb #d94b72e3
 @cli.command('audit', epilog=_examples('audit', 'audit lite0_b16 --out lite0', 'audit theirs.onnx --json theirs.json'))
 def audit_command(
-    model:AuditModel=None, # recipe or file
+    model:AuditModel=[], # noqa: B006, recipes or files
     studies:AuditCount=150, # normal ones
     out:AuditOut=Path('audit'), # folder
     json_file:AuditFile=None, # instead of audit.json
@@ -470,7 +471,7 @@ def audit_command(
     from mura_nb.core import seed_everything # here: as above
     out.mkdir(parents=True, exist_ok=True)
     seed_everything(0) # also lets freed memory be used again, which saves time
-    asked = audited_model(model)
+    asked = audited_model(model[0] if len(model)==1 else model or None)
     typer.echo(f'network: {asked.name}; pictures {asked.prepared}', err=True)
     report = audit_shortcuts(asked, studies, seed, size)
     print_table(card_rows(report).set_axis(['change','shift','of a fracture','to abnormal, %','verdict'], axis=1))
@@ -503,7 +504,7 @@ def report_command(
     ablation:WithAblation=False # also the flagged cells
     ):
     "Run the chapters and render the report to _site/, as make report does. In a clone."
-    from mura_nb.core import settings  # here: help must come at once
+    from mura_nb.settings import settings  # here: help must come at once
     script = settings().root/'tools'/'report.py'
     if not script.is_file():
         raise FileNotFoundError(f'{script}: not there; the report runs in a clone of the repository, '

@@ -10,7 +10,9 @@ __all__ = ['FLAGS', 'BESIDE', 'flag_floor', 'best_fixed_place', 'measure_floors'
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import Table, fmt_ci, fmt_num, load_table, save_table, settings
+from .core import Table, fmt_ci, fmt_num
+from .settings import settings
+from .results import load_table, save_table
 from .public import public_index
 from .maps import BOX, box_contains
 from .evaluation import evaluate

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from .core import (claim_disk, compute_device, progress, save_table, seed_everything, settings, settings_file,
-    timed, write_atomic)
+from .core import claim_disk, compute_device, progress, seed_everything, timed, write_atomic
+from .settings import settings, settings_file
+from .results import save_table
 from .mura_size import MURA_IMAGES, make_mura_phantom
 from .data import load_data, mura_index, train_dls
 from .splits import tuning_split

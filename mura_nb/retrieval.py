@@ -11,7 +11,9 @@ __all__ = ['CUTOFFS', 'Neighbours', 'search', 'neighbour_figure', 'search_region
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import Table, data_source, figure_png, fmt_ci, settings
+from .core import Table, fmt_ci
+from .settings import data_source, settings
+from .results import figure_png
 from .images import read_picture
 from .input_check import unusual_greys, warn_unusual
 from .geometry import eval_view

@@ -8,7 +8,9 @@ __all__ = ['rivals', 'training_minutes', 'rivals_table', 'rivals_view', 'seeds_t
 # %% ../nbs/06e_rivals.ipynb #aff6deca
 from pathlib import Path
 import pandas as pd
-from .core import Settings, Table, data_source, fmt_ci, fmt_num, load_table, settings
+from .core import Table, fmt_ci, fmt_num
+from .settings import Settings, data_source, settings
+from .results import load_table
 from .pooling import pool_studies
 from .comparison import DETECTABLE, compare, corrected_verdict, detectable, holm
 from .evaluation import evaluate

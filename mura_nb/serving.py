@@ -10,7 +10,9 @@ __all__ = ['FusedEngine', 'LookEngine', 'MeanEngine', 'load_engine', 'probabilit
 import copy
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import Table, compute_device, load_table, settings, time_calls, timed
+from .core import Table, compute_device, time_calls, timed
+from .settings import settings
+from .results import load_table
 from .metrics import expit, logit
 from .pooling import pool_studies
 from .evaluation import evaluate

@@ -10,7 +10,9 @@ __all__ = ['SHIPPED', 'WEIGHTS', 'MEASURES', 'NoShippedNetwork', 'shipped_file',
 from importlib.resources import files
 from numbers import Real
 from pathlib import Path
-from .core import ModelFiles, fmt_ci, load_card, model_paths, settings
+from .core import fmt_ci
+from .settings import settings
+from .results import ModelFiles, load_card, model_paths
 
 # %% ../nbs/02f_shipped.ipynb #6184637d
 SHIPPED = 'shipped' # the word that names it

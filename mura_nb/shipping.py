@@ -10,7 +10,8 @@ __all__ = ['CLAIMS', 'SOURCES', 'START', 'USE', 'LARGEST', 'TOLERABLE', 'halved'
 import copy
 from pathlib import Path
 import pandas as pd
-from .core import Recipe, save_model
+from .settings import Recipe
+from .results import save_model
 from .geometry import eval_view
 from .networks import load_model, net_input, network_outputs, versions
 from .engines import write_graph

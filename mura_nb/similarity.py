@@ -10,7 +10,9 @@ __all__ = ['SHARES', 'fit_whitening', 'supervised_contrastive', 'fit_head', 'fit
 from pathlib import Path
 import numpy as np
 import pandas as pd
-from .core import ModelFiles, Table, fmt_ci, settings
+from .core import Table, fmt_ci
+from .settings import settings
+from .results import ModelFiles
 from .metrics import interval, mean_by_patient
 from .comparison import holm, two_sided
 from .codes import CodeMap, Projection

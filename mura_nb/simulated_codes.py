@@ -12,7 +12,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from .core import Table, cache_file, progress, settings
+from .core import Table, progress
+from .settings import settings
+from .results import cache_file
 from .images import read_picture
 from .phantom import make_phantom
 from .data import mura_index

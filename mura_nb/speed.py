@@ -11,7 +11,9 @@ from functools import cache
 from pathlib import Path
 import pandas as pd
 import torch
-from .core import ModelFiles, Table, data_source, load_card, load_table, settings, settings_file
+from .core import Table
+from .settings import data_source, settings, settings_file
+from .results import ModelFiles, load_card, load_table
 from .networks import create_body
 
 # %% ../nbs/16_speed.ipynb #52801998

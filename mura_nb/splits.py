@@ -7,7 +7,7 @@ __all__ = ['tuning_split', 'labelled_rows', 'evaluated_rows', 'abnormal_rows']
 
 # %% ../nbs/02e_splits.ipynb #f294cb91
 import pandas as pd
-from .core import settings
+from .settings import settings
 from .data import patient_split
 
 # %% ../nbs/02e_splits.ipynb #116f410f

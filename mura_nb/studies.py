@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from .core import settings, types_of
+from .core import types_of
+from .settings import settings
 from .skeleton import bone_name
 from .pathology import KINDS
 from .phantom import example_study

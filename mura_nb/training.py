@@ -20,8 +20,9 @@ from fastai.data.core import DataLoaders
 from fastai.learner import CastToTensor, Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import rank_distrib
-from .core import (ModelFiles, Recipe, fingerprint, load_table, progress, save_table, seed_everything,
-    write_atomic)
+from .core import fingerprint, progress, seed_everything, write_atomic
+from .settings import Recipe
+from .results import ModelFiles, load_table, save_table
 from .data import index_fingerprint
 from .networks import device_of, gpu_arithmetic, load_model, recomputed, wait_for
 from .distributed import distributed_training, first_process, sum_over_processes

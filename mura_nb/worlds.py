@@ -17,7 +17,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from .core import Recipe, STUDY_TYPES, Table, cached, settings, write_atomic
+from .core import STUDY_TYPES, Table, write_atomic
+from .settings import Recipe, settings
+from .results import cached
 from .pairs import changed_views
 from .phantom import plan_studies, write_dataset
 from .leaks import pooled_auc, resample_patients, thumbnail_features

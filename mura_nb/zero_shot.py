@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
-from .core import Recipe, Table, fingerprint, fmt_ci, load_table, save_table, settings
+from .core import Table, fingerprint, fmt_ci
+from .settings import Recipe, settings
+from .results import load_table, save_table
 from .variation import VARIATIONS
 from .phantom import make_phantom
 from .public import known_boxes

@@ -229,7 +229,7 @@ def first_result(room): return next((c.number + 1 for c in room.cells if c.shows
 
 def chapter_faults(room):
     "What a numbered chapter must be besides"
-    if len(room.cells) > LIMITS['chapter_cells'] and room.name not in LIMITS['machinery']:
+    if len(room.cells) > LIMITS['chapter_cells']:
         yield f"{len(room.cells)} cells; a chapter has at most {LIMITS['chapter_cells']}"
     first = first_result(room)
     if first is None or first > LIMITS['result_within']:

@@ -5,7 +5,8 @@ import json
 import numpy as np, pytest, torch
 from torch import nn
 from mura_nb import alignment as A, evidence as V, maps as M
-from mura_nb.core import save_model, settings
+from mura_nb.settings import settings
+from mura_nb.results import save_model
 from mura_nb.engines import onnx_card, part_of
 from mura_nb.geometry import Geometry, eval_geometry
 from mura_nb.networks import CellGrid, SingleLogit, cell_grid, hooked, load_networks, map_cells, split_backbone

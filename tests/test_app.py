@@ -16,10 +16,11 @@ START = 'import sys, mura_nb.app as A; A.MAX_AGE, A.SWEEP_EVERY = 4, 1; A.serve(
 def model_files(folder, root):
     "Two untrained networks that say abnormal, and one that cannot be shown; a dataset, predictions, codes"
     import torch
-    from mura_nb.core import ModelFiles
+    from mura_nb.results import ModelFiles
     from mura_nb.networks import SingleLogit
     from mura_nb.predictions import as_predictions, save_predictions
-    from mura_nb.core import save_model, settings
+    from mura_nb.settings import settings
+    from mura_nb.results import save_model
     from mura_nb.images import ImageStore
     from mura_nb.data import mura_index
     from mura_nb.database import Encoder, encode

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest, torch
 from typer.testing import CliRunner
 from mura_nb import asked, audit, programs
-from mura_nb.core import save_model, settings
+from mura_nb.settings import settings
+from mura_nb.results import save_model
 from mura_nb.pairs import CHANGES
 from conftest import ROOT
 
@@ -47,12 +48,26 @@ def layers(channels=3, out=1, *more):
     return nn.Sequential(*body, nn.Linear(4, out), *more)
 
 
-def test_three_networks_get_a_card(pairs, net, recipe, tmp_path):
-    "Ours, one from outside the package, and a planted shortcut, which is found"
+def theirs():
+    "A network of torchvision, as somebody who does not know this package wraps it"
+    import torchvision
+    torch.manual_seed(0)
+    body = torchvision.models.resnet18(weights=None, num_classes=1).eval()
+
+    @torch.no_grad()
+    def call(pictures):
+        small = [torch.nn.functional.interpolate(torch.tensor(p)[None, None] / 255, (64, 64)) for p in pictures]
+        return body(torch.cat(small).expand(-1, 3, -1, -1)).sigmoid()[:, 0].numpy()
+
+    return call
+
+
+def test_networks_of_all_makes_get_a_card(pairs, net, recipe, tmp_path):
+    "Ours, an ONNX file, one of torchvision, and a planted shortcut, which is found"
     pytest.importorskip('onnxruntime')
     pytest.importorskip('onnx')
     file = exported(layers(), tmp_path / 'theirs.onnx', 2, 3, 64, 48)
-    models = asked.torch_model(net, recipe), asked.onnx_model(file), audit.marker_reader(6, SIZE)
+    models = asked.torch_model(net, recipe), asked.onnx_model(file), theirs(), audit.marker_reader(6, SIZE)
     cards = [audit.audit_shortcuts(m, pairs=pairs, n_boot=200) for m in models]
     for card in cards:
         assert card.table.shortcut.tolist() == ALL and card.about['studies'] == STUDIES
@@ -184,6 +199,10 @@ def test_command(place, recipe, monkeypatch, tmp_path):
     r = run(place, monkeypatch, file, *few, '--out', tmp_path / 'two', '--json', tmp_path / 'mine.json')
     assert r.exit_code == 0 and [f.name for f in (tmp_path / 'two').iterdir()] == ['audit.html']
     assert json.loads((tmp_path / 'mine.json').read_text()) == told
+    # the mean of two, here of the same one twice
+    r = run(place, monkeypatch, recipe.name, recipe.name, *few, '--out', tmp_path / 'mean')
+    assert r.exit_code == 0 and 'network: mean of ' in r.stderr
+    assert json.loads((tmp_path / 'mean' / 'audit.json').read_text())['table'] == told['table']
 
 
 @pytest.mark.parametrize('args,words', [

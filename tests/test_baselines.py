@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from fastai.callback.core import Callback
 from fastai.torch_core import default_device
 from mura_nb import ablations as A, baselines as B, networks as N, predictions as P, training as T
-from mura_nb.core import (ModelFiles, Recipe, STUDY_TYPES, fmt_num, load_card, load_table, save_model, save_table,
-    settings)
+from mura_nb.core import STUDY_TYPES, fmt_num
+from mura_nb.settings import Recipe, settings
+from mura_nb.results import ModelFiles, load_card, load_table, save_model, save_table
 from mura_nb.data import image_store, mura_index, patient_split
 from mura_nb.pooling import pool_studies
 from mura_nb.evaluation import typical_study

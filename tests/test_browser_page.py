@@ -36,7 +36,8 @@ def browser():
 def model(tmp_path_factory):
     "ImageNet's features under a random output layer that calls nearly everything abnormal"
     import torch
-    from mura_nb.core import save_model, settings
+    from mura_nb.settings import settings
+    from mura_nb.results import save_model
     from mura_nb.networks import SingleLogit
     recipe = replace(settings(profile='demo').recipe('lite0_b16'), resize=144, crop=128)
     torch.manual_seed(1)
@@ -159,7 +160,7 @@ SIZES = (300, 200), (97, 333), (40, 60), (500, 64), (512, 329), (144, 144)
 
 @pytest.mark.parametrize('fit', ('stretch', 'letterbox'))
 def test_views_are_those_of_the_package(tools, fit):
-    from mura_nb.core import settings
+    from mura_nb.settings import settings
     from mura_nb.geometry import Geometry, eval_geometry, warp
     recipe = replace(settings(profile='demo').recipe('lite0_b16'), resize=144, crop=128, fit=fit)
     script = '''async ([pixels, width, height, fit, move]) => {
@@ -512,7 +513,7 @@ def test_style_sheet_and_scripts(task):
 def test_any_pooling_goes_along(pooling, layer):
     import torch
     from mura_nb.browser import MOST_BYTES, browser_network
-    from mura_nb.core import settings
+    from mura_nb.settings import settings
     from mura_nb.networks import SingleLogit
     pytest.importorskip('onnxruntime')
     recipe = settings(profile='demo').recipe('lite0_b16')

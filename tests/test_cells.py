@@ -93,9 +93,4 @@ def test_side_rooms_and_the_index_need_no_result():
     assert words(room('01a_x', *[('markdown', 'x')]*81)) == [] == words(room('index', ('markdown', 'x')))
 
 
-def test_machinery_is_as_long_as_it_takes(monkeypatch):
-    monkeypatch.setitem(house.LIMITS, 'machinery', ['00_core'])
-    assert words(room('00_core', number(), *[('markdown', 'x')]*90)) == []
-
-
 if __name__ == '__main__': house.main(sys.argv[1:])

@@ -1,6 +1,7 @@
-"What chapters share: findings, the cache, the timer, model files. Single cases are tested in nbs/00_core.ipynb."
+"What chapters share: findings, the timer, the cache, model files. Single cases are tested in the rooms 0, 0g and 0h."
 import numpy as np, pandas as pd, pytest
 from mura_nb import core
+from mura_nb.results import ModelFiles, cache_file, cached, load_weights, model_paths, save_model
 
 
 @pytest.fixture
@@ -25,23 +26,23 @@ def test_finding_is_marked_where_it_does_not_hold():
 def test_cached_is_read_back(cache):
     "The first run gets what the next one gets: numbers as the file has them"
     table = pd.DataFrame(dict(x=[1/3, 2.], level=['0.70', 'otsu']), index=[5, 7])
-    first, again = (core.cached('t/table', [1], lambda: table, dict(level=str)) for _ in range(2))
+    first, again = (cached('t/table', [1], lambda: table, dict(level=str)) for _ in range(2))
     assert first.equals(again) and list(first.level) == ['0.70', 'otsu'] and first.x[0] == .33333333
-    assert [f.name for f in (cache/'t').iterdir()] == [core.cache_file('t/table', [1], '.csv').name]
+    assert [f.name for f in (cache/'t').iterdir()] == [cache_file('t/table', [1], '.csv').name]
 
 
 def test_cached_keeps_arrays_exactly(cache):
     made = dict(codes=np.random.default_rng(0).normal(size=(3, 4)).astype('float32'), paths=np.array(['a', 'bc']))
     for _ in range(2):
-        kept = core.cached('arrays', ['x'], lambda: made)
+        kept = cached('arrays', ['x'], lambda: made)
         assert list(kept) == list(made)
         for k, array in made.items(): assert np.array_equal(kept[k], array) and kept[k].dtype == array.dtype
 
 
 def test_what_is_stopped_leaves_nothing(cache):
     def stopped(): raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt): core.cached('t', [1], stopped)
-    with pytest.raises(TypeError, match='cannot keep this dict'): core.cached('t', [1], lambda: dict(x=np.array([{}])))
+    with pytest.raises(KeyboardInterrupt): cached('t', [1], stopped)
+    with pytest.raises(TypeError, match='cannot keep this dict'): cached('t', [1], lambda: dict(x=np.array([{}])))
     assert not list(cache.rglob('*'))
 
 
@@ -55,8 +56,8 @@ def test_turns_go_round():
 
 def test_model_files_are_where_save_model_writes(tmp_path):
     torch = pytest.importorskip('torch')
-    files = core.ModelFiles('net_b16', tmp_path)
-    assert core.save_model(torch.nn.Linear(2, 1), dict(architecture='linear'), files.model) == files.model
-    assert files.card.is_file() and core.model_paths(files.card) == (files.model, files.card)
-    card, tensors = core.load_weights(files.card)
+    files = ModelFiles('net_b16', tmp_path)
+    assert save_model(torch.nn.Linear(2, 1), dict(architecture='linear'), files.model) == files.model
+    assert files.card.is_file() and model_paths(files.card) == (files.model, files.card)
+    card, tensors = load_weights(files.card)
     assert card['sha256'] == core.file_sha256(files.model) and tensors['weight'].shape == (1, 2)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from hypothesis import given, settings as hsettings, strategies as st
 from PIL import Image, ImageFile
-from mura_nb.core import STUDY_TYPES, settings
+from mura_nb.core import STUDY_TYPES
+from mura_nb.settings import settings
 from mura_nb.images import UnreadableImages, read_picture, to_grey
 from mura_nb.geometry import Geometry, eval_geometry, train_geometry, warp
 from mura_nb.data import (DataError, Views, check_index, eval_dl, image_store, index_fingerprint, load_data,

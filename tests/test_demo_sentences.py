@@ -48,7 +48,7 @@ def test_findings_hold(path, root, monkeypatch):
     assert problems(house.read_room(path), monkeypatch) == []
 
 
-HEAD = 'from mura_nb.core import finding, load_table\nx = 1'
+HEAD = 'from mura_nb.core import finding\nfrom mura_nb.results import load_table\nx = 1'
 PLANTED = {
     'a sentence that is not true': ("finding('All is well.', holds=False)", 'does not hold: All is well.'),
     'the second of two': ("finding('Well.', holds=True)\nfinding('Not so well.', holds=1 > 2)", 'hold: Not so well.'),

@@ -8,7 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from pretend import Elsewhere, pretend
 from test_baselines import made_up
 from mura_nb import networks
-from mura_nb.core import ModelFiles, compute_device, deterministic, settings
+from mura_nb.core import compute_device, deterministic
+from mura_nb.settings import settings
+from mura_nb.results import ModelFiles
 from mura_nb.evidence import evidence
 from mura_nb.networks import SingleLogit, device_of, network_outputs, rounding_tolerance
 

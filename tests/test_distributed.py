@@ -6,7 +6,8 @@ import numpy as np, pytest, torch
 from fastai.callback.core import Callback
 from fastai.data.core import TfmdDL
 from mura_nb import baselines as B
-from mura_nb.core import ModelFiles, load_card, load_table, settings
+from mura_nb.settings import settings
+from mura_nb.results import ModelFiles, load_card, load_table
 from mura_nb.data import load_data, patient_split
 from mura_nb.distributed import ShardDL, share_batch
 from mura_nb.predictions import load_predictions

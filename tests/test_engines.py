@@ -7,7 +7,7 @@ import numpy as np, pytest, torch
 from PIL import Image
 from torch import nn
 from mura_nb import engines as G, serving as V
-from mura_nb.core import Recipe, settings
+from mura_nb.settings import Recipe, settings
 from mura_nb.geometry import eval_geometry, warp
 from mura_nb.metrics import expit
 from mura_nb.networks import SingleLogit, net_input
@@ -339,7 +339,7 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = no
     code = '''
 import mura_nb.engines as G, mura_nb.serving as V, torch, numpy as np
 from mura_nb.baselines import SingleLogit
-from mura_nb.core import settings
+from mura_nb.settings import settings
 import tempfile; from dataclasses import replace; from pathlib import Path
 s = settings('smoke'); d = tempfile.mkdtemp(); G.settings = lambda *a: replace(s, root=Path(d))
 recipe = s.recipe('resnet50_smoke').card() | dict(backbone='torchvision:resnet18')

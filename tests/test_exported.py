@@ -6,7 +6,8 @@ import numpy as np, pytest
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import batch, exported, programs
-from mura_nb.core import load_card, save_model, settings
+from mura_nb.settings import settings
+from mura_nb.results import load_card, save_model
 from mura_nb.dicom_grey import PictureWarning
 from mura_nb.exported import graph_path, load_exported
 from mura_nb.phantom import example_study

@@ -1,7 +1,8 @@
 "Files are whole or absent, whatever happens while they are written."
 import json, os, stat, threading
 import pandas as pd, pytest
-from mura_nb.core import load_table, save_table, write_atomic
+from mura_nb.core import write_atomic
+from mura_nb.results import load_table, save_table
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt, SystemExit, OSError])

@@ -4,7 +4,8 @@ import re
 import nbformat, pandas as pd, pytest
 import house, test_demo_sentences as sentences
 from mura_nb import core, findings, numbers
-from mura_nb.core import load_table, settings
+from mura_nb.settings import settings
+from mura_nb.results import load_table
 from mura_nb.findings import forest_figure, main_effects, main_results
 from mura_nb.numbers import NotMeasured, found
 

@@ -5,7 +5,7 @@ from hypothesis import given, settings as hsettings, strategies as st
 from hypothesis.extra import numpy as hnp
 from skimage.measure import label
 from mura_nb import maps
-from mura_nb.core import settings
+from mura_nb.settings import settings
 from mura_nb.geometry import eval_geometry, file_box
 from mura_nb.training import follow_start
 from mura_nb.crops import BranchFeatures, branch_boxes, cut, cut_bag

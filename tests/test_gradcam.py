@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest, torch
 from hypothesis import example, given, settings as hsettings, strategies as st
 from torch import nn
 from mura_nb import chance as C, evidence as V, gradcam as G, maps as M
-from mura_nb.core import settings
+from mura_nb.settings import settings
 from mura_nb.geometry import Geometry, eval_geometry
 from mura_nb.metrics import mean_intervals
 from mura_nb.networks import SingleLogit, split_backbone

@@ -5,6 +5,8 @@ import pytest
 
 LIGHT = [
     'core',
+    'settings',
+    'results',
     'skeleton',
     'pathology',
     'fractures',

@@ -48,7 +48,8 @@ def test_no_simulated_radiograph_is_unusual_and_each_negative_is():
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
     import torch
-    from mura_nb.core import save_model, settings
+    from mura_nb.settings import settings
+    from mura_nb.results import save_model
     from mura_nb.networks import SingleLogit
     recipe = settings(profile='smoke').recipe('lite0_smoke')
     torch.manual_seed(0)

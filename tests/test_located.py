@@ -7,7 +7,8 @@ import numpy as np, pandas as pd, pytest, torch
 from fastai.callback.core import Callback
 
 from mura_nb.baselines import fit
-from mura_nb.core import ModelFiles, settings
+from mura_nb.settings import settings
+from mura_nb.results import ModelFiles
 from mura_nb.data import load_data, patient_split
 from mura_nb.networks import giving_cells, pooled_logit
 from mura_nb.phantom import make_phantom

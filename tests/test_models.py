@@ -1,7 +1,7 @@
 "A card for each published model, with the numbers of the report's tables; cards travel with the weights."
 import json, re, tomllib
 import nbformat, pytest
-from mura_nb.core import settings
+from mura_nb.settings import settings
 from mura_nb.models import count_parameters, gather, published, table_estimate
 
 

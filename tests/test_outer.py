@@ -81,7 +81,7 @@ def test_every_public_module(root, clean, tmp_path):
 
 
 def test_settings_from_the_wheel(clean, tmp_path):
-    code = 'from mura_nb.core import settings; s = settings(); print(s.profile, s.root, s.recipe("densenet169_b32").lr)'
+    code = 'from mura_nb.settings import settings as f; s=f(); print(s.profile, s.root, s.recipe("densenet169_b32").lr)'
     assert sh(clean, '-c', code, cwd=tmp_path).split() == ['demo', str(tmp_path.resolve()), '0.0002']
 
 

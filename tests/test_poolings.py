@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 
 import mura_nb.engines as V, mura_nb.networks as N, mura_nb.serving as S
-from mura_nb.core import POOLINGS, SettingError, read_recipe, save_model, settings
+from mura_nb.settings import POOLINGS, SettingError, read_recipe, settings
+from mura_nb.results import save_model
 from mura_nb.maps import grad_cam
 
 SMALL, LITE = 'torchvision:resnet18', 'timm:tf_efficientnet_lite0'

@@ -6,7 +6,8 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
-from mura_nb.core import save_model, settings
+from mura_nb.settings import settings
+from mura_nb.results import save_model
 from mura_nb.images import read_picture
 from mura_nb.data import mura_index
 from mura_nb.maps import BOX

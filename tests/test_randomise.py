@@ -2,14 +2,14 @@
 from dataclasses import replace
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
-from mura_nb import core
+from mura_nb.settings import SettingError, _names, _read_ini, settings
 from mura_nb.data import Views
 from mura_nb.geometry import epoch_sizes, eval_geometry, seen, train_geometry
 from mura_nb.randomise import PICTURE_VARIATIONS, randomise_item, vary
 
 
 @pytest.fixture
-def recipe(root): return core.settings('smoke', file=root/'settings.ini').recipe('lite0_smoke')
+def recipe(root): return settings('smoke', file=root/'settings.ini').recipe('lite0_smoke')
 
 
 @pytest.fixture(scope='module')
@@ -21,9 +21,9 @@ def some():
 
 
 def test_no_recipe_has_it_and_no_card(root):
-    s = core.settings('smoke', file=root/'settings.ini')
-    ini = core._read_ini(s.file)
-    for name in core._names(ini, 'recipe'): assert 'randomise' not in s.recipe(name).card()
+    s = settings('smoke', file=root/'settings.ini')
+    ini = _read_ini(s.file)
+    for name in _names(ini, 'recipe'): assert 'randomise' not in s.recipe(name).card()
     assert replace(s.recipe('lite0_smoke'), randomise='all').card()['randomise'] == 'all'
 
 
@@ -65,7 +65,7 @@ def test_unknown_word(some, recipe):
 def test_bad_value_in_settings(root, tmp_path):
     (tmp_path/'settings.ini').write_text(
         (root/'settings.ini').read_text().replace('[recipe lite0]\n', '[recipe lite0]\nrandomise = A,B\n', 1))
-    with pytest.raises(core.SettingError, match='randomise = A,B'): core.settings('smoke', file=tmp_path/'settings.ini')
+    with pytest.raises(SettingError, match='randomise = A,B'): settings('smoke', file=tmp_path/'settings.ini')
 
 
 def test_draws_do_not_depend_on_the_label(recipe):

@@ -3,7 +3,8 @@ import os, subprocess, sys, time, warnings
 from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest
 from mura_nb import codes as C, database as D, large as L, retrieval as R, similarity as S
-from mura_nb.core import STUDY_TYPES, settings, time_calls
+from mura_nb.core import STUDY_TYPES, time_calls
+from mura_nb.settings import settings
 
 CARD = dict(recipe='none', backbone='made up', weights='abc', preprocessing='{}')
 
@@ -548,7 +549,7 @@ def place(tmp_path_factory):
     from test_distributed import RECIPES
     from test_baselines import made_up
     from mura_nb.networks import SingleLogit
-    from mura_nb.core import save_model
+    from mura_nb.results import save_model
     d = tmp_path_factory.mktemp('encoding')
     (d/'settings.ini').write_text((Path(__file__).parents[1]/'settings.ini').read_text() + RECIPES)
     made_up(d/'made_up', 28)

@@ -1,10 +1,10 @@
-"Settings as a whole; single keys are tested where they are explained, in nbs/00_core.ipynb."
+"Settings as a whole; single keys are tested where they are explained, in nbs/00g_settings.ipynb."
 import pytest
 from hypothesis import given, strategies as st
-from mura_nb import core
+from mura_nb.settings import SettingError, _names, _read_ini, settings
 
 
-def names(root, kind): return core._names(core._read_ini(root/'settings.ini'), kind)
+def names(root, kind): return _names(_read_ini(root/'settings.ini'), kind)
 
 
 def test_first_line_says_whose_it_is(root):
@@ -21,7 +21,7 @@ def test_package_carries_the_same_file(root):
 def test_every_recipe_in_every_profile(root, tmp_path, monkeypatch, profile):
     monkeypatch.chdir(root)
     if profile == 'paper': monkeypatch.setenv('MURA_NB_DATA', str(tmp_path))
-    s = core.settings(profile)
+    s = settings(profile)
     for name in names(root, 'recipe'):
         r = s.recipe(name)
         assert r.card()['name'] == name and r.crop <= r.resize
@@ -31,7 +31,7 @@ def test_every_recipe_in_every_profile(root, tmp_path, monkeypatch, profile):
 def test_paper_recipes_are_the_reports(root, tmp_path, monkeypatch):
     monkeypatch.chdir(root)
     monkeypatch.setenv('MURA_NB_DATA', str(tmp_path))
-    s = core.settings('paper')
+    s = settings('paper')
     assert (s.resize, s.crop) == (256, 224)
     for b in 8, 16, 32, 64, 128:
         for net in 'resnet50', 'densenet169':
@@ -46,15 +46,15 @@ def test_paper_recipes_are_the_reports(root, tmp_path, monkeypatch):
 def test_wrong_environment(root, monkeypatch, env, words):
     monkeypatch.chdir(root)
     for k, v in env.items(): monkeypatch.setenv(k, v)
-    with pytest.raises((ValueError, FileNotFoundError), match=words): core.settings()
+    with pytest.raises((ValueError, FileNotFoundError), match=words): settings()
 
 
 def test_results_of_own_data_stay_apart(root, tmp_path, monkeypatch):
     (tmp_path/'MURA-v1.1').mkdir()
     monkeypatch.chdir(root/'nbs')
-    assert core.settings().results == root/'results'/'demo'
+    assert settings().results == root/'results'/'demo'
     monkeypatch.setenv('MURA_NB_DATA', str(tmp_path/'MURA-v1.1'))
-    s = core.settings()
+    s = settings()
     assert (s.results, s.simulated) == (root/'results'/'demo-MURA-v1.1', False)
 
 
@@ -64,7 +64,7 @@ def test_relative_data_starts_at_the_root(root, tmp_path, monkeypatch):
     (tmp_path/'settings.ini').write_text((root/'settings.ini').read_text())
     monkeypatch.chdir(tmp_path/'nbs')
     monkeypatch.setenv('MURA_NB_DATA', 'mura')
-    assert core.settings().data == (tmp_path/'mura').resolve()
+    assert settings().data == (tmp_path/'mura').resolve()
 
 
 LINE_ENDS = '\r\n\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029'
@@ -77,6 +77,6 @@ def test_any_value_is_read_or_named(tmp_path_factory, text):
     f = tmp_path_factory.mktemp('s')/'settings.ini'
     before, _, after = (ROOT/'settings.ini').read_text().partition('n_boot = 200\n')
     f.write_text(f'{before}n_boot = {text}\n{after}', encoding='utf-8')
-    try: n = core.settings('smoke', file=f).n_boot
-    except core.SettingError as e: assert str(f) in str(e)
+    try: n = settings('smoke', file=f).n_boot
+    except SettingError as e: assert str(f) in str(e)
     else: assert n == int(text.split(' #')[0].split('\t#')[0]) >= 1

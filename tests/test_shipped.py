@@ -13,7 +13,8 @@ NUMBERS = dict(auc=NUMBER, hit=NUMBER | dict(value=0.4, lo=0.3, hi=0.5, n=61))
 def stand_in(folder, weights=None):
     "A network that has learned nothing but says abnormal, shipped into `weights`; its path before that"
     import torch
-    from mura_nb.core import save_model, settings
+    from mura_nb.settings import settings
+    from mura_nb.results import save_model
     from mura_nb.networks import SingleLogit
     from mura_nb.shipping import ship_model
 
@@ -83,7 +84,8 @@ def test_nobody_else_answers_in_an_empty_folder(empty):
 
 
 def test_own_results_come_first_and_a_named_model_before_both(empty, made):
-    from mura_nb.core import load_card, save_model, settings
+    from mura_nb.settings import settings
+    from mura_nb.results import load_card, save_model
     from mura_nb.networks import load_model
 
     net, card = load_model(made[1])
@@ -156,7 +158,7 @@ def test_what_is_refused_leaves_the_files(made, monkeypatch):
 
 def test_the_tool_ships_what_was_trained(made, tmp_path, monkeypatch):
     import ship
-    from mura_nb.core import save_table
+    from mura_nb.results import save_table
 
     rows = [('shipped_auc', NUMBERS['auc']), ('shipped_hit', NUMBERS['hit'])]
     save_table(pd.DataFrame([dict(claim=c, **n) for c, n in rows]), 'headline', tmp_path)

@@ -8,7 +8,7 @@ from datetime import date
 from pathlib import Path
 import pandas as pd, torch
 from mura_nb.ablations import device_name
-from mura_nb.core import settings
+from mura_nb.settings import settings
 from mura_nb.data import image_store, mura_index, patient_split, train_dls
 from mura_nb.phantom import make_phantom
 from mura_nb.rehearsal import TIMED, WARM_UP, training_speed

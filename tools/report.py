@@ -9,7 +9,8 @@ import nbformat, pandas as pd
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from mura_nb.core import save_table, settings
+from mura_nb.settings import settings
+from mura_nb.results import save_table
 from mura_nb.public import link_public
 from pages import notebooks
 from runner import ROOT, CellError, chapters, mark_stopped, run_notebook, study_of

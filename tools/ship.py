@@ -28,7 +28,8 @@ def pictures():
     return [store[p] for p in df.path[::max(1, len(df)//PICTURES)][:PICTURES]]
 
 def main(args=None):
-    from mura_nb.core import ModelFiles, load_table, settings
+    from mura_nb.settings import settings
+    from mura_nb.results import ModelFiles, load_table
     from mura_nb.shipping import CLAIMS, claimed_numbers, ship_model
     a = asked(args)
     a.model = a.model or settings().shipped
