@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
 from .core import (ModelFiles, Recipe, Table, cached, claim_disk, file_sha256, fmt_ci, fmt_num, progress,
-    save_table, settings, timed)
+    reserve_disk, save_table, settings, timed)
 from .phantom import twin_boxes
 from .geometry import view_geometry
 from .data import load_data, targets, view_dl
@@ -137,6 +137,7 @@ def activations(
             if out is None:
                 claim_disk(file.parent, y[0].nbytes*sum(map(len, sides)), f'activations, {title}')
                 out = np.lib.format.open_memmap(file, 'w+', np.float16, (2, len(views), *y.shape[1:]))
+                reserve_disk(file, Path(file).stat().st_size)
             out[m, at:at+len(y)] = y
             at += len(y)
     return out

@@ -5,18 +5,20 @@
 # %% auto #0
 __all__ = ['STUDY_TYPES', 'ALL_TYPES', 'POOLINGS', 'study_type', 'types_of', 'SettingError', 'knob', 'Recipe', 'Settings',
            'settings_file', 'read_recipe', 'is_public', 'settings', 'data_source', 'seed_everything', 'compute_device',
-           'deterministic', 'progress', 'write_atomic', 'fingerprint', 'save_table', 'load_table', 'save_headline',
-           'figure_png', 'save_figure', 'DiskFull', 'claim_disk', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table',
+           'deterministic', 'progress', 'error_number', 'CannotWrite', 'writing', 'WorkerEnded', 'working',
+           'write_atomic', 'fingerprint', 'save_table', 'load_table', 'save_headline', 'figure_png', 'save_figure',
+           'DiskFull', 'claim_disk', 'reserve_disk', 'cache_file', 'cached', 'fmt_num', 'fmt_ci', 'Table',
            'settings_table', 'Finding', 'finding', 'timed', 'time_calls', 'model_paths', 'file_sha256', 'save_model',
            'load_card', 'update_card', 'load_weights', 'ModelFiles']
 
 # %% ../nbs/00_core.ipynb #b815092a
-import configparser, hashlib, io, itertools, json, os, random, re, shutil, sys, tempfile, time
+import configparser, errno, hashlib, io, itertools, json, os, random, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 import numpy as np, pandas as pd
+from filelock import FileLock
 from tqdm import tqdm
 
 # %% ../nbs/00_core.ipynb #f4bd7c78
@@ -470,24 +472,78 @@ def progress(
     "A text progress bar with an estimate, on stderr"
     return tqdm(iterable, desc=desc, total=total, file=sys.stderr, mininterval=.5, dynamic_ncols=True, leave=True)
 
+# %% ../nbs/00_core.ipynb #b63606d2
+_WORDS = ((r'\d+ requested and \d+ written', errno.ENOSPC), ('0 items of ancdata', errno.EMFILE)) # NumPy, PyTorch
+
+def error_number(
+    error:BaseException # of a write, raised by Python or by a library
+    )->int: # `errno`, None where there is none
+    "The system's number of an error, which libraries may hide in their words"
+    if getattr(error, 'errno', None): return error.errno
+    if found := re.search(r'(?:errno = |os error )(\d+)', str(error)): return int(found[1]) # HDF5, safetensors
+    return next((number for words,number in _WORDS if re.search(words, str(error))), None)
+
+# %% ../nbs/00_core.ipynb #6ce88ccd
+class CannotWrite(OSError):
+    "A file or folder that cannot be written as things are; says what to do"
+
+# %% ../nbs/00_core.ipynb #438462db
+_ROOM = 'make room or name another folder, and run the same again; it goes on from what is done'
+_RIGHT = 'name another folder, or have the right to write given to you'
+_FILES = 'raise the limit (ulimit -n 4096) or use fewer workers, and run the same again'
+_LARGE = 'have the limit raised (ulimit -f), and run the same again'
+_TODO = {errno.ENOSPC:_ROOM, errno.EDQUOT:_ROOM, errno.EFBIG:_LARGE, errno.EMFILE:_FILES, errno.ENFILE:_FILES}
+_TODO |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _RIGHT)
+
+@contextmanager
+def writing(
+    path:Path # of the file or folder that is written
+    ):
+    "CannotWrite where this block fails for want of disk, rights or file handles: it says what to do"
+    try: yield
+    except CannotWrite: raise
+    except Exception as e:
+        number = error_number(e)
+        if number not in _TODO: raise
+        full = DiskFull if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else CannotWrite
+        raise full(number, f'{path}: {os.strerror(number)}; {_TODO[number]}') from e
+
+# %% ../nbs/00_core.ipynb #d6ea6cbe
+class WorkerEnded(RuntimeError):
+    "A process that worked for this one was ended, or ran out of memory"
+
+# %% ../nbs/00_core.ipynb #f226b86f
+@contextmanager
+def working(
+    what:str # is done, for the message
+    ):
+    "WorkerEnded where a process that works for this block is lost or out of memory: it says what to do"
+    try: yield
+    except Exception as e:
+        lost = 'exited unexpectedly|killed by signal|unable to write to file </torch|unexpectedly terminated'
+        if not re.search(lost, str(e)) and not isinstance(e, MemoryError): raise
+        raise WorkerEnded(f'{what}: a process was ended or ran out of memory; use fewer workers or smaller batches, '
+            'and run the same again, which goes on from what is done') from e
+
 # %% ../nbs/00_core.ipynb #4de11277
 @contextmanager
 def write_atomic(
     path:Path # where the file shall be; its folder is made
     ):
-    "Write to the path this gives; it takes its place on success and is removed on failure"
+    "Write to the path this gives; it takes its place on success and is removed on failure. CannotWrite"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle,name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
-    os.close(handle)
-    tmp = Path(name)
-    try:
-        yield tmp
-        mask = os.umask(0)
-        os.umask(mask)
-        tmp.chmod(0o666 & ~mask)
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle,name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
+        os.close(handle)
+        tmp = Path(name)
+        try:
+            yield tmp
+            mask = os.umask(0)
+            os.umask(mask)
+            tmp.chmod(0o666 & ~mask)
+            os.replace(tmp, path)
+        finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #851a8fce
 def _plain(value):
@@ -548,11 +604,14 @@ def save_headline(
     results:Path=None # folder; default that of the profile
     )->Path: # the file
     "Keep one number in `tables/headline.csv`, a row a claim; a row of that name is replaced"
-    try: rows = load_table('headline', results).set_index('claim').to_dict('index')
-    except FileNotFoundError: rows = {}
-    rows[claim] = dict(value=value, lo=lo, hi=hi, n=n, what=what)
-    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('claim').sort_index()
-    return save_table(table.astype(dict(lo=float, hi=float, n='Int64')), 'headline', results)
+    folder = Path(results or settings().results)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder/'.headline.lock'): # of two writers none loses the other's row
+        try: rows = load_table('headline', folder).set_index('claim').to_dict('index')
+        except FileNotFoundError: rows = {}
+        rows[claim] = dict(value=value, lo=lo, hi=hi, n=n, what=what)
+        table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('claim').sort_index()
+        return save_table(table.astype(dict(lo=float, hi=float, n='Int64')), 'headline', folder)
 
 # %% ../nbs/00_core.ipynb #80cf69b9
 def figure_png(
@@ -577,7 +636,7 @@ def save_figure(
     return path
 
 # %% ../nbs/00_core.ipynb #63d79dd6
-class DiskFull(OSError):
+class DiskFull(CannotWrite):
     "A file that would not fit on the disk"
 
 # %% ../nbs/00_core.ipynb #d5c5ac8e
@@ -593,6 +652,15 @@ def claim_disk(
     words = f'{what}: {size/1e9:.1f} GB in {folder}, where {free/1e9:.1f} GB are free'
     if size>free: raise DiskFull(f'{words}; make room, or use a smaller dataset')
     if size>=1e8: tqdm.write(words, file=sys.stderr)
+
+# %% ../nbs/00_core.ipynb #e3523cf4
+def reserve_disk(
+    path:Path, # a file that is there
+    size:int # bytes it will have
+    ):
+    "Give a file its disk ahead; what it holds stays. DiskFull"
+    if not hasattr(os, 'posix_fallocate'): return claim_disk(Path(path).parent, size, Path(path).name) # macOS
+    with writing(path), open(path, 'r+b') as f: os.posix_fallocate(f.fileno(), 0, size)
 
 # %% ../nbs/00_core.ipynb #063b9f26
 def cache_file(
@@ -776,10 +844,10 @@ def save_model(
         raise ValueError(f'{path}: a card needs an architecture, else nobody can load the model')
     weights,about = model_paths(path)
     tensors = {k:v.detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
-    with write_atomic(weights) as tmp:
+    with write_atomic(weights) as tmp, write_atomic(about) as note: # on a full disk the old pair stays
         save_file(tensors, tmp)
         text = json.dumps({**card, 'sha256':file_sha256(tmp)}, indent=1, default=_plain)
-    with write_atomic(about) as tmp: tmp.write_text(text + '\n')
+        note.write_text(text + '\n')
     return weights
 
 # %% ../nbs/00_core.ipynb #31d8feb4
