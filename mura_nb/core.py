@@ -520,7 +520,7 @@ def working(
     "WorkerEnded where a process that works for this block is lost or out of memory: it says what to do"
     try: yield
     except Exception as e:
-        lost = 'exited unexpectedly|killed by signal|unable to write to file </torch|unexpectedly terminated|MemoryError in'
+        lost = 'exited unexpectedly|killed by signal|to write to file </torch|unexpectedly terminated|MemoryError in'
         if not re.search(lost, str(e)) and not isinstance(e, MemoryError): raise
         raise WorkerEnded(f'{what}: a process was ended or ran out of memory; use fewer workers or smaller batches, '
             'and run the same again, which goes on from what is done') from e
