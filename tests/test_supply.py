@@ -1,0 +1,42 @@
+"What comes from others: known vulnerabilities, the bill of materials, licences."
+import importlib.util, json, re
+import pytest
+
+
+@pytest.fixture
+def audit(root):
+    "tools/audit.py; mura_nb has a room of this name"
+    spec = importlib.util.spec_from_file_location('audit_of_packages', root/'tools'/'audit.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+CLEAN = dict(name='numpy', version='2.5.5', vulns=[])
+BAD = dict(name='jinja2', version='2.10', vulns=[dict(id='PYSEC-2019-217', aliases=['CVE-2019-10906'], fix_versions=['2.10.1'])])
+SKIPPED = dict(name='torch', skip_reason='Dependency not found on PyPI and could not be audited')
+
+
+def test_a_known_vulnerability_fails(audit):
+    status, lines = audit.verdict([CLEAN, BAD], '')
+    assert status and lines == ['jinja2 2.10: PYSEC-2019-217, mended in 2.10.1',
+                                'vulnerabilities: 1 new ones known of 2 packages']
+
+
+def test_one_that_does_not_matter(audit, monkeypatch):
+    monkeypatch.setattr(audit, 'KNOWN', {'CVE-2019-10906': 'no templates of others'})
+    assert audit.verdict([CLEAN, BAD], '') == (False, ['vulnerabilities: 0 new ones known of 2 packages'])
+
+
+@pytest.mark.parametrize('rows, why, words', [
+    ([], 'no answer within ten minutes', 'not reachable, not checked (no answer within ten minutes)'),
+    ([SKIPPED], '', 'not reachable, not checked (the registry has no list of them)'),
+    ([SKIPPED, CLEAN], '', '0 new ones known of 1 packages; 1 not reachable, not checked')])
+def test_no_answer_is_said_and_fails_nothing(audit, rows, why, words):
+    status, lines = audit.verdict(rows, why)
+    assert not status and lines == [f'vulnerabilities: {words}']
+
+
+def test_no_uv(audit, monkeypatch):
+    monkeypatch.setattr(audit.shutil, 'which', lambda name: None)
+    assert audit.ask() == ([], 'uv is not installed')
