@@ -6,7 +6,7 @@
 __all__ = ['TIMES', 'ONE', 'KERNELS', 'PILLOWS', 'STUDIES', 'compare_runs', 'load_reruns', 'twice_table', 'probe_pictures',
            'probe', 'compare_probes', 'kernels_table']
 
-# %% ../nbs/16b_reruns.ipynb #18469cb6
+# %% ../nbs/16b_reruns.ipynb #5642d048
 import json, re
 from pathlib import Path
 import numpy as np
@@ -16,7 +16,7 @@ from .phantom import example_study
 from .images import read_picture
 from .serving import load_engine, probabilities
 
-# %% ../nbs/16b_reruns.ipynb #1ea9137b
+# %% ../nbs/16b_reruns.ipynb #caf7cda6
 TIMES = re.compile(r'(^|[._ ])(seconds|minutes|first|again|\w+_per_s)$') # columns, or entries of a card
 
 def _parts(file):
@@ -32,7 +32,7 @@ def _differing(a, b):
     numbers = [c for c in names if pd.api.types.is_numeric_dtype(a[c]) and pd.api.types.is_numeric_dtype(b[c])]
     return names,max(((a[c]-b[c]).abs().max() for c in numbers), default=np.nan)
 
-# %% ../nbs/16b_reruns.ipynb #bb9fe126
+# %% ../nbs/16b_reruns.ipynb #23ea958b
 def compare_runs(
     first:Path, # results folder of one run
     second:Path # of another
@@ -52,14 +52,14 @@ def compare_runs(
         rows.append(dict(file=name, equal=equal, differs=' '.join(differs), times=times, largest=largest))
     return pd.DataFrame(rows)
 
-# %% ../nbs/16b_reruns.ipynb #02de6941
+# %% ../nbs/16b_reruns.ipynb #7df2d06e
 def load_reruns(
     name:str # twice or processors
     )->pd.DataFrame: # as `tools/reruns.py` wrote it
     "A table that `make reruns` has made; FileNotFoundError where it has not run"
     return load_table(name, settings_file()[1]/'results'/'reruns')
 
-# %% ../nbs/16b_reruns.ipynb #ec74e07f
+# %% ../nbs/16b_reruns.ipynb #43f398e8
 def twice_table(): # Table, or a note where there was no run
     "How many files of two runs are equal, by what they are"
     from IPython.display import Markdown # here: not every caller shows something
@@ -73,7 +73,7 @@ def twice_table(): # Table, or a note where there was no run
     about = f'Files of two runs of the chapters {t.chapters[0]} in profile smoke: {t.machine[0]}.'
     return Table(shown.reset_index().rename(columns=words), about)
 
-# %% ../nbs/16b_reruns.ipynb #4f3c8bd3
+# %% ../nbs/16b_reruns.ipynb #27a8a937
 ONE = dict(OMP_NUM_THREADS='1') # the settings that the others are compared with
 KERNELS = { # in words -> environment
     'two threads':dict(OMP_NUM_THREADS='2'),
@@ -82,7 +82,7 @@ KERNELS = { # in words -> environment
         OPENBLAS_CORETYPE='Nehalem', NUMBA_CPU_NAME='nehalem', NUMBA_CPU_FEATURES='')}
 PILLOWS = '10.4.0','12.3.0' # the oldest line that pyproject.toml allows, and the one of the lock file
 
-# %% ../nbs/16b_reruns.ipynb #1ee615ad
+# %% ../nbs/16b_reruns.ipynb #5a37faa9
 STUDIES = ('WRIST','fracture'),('ELBOW',''),('HAND','hardware'),('SHOULDER','dislocation') # type, kind
 
 def probe_pictures(
@@ -91,7 +91,7 @@ def probe_pictures(
     "The pictures that every setting simulates"
     return [shot.image for k,(t,kind) in enumerate(STUDIES) for shot in example_study(t, kind, k, 2, size)[0]]
 
-# %% ../nbs/16b_reruns.ipynb #1b42c183
+# %% ../nbs/16b_reruns.ipynb #156afe99
 def probe(
     files:list, # pictures to be judged
     models:dict # name -> path of a model
@@ -102,7 +102,7 @@ def probe(
     flat = {k:np.concatenate([p.ravel() for p in pictures]) for k,pictures in arrays.items()}
     return flat | {k:np.array([a.prob for a in answers]) for k,answers in asked.items()}
 
-# %% ../nbs/16b_reruns.ipynb #e72d1bb8
+# %% ../nbs/16b_reruns.ipynb #f1a6b307
 def compare_probes(
     base:dict, # from `probe`
     other:dict # of another process
@@ -117,7 +117,7 @@ def compare_probes(
         rows.append(dict(what=k, unit=unit, n=len(a), equal=(a==b).mean(), largest=apart.max()))
     return pd.DataFrame(rows)
 
-# %% ../nbs/16b_reruns.ipynb #fe31a5ce
+# %% ../nbs/16b_reruns.ipynb #ad181f5b
 def kernels_table(): # Table, or a note where there was no run
     "How far other kernels and other versions of Pillow move pictures and probabilities"
     from IPython.display import Markdown # here: not every caller shows something

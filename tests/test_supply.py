@@ -1,6 +1,8 @@
 "What comes from others: known vulnerabilities, the bill of materials, licences."
-import importlib.util, json, re
+import importlib.util, json
 import pytest
+from packaging.utils import canonicalize_name as canonical
+import test_lock
 
 
 @pytest.fixture
@@ -13,7 +15,8 @@ def audit(root):
 
 
 CLEAN = dict(name='numpy', version='2.5.5', vulns=[])
-BAD = dict(name='jinja2', version='2.10', vulns=[dict(id='PYSEC-2019-217', aliases=['CVE-2019-10906'], fix_versions=['2.10.1'])])
+HOLE = dict(id='PYSEC-2019-217', aliases=['CVE-2019-10906'], fix_versions=['2.10.1'])
+BAD = dict(name='jinja2', version='2.10', vulns=[HOLE])
 SKIPPED = dict(name='torch', skip_reason='Dependency not found on PyPI and could not be audited')
 
 
@@ -40,3 +43,22 @@ def test_no_answer_is_said_and_fails_nothing(audit, rows, why, words):
 def test_no_uv(audit, monkeypatch):
     monkeypatch.setattr(audit.shutil, 'which', lambda name: None)
     assert audit.ask() == ([], 'uv is not installed')
+
+
+# where `make sbom` runs
+SYSTEM = dict(sys_platform='linux', platform_system='Linux', os_name='posix', platform_machine='x86_64',
+              python_version='3.11', python_full_version='3.11.9', implementation_name='cpython')
+
+
+def test_the_bill_of_materials_is_that_of_the_lock_file(root):
+    "make sbom after make lock"
+    bill = json.loads((root/'sbom.json').read_text())
+    assert bill['bomFormat'] == 'CycloneDX' and bill['metadata']['component']['name'] == 'mura_nb'
+    listed = {(canonical(c['name']), c['version']) for c in bill['components']}
+    here = [r for r in test_lock.lock(root) if not r.marker or r.marker.evaluate(SYSTEM)]
+    assert listed == {(canonical(r.name), next(iter(r.specifier)).version) for r in here}, 'run make sbom'
+
+
+def test_the_bill_names_no_file_of_a_machine(root):
+    text = (root/'sbom.json').read_text()
+    assert 'file:' not in text and '/tmp' not in text and '"serialNumber"' not in text and '"timestamp"' not in text

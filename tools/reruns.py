@@ -91,7 +91,8 @@ def processors():
     for name, other in made.items():
         kernels = str(other.pop('kernels'))
         rows.append(compare_probes(base, other).assign(setting=name, kernels=kernels))
-    save_table(pd.concat(rows, ignore_index=True).assign(base=f'{said}, one thread', machine=machine()), 'processors', OUT)
+    t = pd.concat(rows, ignore_index=True).assign(base=f'{said}, one thread', machine=machine())
+    save_table(t, 'processors', OUT)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
