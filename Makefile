@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations rehearse bench test test-all lab notebooks site pdf gpu-wheels lock shipped clean help choice setup
+.PHONY: report ablations rehearse bench test test-all lab notebooks site pdf gpu-wheels lock sbom audit reruns shipped clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -59,9 +59,20 @@ gpu-wheels:  ## maintainers: what tools/gpu_check.sh takes along to a machine wi
 	@bash tools/gpu_wheels.sh
 
 lock:  ## maintainers: resolve requirements.lock anew (needs uv)
-	@{ echo "# Every package of the project at one version, for every platform. Made by make lock; installed by make."; \
-	   uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
+	@{ echo "# Every package of the project at one version with its hashes, for every platform. Made by make lock; installed by make."; \
+	   uv pip compile --quiet --generate-hashes --universal --python-version 3.11 --all-extras --upgrade --no-header --no-emit-index-url --no-emit-find-links pyproject.toml; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock
+
+sbom:  ## maintainers: after make lock, install it anew and list it in sbom.json, a bill of materials in CycloneDX (Linux; needs uv)
+	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && uv venv --quiet --python 3.11 "$$d" && \
+	   uv pip install --quiet --python "$$d/bin/python" --no-deps --require-hashes -r requirements.lock && \
+	   uvx --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json "$$d/bin/python"
+
+audit:  ## known vulnerabilities of the packages of the lock file, where PyPI's list of them is reachable (needs uv)
+	@$(PYTHON) tools/audit.py
+
+reruns: choice $(STAMP)  ## is the same seed the same numbers, here, with other kernels, with another Pillow? (ONLY=twice or processors)
+	@$(BIN)/python tools/reruns.py $(if $(ONLY),--only $(ONLY))
 
 shipped: choice $(STAMP)  ## maintainers: train the recipe `shipped` on DATA, write it to mura_nb/weights, the network that everybody gets
 	@if [ -z "$$MURA_NB_DATA" ]; then echo "make shipped: trained on what? add DATA=/path/to/FracAtlas" >&2; exit 2; fi
@@ -85,13 +96,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@if command -v uv >/dev/null; then \
 	   echo "setting up .venv with uv (once; minutes, mostly PyTorch)"; \
 	   { [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11' .venv; } && \
-	   uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps -r requirements.lock && \
+	   uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.lock && \
 	   uv pip install --quiet --python $(BIN)/python --no-deps -e .; \
 	 else \
 	   $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: needs Python 3.11 or newer: install it (or uv), or name one: make PYTHON=python3.12 ..." >&2; exit 2; }; \
 	   echo "setting up .venv with pip (once; minutes, mostly PyTorch)"; \
 	   { [ -x $(BIN)/python ] || $(PYTHON) -m venv .venv; } && \
-	   $(BIN)/python -m pip install --quiet --no-deps -r requirements.lock && \
+	   $(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock && \
 	   $(BIN)/python -m pip install --quiet --no-deps -e .; \
 	 fi
 	@rm -f .venv/.ready-*; touch $@

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from .core import fmt_ci
+from .core import fmt_ci, write_atomic
 from .settings import settings
 from .phantom import example_study
 from .input_check import GREY_LIMITS
@@ -303,9 +303,9 @@ def write_browser_page(
     texts |= {'network.json':json.dumps(browser_settings(made)), 'licences.txt':_licences(libraries),
               'index.html':_page_html(made, samples),
               'style.css':(PAGE_FILES/'page.css').read_text() + (BROWSER_FILES/'browser.css').read_text()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for file in LIBRARY_FILES: shutil.copyfile(libraries/file, folder/Path(file).name)
-    for i,picture in enumerate(samples.values(), 1): Image.fromarray(picture).save(folder/f'sample{i}.png')
-    (folder/'network.onnx').write_bytes(made.data)
-    for name,text in texts.items(): (folder/name).write_text(text, encoding='utf-8')
+    files = {Path(f).name:(libraries/f).read_bytes() for f in LIBRARY_FILES} | {'network.onnx':made.data}
+    for name,data in (files | {k:text.encode() for k,text in texts.items()}).items():
+        with write_atomic(folder/name) as tmp: tmp.write_bytes(data)
+    for i,picture in enumerate(samples.values(), 1):
+        with write_atomic(folder/f'sample{i}.png') as tmp: Image.fromarray(picture).save(tmp)
     return folder/'index.html'

@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from torch import nn
-from .core import Table, claim_disk, file_sha256, fmt_ci, fmt_num, progress, timed
+from .core import Table, claim_disk, file_sha256, fmt_ci, fmt_num, progress, reserve_disk, timed
 from .settings import Recipe, settings
 from .results import ModelFiles, cached, save_table
 from .phantom import twin_boxes
@@ -138,6 +138,7 @@ def activations(
             if out is None:
                 claim_disk(file.parent, y[0].nbytes*sum(map(len, sides)), f'activations, {title}')
                 out = np.lib.format.open_memmap(file, 'w+', np.float16, (2, len(views), *y.shape[1:]))
+                reserve_disk(file, Path(file).stat().st_size)
             out[m, at:at+len(y)] = y
             at += len(y)
     return out

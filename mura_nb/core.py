@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['STUDY_TYPES', 'ALL_TYPES', 'study_type', 'types_of', 'seed_everything', 'compute_device', 'deterministic', 'progress',
-           'write_atomic', 'DiskFull', 'claim_disk', 'as_json', 'fingerprint', 'file_sha256', 'fmt_num', 'fmt_ci',
-           'index_columns', 'Table', 'Finding', 'finding', 'timed', 'time_calls']
+           'error_number', 'CannotWrite', 'writing', 'WorkerEnded', 'working', 'write_atomic', 'DiskFull', 'claim_disk',
+           'reserve_disk', 'as_json', 'fingerprint', 'file_sha256', 'fmt_num', 'fmt_ci', 'index_columns', 'Table',
+           'Finding', 'finding', 'timed', 'time_calls']
 
 # %% ../nbs/00_core.ipynb #b6f0dabb
-import hashlib, json, os, random, re, shutil, sys, tempfile, time
+import errno, hashlib, json, os, random, re, shutil, sys, tempfile, time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
@@ -91,27 +92,81 @@ def progress(
     "A text progress bar with an estimate, on stderr"
     return tqdm(iterable, desc=desc, total=total, file=sys.stderr, mininterval=.5, dynamic_ncols=True, leave=True)
 
+# %% ../nbs/00_core.ipynb #b63606d2
+_WORDS = ((r'\d+ requested and \d+ written', errno.ENOSPC), ('0 items of ancdata', errno.EMFILE)) # NumPy, PyTorch
+
+def error_number(
+    error:BaseException # of a write, raised by Python or by a library
+    )->int: # `errno`, None where there is none
+    "The system's number of an error, which libraries may hide in their words"
+    if getattr(error, 'errno', None): return error.errno
+    if found := re.search(r'(?:errno = |os error )(\d+)', str(error)): return int(found[1]) # HDF5, safetensors
+    return next((number for words,number in _WORDS if re.search(words, str(error))), None)
+
+# %% ../nbs/00_core.ipynb #6ce88ccd
+class CannotWrite(OSError):
+    "A file or folder that cannot be written as things are; says what to do"
+
+# %% ../nbs/00_core.ipynb #438462db
+_ROOM = 'make room or name another folder, and run the same again; it goes on from what is done'
+_RIGHT = 'name another folder, or have the right to write given to you'
+_FILES = 'raise the limit (ulimit -n 4096) or use fewer workers, and run the same again'
+_LARGE = 'have the limit raised (ulimit -f), and run the same again'
+_TODO = {errno.ENOSPC:_ROOM, errno.EDQUOT:_ROOM, errno.EFBIG:_LARGE, errno.EMFILE:_FILES, errno.ENFILE:_FILES}
+_TODO |= dict.fromkeys((errno.EROFS, errno.EACCES, errno.EPERM), _RIGHT)
+
+@contextmanager
+def writing(
+    path:Path # of the file or folder that is written
+    ):
+    "CannotWrite where this block fails for want of disk, rights or file handles: it says what to do"
+    try: yield
+    except CannotWrite: raise
+    except Exception as e:
+        number = error_number(e)
+        if number not in _TODO: raise
+        full = DiskFull if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else CannotWrite
+        raise full(number, f'{path}: {os.strerror(number)}; {_TODO[number]}') from e
+
+# %% ../nbs/00_core.ipynb #d6ea6cbe
+class WorkerEnded(RuntimeError):
+    "A process that worked for this one was ended, or ran out of memory"
+
+# %% ../nbs/00_core.ipynb #f226b86f
+@contextmanager
+def working(
+    what:str # is done, for the message
+    ):
+    "WorkerEnded where a process that works for this block is lost or out of memory: it says what to do"
+    try: yield
+    except Exception as e:
+        lost = 'exited unexpectedly|killed by signal|to write to file </torch|unexpectedly terminated|MemoryError in'
+        if not re.search(lost, str(e)) and not isinstance(e, MemoryError): raise
+        raise WorkerEnded(f'{what}: a process was ended or ran out of memory; use fewer workers or smaller batches, '
+            'and run the same again, which goes on from what is done') from e
+
 # %% ../nbs/00_core.ipynb #4de11277
 @contextmanager
 def write_atomic(
     path:Path # where the file shall be; its folder is made
     ):
-    "Write to the path this gives; it takes its place on success and is removed on failure"
+    "Write to the path this gives; it takes its place on success and is removed on failure. CannotWrite"
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle,name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
-    os.close(handle)
-    tmp = Path(name)
-    try:
-        yield tmp
-        mask = os.umask(0)
-        os.umask(mask)
-        tmp.chmod(0o666 & ~mask)
-        os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle,name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.stem}-', suffix=path.suffix)
+        os.close(handle)
+        tmp = Path(name)
+        try:
+            yield tmp
+            mask = os.umask(0)
+            os.umask(mask)
+            tmp.chmod(0o666 & ~mask)
+            os.replace(tmp, path)
+        finally: tmp.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #63d79dd6
-class DiskFull(OSError):
+class DiskFull(CannotWrite):
     "A file that would not fit on the disk"
 
 # %% ../nbs/00_core.ipynb #d5c5ac8e
@@ -127,6 +182,15 @@ def claim_disk(
     words = f'{what}: {size/1e9:.1f} GB in {folder}, where {free/1e9:.1f} GB are free'
     if size>free: raise DiskFull(f'{words}; make room, or use a smaller dataset')
     if size>=1e8: tqdm.write(words, file=sys.stderr)
+
+# %% ../nbs/00_core.ipynb #e3523cf4
+def reserve_disk(
+    path:Path, # a file that is there
+    size:int # bytes it will have
+    ):
+    "Give a file its disk ahead; what it holds stays. DiskFull"
+    if not hasattr(os, 'posix_fallocate'): return claim_disk(Path(path).parent, size, Path(path).name) # macOS
+    with writing(path), open(path, 'r+b') as f: os.posix_fallocate(f.fileno(), 0, size)
 
 # %% ../nbs/00_core.ipynb #851a8fce
 def as_json(

@@ -11,7 +11,7 @@ __all__ = ['THRESHOLDS', 'cut', 'cut_bag', 'BranchFeatures', 'SideViews', 'fine_
 from dataclasses import dataclass, replace
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from .core import claim_disk, fingerprint, progress, write_atomic
+from .core import claim_disk, fingerprint, progress, reserve_disk, write_atomic
 from .settings import Recipe
 from .results import cache_file, cached, save_table
 from .geometry import box_geometry, eval_geometry, seen, train_geometry, view_geometry, warp
@@ -197,6 +197,7 @@ def make_crops(
         claim_disk(file.parent, 2*int(np.prod(shape)), f'crops of {len(paths):,} images')
         with write_atomic(file) as tmp:
             out = np.lib.format.open_memmap(tmp, 'w+', np.float16, shape)
+            reserve_disk(tmp, tmp.stat().st_size)
             for i in progress(range(len(paths)), desc=f'crops from the {recipe.pixels}'):
                 for m in (0, 1): out[m, i] = cut_bag(store[paths[i]], bags[m, i], recipe, bool(m), side)
             out.flush()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np, pandas as pd
 from fastcore.basics import patch
-from .core import ALL_TYPES, Table, compute_device, fingerprint, types_of
+from .core import ALL_TYPES, Table, compute_device, fingerprint, types_of, working, writing
 from .settings import Recipe, is_public, settings
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, train_geometry
@@ -374,8 +374,9 @@ def _async_loader():
             self.randomize()
             self.before_iter()
             self.order = self.get_idxs()
-            for batch in _loaders[self.fake_l.num_workers==0](self.fake_l):
-                yield self.after_batch(to_device(tuple(batch), self.device, non_blocking=self.pin_memory))
+            with working('reading images'), writing('reading images'): # what happens outside of `yield` is not caught
+                for batch in _loaders[self.fake_l.num_workers==0](self.fake_l):
+                    yield self.after_batch(to_device(tuple(batch), self.device, non_blocking=self.pin_memory))
             self.after_iter()
             vars(self).pop('it', None)
     return AsyncLoader

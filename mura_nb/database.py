@@ -20,7 +20,8 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 import mura_nb
-from .core import ALL_TYPES, Table, fingerprint, progress, study_type, write_atomic
+from mura_nb.core import (ALL_TYPES, CannotWrite, Table, fingerprint, progress, reserve_disk, study_type, write_atomic,
+    writing)
 from .settings import Recipe, settings
 from .results import ModelFiles
 from .geometry import eval_view, view_geometry
@@ -122,12 +123,13 @@ def create_database(
     card:dict, # from `Encoder.card`
     precision:str='single' # or half: half the size, three decimal digits
     )->Path: # of the file
-    "An empty database; ValueError for another precision"
+    "An empty database; ValueError for another precision, CannotWrite"
     if precision not in _precisions: raise ValueError(f'precision {precision!r}: must be single or half')
-    with h5py.File(path, 'w') as f:
+    with write_atomic(path) as tmp, h5py.File(tmp, 'w') as f:
         f.attrs.update(format=FORMAT, rows=0, made=date.today().isoformat(), mura_nb=mura_nb.__version__, **card)
         f.create_dataset('codes', (0, width), _precisions[precision], maxshape=(None, width), chunks=(16, width))
         for c,kind in _columns.items(): f.create_dataset(c, (0,), kind, maxshape=(None,), chunks=(1024,))
+        f.flush() # says so where the disk is full; closing would not
     return Path(path)
 
 # %% ../nbs/07b_database.ipynb #0f015819
@@ -135,7 +137,9 @@ def _file(path, mode='r', **options):
     "The file, if it is HDF5 and nobody is writing it"
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no database of codes here; chapter 08_retrieval makes one')
-    try: return h5py.File(path, mode, **options)
+    try:
+        with writing(path): return h5py.File(path, mode, **options)
+    except CannotWrite: raise # for want of rights or file handles, which says nothing of the file
     except BlockingIOError: raise InUse(f'{path}: in use, another process is writing it') from None
     except OSError as e:
         raise DatabaseError(f'{path}: not a whole HDF5 file, cut off or of another kind ({e})') from None
@@ -186,6 +190,13 @@ def _as_columns(f, path, codes, rows, weights):
     label = rows.label.astype('Int8').fillna(-1).to_numpy(np.int8)
     return dict(codes=codes, study_type=kinds, label=label) | {c:_bytes(rows[c], n, path) for c,n in _texts.items()}
 
+# %% ../nbs/07b_database.ipynb #e5a4e8f6
+def _reserve(path, codes, rows):
+    "Take the disk for rows: the numbers, the texts, and a block of each column that is begun"
+    with _opened(path) as f: begun = sum(np.prod(f[c].chunks)*f[c].dtype.itemsize for c in ('codes', *_columns))
+    need = codes.size*4 + len(rows)*(sum(_texts.values()) + 2)
+    reserve_disk(path, Path(path).stat().st_size + int(1.05*need + begun) + 2**16)
+
 # %% ../nbs/07b_database.ipynb #1a628ded
 def append_in_place(
     path:Path, # of a file that nobody else uses yet
@@ -194,7 +205,8 @@ def append_in_place(
     weights:str=None, # fingerprint of the network that made the codes, compared with the card's
     at:int=None # rows that the file should have; InUse where it has another number
     )->int: # rows now
-    "Append to the file itself: for files that are being made; `add_rows` is safe for all others"
+    "Append to the file itself: for files that are being made; `add_rows` is safe for all others. DiskFull"
+    _reserve(path, np.asarray(codes), rows)
     with _opened(path, 'r+') as f:
         n = int(f.attrs['rows'])
         if at not in (None, n):

@@ -8,7 +8,7 @@ __all__ = ['PICTURE_FORMATS', 'SUFFIXES', 'to_grey', 'is_dicom', 'decode_picture
            'UnreadableImages', 'ImageStore']
 
 # %% ../nbs/01a_images.ipynb #6ffc7e58
-import hashlib, io, os, re, secrets, sys, threading, time, warnings
+import errno, hashlib, io, os, re, secrets, sys, threading, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np, pandas as pd
 from fastcore.basics import patch
 from filelock import FileLock
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
-from .core import progress, write_atomic
+from .core import progress, write_atomic, writing
 from .dicom_grey import OddTagWarning, PictureWarning, dicom_grey, leave_aside, read_dicom, white_of
 
 # %% ../nbs/01a_images.ipynb #7ec0e2f8
@@ -169,12 +169,16 @@ def _one_line(error, data):
     "An exception's message on one line of at most 200 characters, without the file's bytes"
     return ' '.join(f'{type(error).__name__}: {error}'.replace(repr(data), '')[:200].split())
 
+_OF_THE_MACHINE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM) # says nothing of the file
+
 def scan_file(
     file:Path # a picture
-    )->Scan: # with `error` set if it cannot be read; never raises
-    "Read, hash and decode one file"
+    )->Scan: # with `error` set if it cannot be read
+    "Read, hash and decode one file; OSError where the machine lacks file handles or memory"
     try: data = Path(file).read_bytes()
-    except OSError as e: return Scan('', '', None, f'{type(e).__name__}: {e.strerror}')
+    except OSError as e:
+        if e.errno in _OF_THE_MACHINE: raise
+        return Scan('', '', None, f'{type(e).__name__}: {e.strerror}')
     key = _hash_bytes(data)
     try: grey = decode_picture(data, str(file))
     except Exception as e: return Scan(key, '', None, _one_line(e, data) if data else 'the file is empty')
@@ -425,12 +429,13 @@ def _compact(self:ImageStore):
 @patch
 def _build(self:ImageStore, paths, workers):
     "Load the store and bring `paths` up to date, one process at a time"
-    self.folder.mkdir(parents=True, exist_ok=True)
-    self._load()
-    if not self._stale(paths): return
-    with FileLock(self.folder/'lock'):
+    with writing(self.folder):
+        self.folder.mkdir(parents=True, exist_ok=True)
         self._load()
-        stale = self._stale(paths)
-        if stale:
-            self._update(stale, workers)
-            self._compact()
+        if not self._stale(paths): return
+        with FileLock(self.folder/'lock'):
+            self._load()
+            stale = self._stale(paths)
+            if stale:
+                self._update(stale, workers)
+                self._compact()

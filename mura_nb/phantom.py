@@ -21,7 +21,7 @@ import pandas as pd
 import scipy
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
-from .core import STUDY_TYPES, progress, write_atomic
+from .core import STUDY_TYPES, progress, working, write_atomic, writing
 from .skeleton import (FINGERS, PROJECTIONS, Patient, Positioning, SOFT_TISSUE, XrayView, bone_name,
     draw_patient, draw_pose, lay_out, skeleton)
 from .pathology import Abnormality, KINDS
@@ -404,7 +404,7 @@ def _write_studies(plan, card, root, workers, write):
     "Write the files of all studies into `root`, and the lists."
     if root.exists() and _read_card(root/'card.json') != card: shutil.rmtree(root)
     (root/'truth').mkdir(parents=True, exist_ok=True)
-    (root/'card.json').write_text(json.dumps(card))
+    with write_atomic(root/'card.json') as tmp: tmp.write_text(json.dumps(card))
     skeleton() # compiles the rays once, before several processes would
     how = card['seed'], card['size'], card['pairs'], root, tuple(card.get('vary', ()))
     jobs = (delayed(write)(row, *how) for row in plan.itertuples())
@@ -423,11 +423,13 @@ def write_dataset(
     workers: int=None, # processes; None: as many as processors
     write=None, # writes one study; default `write_study`
 ) -> Path: # `path`
-    "Write a dataset unless it is there. Raises FileExistsError where the folder holds something else."
+    """Write a dataset unless it is there. Raises FileExistsError where the folder holds something else; CannotWrite
+    and WorkerEnded leave what is done, and the next call goes on from there."""
     if path.exists(): return _check_card(path, card) or path
     partial = path.with_name(f'.{path.name}.partial')
-    _write_studies(plan, card, partial, workers, write or write_study)
-    return partial.rename(path)
+    with writing(path), working('simulation'):
+        _write_studies(plan, card, partial, workers, write or write_study)
+        return partial.rename(path)
 
 # %% ../nbs/01_phantom.ipynb #0fd680e4
 def make_phantom( # noqa: PLR0913

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from .core import fingerprint
+from .core import fingerprint, writing
 from .images import scan_files
 from .layout import deal, file_states, steady_hash
 from .public_formats import Listed, public_layout, read_public
@@ -192,11 +192,12 @@ def link_public(
     if folder.is_dir() and not card: raise ValueError(f'{folder}: is there and was not made by link_public')
     if card.get('state')==state: return folder
     df,boxes = public_index(path, valid_frac=valid_frac, seed=seed)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as new:
-        _write_links(path, Path(new)/'links', df, boxes, state)
-        if folder.is_dir(): shutil.rmtree(folder)
-        (Path(new)/'links').rename(folder)
+    with writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as new:
+            _write_links(path, Path(new)/'links', df, boxes, state)
+            if folder.is_dir(): shutil.rmtree(folder)
+            (Path(new)/'links').rename(folder)
     return folder
 
 # %% ../nbs/01g_public.ipynb #c7df7ef3

@@ -10,6 +10,7 @@ __all__ = ['save_table', 'load_table', 'save_headline', 'figure_png', 'save_figu
 import io, json
 from pathlib import Path
 import numpy as np, pandas as pd
+from filelock import FileLock
 from .core import as_json, file_sha256, fingerprint, index_columns, write_atomic
 from .settings import settings
 
@@ -49,11 +50,14 @@ def save_headline(
     results:Path=None # folder; default that of the profile
     )->Path: # the file
     "Keep one number in `tables/headline.csv`, a row a claim; a row of that name is replaced"
-    try: rows = load_table('headline', results).set_index('claim').to_dict('index')
-    except FileNotFoundError: rows = {}
-    rows[claim] = dict(value=value, lo=lo, hi=hi, n=n, what=what)
-    table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('claim').sort_index()
-    return save_table(table.astype(dict(lo=float, hi=float, n='Int64')), 'headline', results)
+    folder = Path(results or settings().results)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder/'.headline.lock'): # of two writers none loses the other's row
+        try: rows = load_table('headline', folder).set_index('claim').to_dict('index')
+        except FileNotFoundError: rows = {}
+        rows[claim] = dict(value=value, lo=lo, hi=hi, n=n, what=what)
+        table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('claim').sort_index()
+        return save_table(table.astype(dict(lo=float, hi=float, n='Int64')), 'headline', folder)
 
 # %% ../nbs/00h_results.ipynb #80cf69b9
 def figure_png(
@@ -131,10 +135,10 @@ def save_model(
         raise ValueError(f'{path}: a card needs an architecture, else nobody can load the model')
     weights,about = model_paths(path)
     tensors = {k:v.detach().cpu().contiguous().clone() for k,v in model.state_dict().items()}
-    with write_atomic(weights) as tmp:
+    with write_atomic(weights) as tmp, write_atomic(about) as note: # on a full disk the old pair stays
         save_file(tensors, tmp)
         text = json.dumps({**card, 'sha256':file_sha256(tmp)}, indent=1, default=as_json)
-    with write_atomic(about) as tmp: tmp.write_text(text + '\n')
+        note.write_text(text + '\n')
     return weights
 
 # %% ../nbs/00h_results.ipynb #31d8feb4

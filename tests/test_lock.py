@@ -5,17 +5,30 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name as canonical
 
 
+HASH = r'[ \\]*\n    --hash=sha256:([0-9a-f]{64})'
+
+
+def pinned(root):
+    "(requirement, its hashes) of every package"
+    text = (root / 'requirements.lock').read_text()
+    found = re.findall(rf'^(\w[^\\\n]*)((?:{HASH})*)', text, re.M)
+    return [(Requirement(r), re.findall(HASH, hashes)) for r, hashes, _ in found]
+
+
 def lock(root):
-    return [
-        Requirement(l.split(' #')[0])
-        for l in (root / 'requirements.lock').read_text().splitlines()
-        if l.strip() and not l.lstrip().startswith('#')
-    ]
+    return [requirement for requirement, _ in pinned(root)]
 
 
 def test_no_addresses(root):
-    text = (root / 'requirements.lock').read_text()
+    text = re.sub(HASH, '', (root / 'requirements.lock').read_text())
     assert not re.search(r'://|^\s*-|\s@\s|\bfile:|(^|\s)/\w', text, re.M)
+
+
+def test_every_package_has_hashes(root):
+    "And whatever installs them asks for them"
+    assert not [r.name for r, hashes in pinned(root) if not hashes] and len(lock(root)) > 200
+    installs = [l for l in (root / 'Makefile').read_text().splitlines() if '-r requirements.lock' in l]
+    assert len(installs) >= 2 and all('--no-deps --require-hashes -r' in l for l in installs)
 
 
 def test_all_pinned(root):

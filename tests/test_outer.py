@@ -1,7 +1,7 @@
 "The wheel, built and imported where nothing else of the project is. Slow: make test-all."
 
 from pathlib import Path
-import hashlib, json, os, shutil, subprocess, sys, zipfile
+import hashlib, json, os, re, shutil, subprocess, sys, zipfile
 import pytest
 
 pytestmark = pytest.mark.outer
@@ -33,7 +33,7 @@ def wheel(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def clean(wheel):
+def clean(wheel, tmp_path_factory):
     "Python of an environment that holds the wheel and what it asks for; kept as long as the lock file stays the same"
     from check import ROOT
 
@@ -55,7 +55,9 @@ def clean(wheel):
         for old in (ROOT / '.cache').glob('wheel-*'):
             shutil.rmtree(old)
         sh(UV, 'venv', '--quiet', '--python', sys.executable, env) if UV else sh(sys.executable, '-m', 'venv', env)
-        install('--constraint', lock, wheel)
+        pins = tmp_path_factory.mktemp('pins') / 'pins.txt' # without hashes, as the wheel has none
+        pins.write_text(re.sub(r' \\$|^ +--hash.*', '', lock.read_text(), flags=re.M))
+        install('--constraint', pins, wheel)
         ready.touch()
     install('--no-deps', '--force-reinstall', wheel)
     return python

@@ -19,7 +19,7 @@ rm -rf gpu-wheels && mkdir gpu-wheels
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 printf '%s\n' $HAS $LEFT > "$work/excluded.txt"
 printf '%s\n' $ROOTS > "$work/roots.in"
-grep -E '^[a-z0-9]' requirements.lock > "$work/lock.txt"
+sed -nE '/^[a-z0-9]/s/ *\\$//p' requirements.lock > "$work/lock.txt"
 uv pip compile --quiet --no-annotate --no-header --excludes "$work/excluded.txt" --constraint "$work/lock.txt" \
     --python-version 3.12 --python-platform x86_64-manylinux_2_28 pyproject.toml "$work/roots.in" > "$work/needed.txt"
 platforms=$(for n in 5 12 17 24 26 27 28 31 34; do echo "--platform manylinux_2_${n}_x86_64"; done)

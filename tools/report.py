@@ -5,10 +5,13 @@ A chapter that fails is rendered as far as it went, and the others run; the exit
 --study NAME (make ablations STUDY=NAME) runs only the chapters with cells of that study, on what a report has left.
 --save (make notebooks) writes the outputs of the simulated demo back into nbs/."""
 import argparse, json, os, re, signal, sys, threading, time
+from contextlib import contextmanager
 import nbformat, pandas as pd
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
+from mura_nb.core import CannotWrite, write_atomic, writing
 from mura_nb.settings import settings
 from mura_nb.results import save_table
 from mura_nb.public import link_public
@@ -38,6 +41,20 @@ class Watch:
         "A line now and then, for a log"
         while not self.stopped.wait(HEARTBEAT): console.print(Text(f'  {self.line()}  {self.bar}'), soft_wrap=True)
 
+@contextmanager
+def alone(results):
+    "One report at a time writes into a results folder: another says so and waits. A lock ends with its process"
+    with writing(results):
+        results.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(results/'.report.lock')
+        try: lock.acquire(blocking=False)
+        except Timeout:
+            console.print(f'another report is writing into {results}; waiting until it has ended', highlight=False,
+                soft_wrap=True)
+            lock.acquire()
+    try: yield
+    finally: lock.release()
+
 def failed(nb, name, e):
     "Say where it failed, and how"
     cell = nb.cells[e.cell]
@@ -59,7 +76,7 @@ class Minutes:
         row = self.rows.setdefault(stem, dict(first=0., ended=False, again=None))
         if row['ended'] or not self.rows['fresh']: row['again'] = seconds/60
         else: row.update(first=row['first'] + seconds/60, ended=ended)
-        self.file.write_text(json.dumps(self.rows))
+        with write_atomic(self.file) as tmp: tmp.write_text(json.dumps(self.rows))
 
     def save(self):
         "The table, where every chapter has ended"
@@ -119,32 +136,17 @@ def save(done):
             if a.cell_type == 'code': a.outputs = b.outputs
         nbformat.write(old, f)
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument('--ablation', action='store_true', help='run the cells flagged ablation too')
-    p.add_argument('--study', metavar='NAME', help='run the cells of one study, in the chapters that have some')
-    p.add_argument('--save', action='store_true', help='write the outputs of the simulated demo into nbs/')
-    p.add_argument('--cuda', action='store_true', help='run the cells flagged cuda too')
-    p.add_argument('--render', action='store_true', help='run nothing: render the chapters of the last run')
-    a = p.parse_args()
-    try: s = settings()
-    except (ValueError, OSError) as e: sys.exit(str(e))
-    if a.save and not (s.simulated and s.profile == 'demo'):
-        sys.exit('refused: committed notebooks hold simulated radiographs of profile demo only')
-    files = with_study(a.study) if a.study else None
+def make(a, s, files):
+    "Run the chapters and render them: the exit status"
     data, watch, build = 'simulated radiographs' if s.simulated else str(s.data), Watch(), ROOT/'_build'/s.profile
     console.print(f'profile [bold]{s.profile}[/], {data}; results in {s.results.relative_to(ROOT)}', highlight=False)
     if s.source: link_public(s.source, s.data, seed=s.seed)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     watch.chapter('')
     if not console.is_terminal: threading.Thread(target=watch.beat, daemon=True).start()
     try:
         with Live(watch, console=console, refresh_per_second=4, transient=True, auto_refresh=console.is_terminal):
             flags = ['slow'] + ['ablation']*a.ablation + ['cuda']*a.cuda + [f'ablation:{a.study}']*bool(a.study)
             done, errors = (notebooks(build), {}) if a.render else run_chapters(s, build, flags, watch, files)
-    except KeyboardInterrupt:
-        console.print('stopped; the same command goes on from here')
-        return 130
     finally: watch.stopped.set()
     if a.study:
         if errors: list_failed(errors, len(files))
@@ -160,5 +162,26 @@ def main():
     if errors: list_failed(errors, len(done))
     if errors and a.save: console.print('nothing saved into nbs/')
     return bool(errors)
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument('--ablation', action='store_true', help='run the cells flagged ablation too')
+    p.add_argument('--study', metavar='NAME', help='run the cells of one study, in the chapters that have some')
+    p.add_argument('--save', action='store_true', help='write the outputs of the simulated demo into nbs/')
+    p.add_argument('--cuda', action='store_true', help='run the cells flagged cuda too')
+    p.add_argument('--render', action='store_true', help='run nothing: render the chapters of the last run')
+    a = p.parse_args()
+    try: s = settings()
+    except (ValueError, OSError) as e: sys.exit(str(e))
+    if a.save and not (s.simulated and s.profile == 'demo'):
+        sys.exit('refused: committed notebooks hold simulated radiographs of profile demo only')
+    files = with_study(a.study) if a.study else None
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        with alone(s.results): return make(a, s, files)
+    except CannotWrite as e: sys.exit(str(e))
+    except KeyboardInterrupt:
+        console.print('stopped; the same command goes on from here')
+        return 130
 
 if __name__ == '__main__': sys.exit(main())
