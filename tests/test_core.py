@@ -1,8 +1,7 @@
 "What chapters share: findings, the timer, the cache, model files. Single cases are tested in the rooms 0, 0g and 0h."
 import numpy as np, pandas as pd, pytest
 from mura_nb import core
-from mura_nb.results import ModelFiles, cache_file, cached, load_weights, model_paths, save_model
-
+from mura_nb.results import ModelFiles, cache_file, cached, finding, load_weights, model_paths, save_model
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch, root):
@@ -14,11 +13,11 @@ def cache(tmp_path, monkeypatch, root):
 
 @pytest.mark.parametrize('holds', [1, 'yes', None, np.nan, np.array([True, False])])
 def test_finding_asks_for_a_comparison(holds):
-    with pytest.raises(TypeError, match='holds must be true or false'): core.finding('So.', holds)
+    with pytest.raises(TypeError, match='holds must be true or false'): finding('So.', holds)
 
 
 def test_finding_is_marked_where_it_does_not_hold():
-    good, bad = core.finding('AUC is .9.', np.bool_(True)), core.finding('AUC is .9.', False)
+    good, bad = finding('AUC is .9.', np.bool_(True)), finding('AUC is .9.', False)
     assert good._repr_markdown_() == 'AUC is .9.' and not good._repr_markdown_().startswith('>')
     assert bad._repr_markdown_().startswith('> **') and 'AUC is .9.' in bad._repr_markdown_()
 

@@ -5,7 +5,7 @@ One flagged `#| demo NAME` reads tables of the study NAME, and waits where that 
 """
 import ast, dis, importlib, re
 import house, pytest
-from mura_nb import core
+from mura_nb.results import Finding
 from mura_nb.numbers import NotMeasured
 
 NOTEBOOKS = sorted((house.ROOT/'nbs').glob('*.ipynb'))
@@ -21,11 +21,11 @@ def problems(room, monkeypatch):
     "What is wrong with the findings of a notebook: (cell, words)"
     demo = [c for c in room.code if 'demo' in c.flags]
     if not demo: return []
-    shown, plain, out = [], core.Finding.__init__, []
+    shown, plain, out = [], Finding.__init__, []
     def noted(self, text, holds):
         plain(self, text, holds)
         shown.append(self)
-    monkeypatch.setattr(core.Finding, '__init__', noted)
+    monkeypatch.setattr(Finding, '__init__', noted)
     names = dict(vars(importlib.import_module(f'{house.PACKAGE}.{room.module}'))) if room.module else {}
     for c in room.code:
         if not c.export: exec(imports(c), names)
@@ -48,7 +48,7 @@ def test_findings_hold(path, root, monkeypatch):
     assert problems(house.read_room(path), monkeypatch) == []
 
 
-HEAD = 'from mura_nb.core import finding\nfrom mura_nb.results import load_table\nx = 1'
+HEAD = 'from mura_nb.results import finding, load_table\nx = 1'
 PLANTED = {
     'a sentence that is not true': ("finding('All is well.', holds=False)", 'does not hold: All is well.'),
     'the second of two': ("finding('Well.', holds=True)\nfinding('Not so well.', holds=1 > 2)", 'hold: Not so well.'),
