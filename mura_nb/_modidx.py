@@ -1229,6 +1229,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                'mura_nb.leaks.thumbnail_features': ('leaks.html#thumbnail_features', 'mura_nb/leaks.py'),
                                'mura_nb.leaks.twin_check': ('leaks.html#twin_check', 'mura_nb/leaks.py')},
             'mura_nb.lists': { 'mura_nb.lists._header_of': ('lists.html#_header_of', 'mura_nb/lists.py'),
+                               'mura_nb.lists._is_known': ('lists.html#_is_known', 'mura_nb/lists.py'),
+                               'mura_nb.lists._is_one_column': ('lists.html#_is_one_column', 'mura_nb/lists.py'),
                                'mura_nb.lists._without_header': ('lists.html#_without_header', 'mura_nb/lists.py'),
                                'mura_nb.lists.list_fields': ('lists.html#list_fields', 'mura_nb/lists.py'),
                                'mura_nb.lists.list_rows': ('lists.html#list_rows', 'mura_nb/lists.py'),

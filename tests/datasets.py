@@ -39,3 +39,19 @@ def make_dataset(root, patients=30, seed=0, size=(24, 20), **kw):
     for i,p in enumerate(paths): write_picture(Path(root)/p, (seed, i), size)
     write_lists(root, paths, **kw)
     return paths
+
+EDGES = { # folders as people have them that lack something -> what of 84 simulated studies is left
+    'one type': lambda plan: plan.study_type=='WRIST',
+    'one label in one type': lambda plan: (plan.study_type!='HAND') | (plan.label==0),
+    'few studies': lambda plan: plan.study_type.isin(['ELBOW','WRIST']) & (plan.groupby(['split','study_type','label']).cumcount()<2)}
+
+def make_edge_folder(path, lack, size=128):
+    "Simulated radiographs in MURA's layout, without their truth, of which one of `EDGES` is left"
+    import shutil
+    from mura_nb.phantom import plan_studies, write_dataset # here: only slow tests simulate
+    studies = 160 if lack=='one type' else 60
+    plan = plan_studies(studies, 78, .3)
+    plan = plan[EDGES[lack](plan)].reset_index(drop=True)
+    made = write_dataset(Path(path), plan, dict(simulated=True, seed=78, size=size, pairs=False), 1)
+    shutil.rmtree(made/'truth')
+    return made

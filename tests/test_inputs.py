@@ -249,7 +249,7 @@ BAD = {
     'a header alone': ('path\n', 'an empty list'),
     'a quotation mark': ('path\n"a.png\nb.png\nc.png\n', 'a quotation mark before line'),
     'unnamed columns': ('p/a.png,40,f\n', '3 columns without a header'),
-    'a comma in a name': ('p/a.png\np/c, left.png\n', '2 columns without a header'),
+    'two names a line': ('p/a.png,p/b.png\n', '2 columns without a header'),
     'no text': ('PK\x03\x04\0\0\0\x01', 'no text'),
 }
 
@@ -266,6 +266,31 @@ def test_lists_are_read_as_before(pictures, kind):
     (pictures/'list.csv').write_text(FINE[kind])
     views, unread = views_of([pictures/'list.csv'])
     assert not unread and 'a.png' in names_of(views) and views.label.isna().all()
+
+
+COMMAS = {'without a header': 'p/a.png\np/c, left.png\n', 'first': 'p/c, left.png\np/a.png\n',
+    'one column': 'path\np/a.png\np/c, left.png\n', 'quoted too': '"p/c, left.png"\np/a.png\n'}
+
+
+@pytest.mark.parametrize('kind', COMMAS)
+def test_names_with_commas(pictures, kind):
+    (pictures/'list.txt').write_text(COMMAS[kind])
+    views, unread = views_of([pictures/'list.txt'])
+    assert sorted(names_of(views)) == ['a.png', 'c, left.png'] and not unread
+
+
+def test_columns_whose_names_say_little(pictures):
+    "They are used where all of their values fit, else named"
+    text = 'path,type,class,region\np/a.png,DX,1,Wrist\np/b.png,CR,2,\n'
+    (pictures/'list.csv').write_text(text)
+    with pytest.warns(LeftAsideWarning, match='columns not used: type, class'):
+        views, unread = views_of([pictures/'list.csv'])
+    assert names_of(views) == ['a.png', 'b.png'] and not unread
+    assert views.study_type[0] == 'WRIST' and views.label.isna().all()
+    (pictures/'list.csv').write_text(text.replace('DX', 'hand').replace('CR', 'ELBOW').replace(',2', ',0'))
+    with pytest.warns(LeftAsideWarning, match='columns not used: type'): # the clearer name comes first
+        views, unread = views_of([pictures/'list.csv'])
+    assert views.study_type[0] == 'WRIST' and views.label.tolist() == [1, 0] and not unread
 
 
 def test_a_closed_folder_in_a_list_costs_no_other_line(pictures, monkeypatch):
