@@ -14,8 +14,9 @@ from typing import NamedTuple
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
 from .core import Table, compute_device, load_table, settings, time_calls, timed
-from .images import read_picture, refuse_truncated_files
+from .images import refuse_truncated_files
 from .input_check import unusual_greys, warn_unusual
+from .headers import read_radiograph
 from .metrics import expit, logit
 from .pooling import pool_studies
 from .evaluation import evaluate
@@ -141,10 +142,10 @@ class PictureProbability(NamedTuple):
     error:Exception # why there is no probability, else None
     unusual:str='' # why the picture is unlike a radiograph, where it is
 
-def _read(image, eng):
+def _read(image, eng, force=False):
     "A picture prepared for an engine and why it is unusual, or the error"
     try:
-        picture = checked_picture(image if isinstance(image, np.ndarray) else read_picture(image))
+        picture = checked_picture(image if isinstance(image, np.ndarray) else read_radiograph(image, force))
         return eng.prepare(picture),unusual_greys(picture),None
     except Exception as e: return None,'',e
 
@@ -159,19 +160,21 @@ def _batch_answers(eng, batch):
         yield PictureProbability(image, float(expit(z)), z, e, warn_unusual(name, why))
 
 # %% ../nbs/11b_serving.ipynb #110a9734
-def _stream(images, eng, batch_size, readers):
+def _stream(images, eng, batch_size, readers, force):
     "The generator behind `probabilities`"
     pool,todo = ThreadPoolExecutor(readers),deque()
     def batch(): return [(i, f.result()) for i,f in (todo.popleft() for _ in range(min(batch_size, len(todo))))]
     try:
         with refuse_truncated_files():
             for image in images:
-                todo.append((image, pool.submit(_read, image, eng)))
+                todo.append((image, pool.submit(_read, image, eng, force)))
                 if len(todo)>=2*batch_size: yield from _batch_answers(eng, batch())
             while todo: yield from _batch_answers(eng, batch())
     finally: pool.shutdown(cancel_futures=True)
 
 # %% ../nbs/11b_serving.ipynb #8db2e719
+def _more(threads=None, force=False): return threads,force
+
 def probabilities(
     images, # paths or (h, w) uint8 arrays; any iterable, read a little ahead
     model=None, # as in `load_engine`, or what it gave
@@ -179,13 +182,14 @@ def probabilities(
     precision:str='single', # as in `load_engine`
     batch_size:int=16, # pictures at once, at least 1
     readers:int=2, # threads that read ahead, at least 1
-    threads:int=None # of the engine, as in `load_engine`
+    **options # threads of the engine, as in `load_engine`; force: judge DICOM files of any modality and body part
     ): # yields `PictureProbability`, in the order of `images`
     "Probabilities of many pictures. Errors as `load_engine`, at once"
     for n,v in dict(batch_size=batch_size, readers=readers).items():
         if isinstance(v, bool) or not isinstance(v, int) or v<1:
             raise ValueError(f'{n} {v!r}: must be a whole number of at least 1')
-    return _stream(images, load_engine(model, engine, precision, threads), batch_size, readers)
+    threads,force = _more(**options)
+    return _stream(images, load_engine(model, engine, precision, threads), batch_size, readers, force)
 
 # %% ../nbs/11b_serving.ipynb #363ea1d8
 def _probs_by(model, rows, store, **kw):

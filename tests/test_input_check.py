@@ -5,6 +5,7 @@ import numpy as np, pandas as pd, pytest
 from PIL import Image
 from mura_nb.input_check import NotARadiograph, UnusualPictureWarning, measure_greys, unusual_greys
 from conftest import ROOT
+import dicoms
 
 
 def radiograph(seed=0, size=(160, 120)):
@@ -86,6 +87,29 @@ def test_functions_warn_and_refuse(files, model):
         warnings.simplefilter('error', UnusualPictureWarning)
         localise(files['good'], model)
         list(probabilities([files['good']], model, 'torch'))
+
+
+def test_functions_look_at_the_header_of_a_file(tmp_path, model):
+    "A chest is refused unless forced; what this project wrote is refused all the same"
+    from mura_nb import retrieval
+    from mura_nb.gradcam import localise
+    from mura_nb.serving import probabilities
+    chest = dicoms.write(tmp_path/'chest.dcm', GREY, study='1.2.1', BodyPartExamined='CHEST')
+    ours = dicoms.write(tmp_path/'ours.dcm', GREY, study='1.2.1', Manufacturer='mura_nb')
+    hand = dicoms.write(tmp_path/'hand.dcm', GREY, study='1.2.1', BodyPartExamined='HAND')
+    for asked in (chest, [hand, chest]):
+        with pytest.raises(ValueError, match='chest.dcm: body part CHEST.*force judges it'): localise(asked, model)
+    one = localise(chest, model, force=True)
+    with pytest.raises(ValueError, match='written by mura_nb'): localise(ours, model, force=True)
+    answers = list(probabilities([chest, hand, ours], model, 'torch'))
+    assert [a.error is None for a in answers] == [False, True, False] and 'CHEST' in str(answers[0].error)
+    forced = list(probabilities([chest, hand, ours], model, 'torch', force=True))
+    assert [a.error is None for a in forced] == [True, True, False] and abs(forced[0].prob - one.prob) < 1e-4
+    with pytest.raises(TypeError, match='thread'): probabilities([hand], model, 'torch', thread=1)
+    class Database:
+        def encoder(self, pictures, boxes): return np.zeros((1, 4), np.float32)
+    with pytest.raises(ValueError, match='body part CHEST'): retrieval._code(chest, Database(), None)
+    assert retrieval._code(chest, Database(), None, True)[0].shape == (4,)
 
 
 def command(folder, *args):

@@ -2,13 +2,13 @@
 item never stops the rest."""
 import builtins, errno, io, os, warnings
 from pathlib import Path
-import pandas as pd, pytest
+import numpy as np, pandas as pd, pytest
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
 from mura_nb.batch import views_of
 from mura_nb.data import check_index, mura_index
-from mura_nb.images import LeftAsideWarning, kind_of_file, picture_files, radiograph_files
+from mura_nb.images import LeftAsideWarning, kind_of_file, picture_files, radiograph_files, read_picture
 from mura_nb.layout import shown_name, walk_files
 from mura_nb.lists import list_fields
 from mura_nb.studies import read_study
@@ -55,6 +55,33 @@ def test_command_and_page_take_the_same_kinds(tmp_path, kind):
     (tmp_path/'scan').write_bytes(encoded(kind))
     assert kind_of_file(tmp_path/'scan') == 'picture' and names_of(views_of([tmp_path])[0]) == ['scan']
     assert [v.name for v in read_study([tmp_path/'scan']).views] == ['scan']
+
+
+def rare(kind):
+    "A grey picture in a form that few programs write"
+    import tifffile
+    if kind == 'PGM': return b'P5 # twelve bits\n40 40 4095\n' + (np.arange(1600)*4095//1599).astype('>u2').tobytes()
+    out = io.BytesIO()
+    if kind.startswith('BigTIFF'): tifffile.imwrite(out, np.asarray(PICTURE), bigtiff=True, byteorder=kind[-1])
+    else: PICTURE.save(out, format='JPEG2000', no_jp2=True)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize('kind', ['PGM', 'BigTIFF <', 'bare JPEG 2000'])
+def test_rare_forms_are_known_by_their_beginnings(tmp_path, kind):
+    (tmp_path/'scan').write_bytes(rare(kind))
+    assert kind_of_file(tmp_path/'scan') == 'picture'
+    (view,) = read_study([tmp_path/'scan']).views
+    want = np.arange(1600).reshape(40, 40)*255/1599 if kind == 'PGM' else np.asarray(PICTURE)
+    assert np.abs(view.picture - want).max() <= 1
+    (tmp_path/'scan').write_bytes(b'P5 is what we called the fifth patient')
+    assert kind_of_file(tmp_path/'scan') == ''
+
+
+def test_a_tiff_that_pillow_cannot_read_is_named(tmp_path):
+    (tmp_path/'scan').write_bytes(rare('BigTIFF >'))
+    assert kind_of_file(tmp_path/'scan') == 'picture'
+    with pytest.raises(ValueError, match='big-endian BigTIFF'): read_picture(tmp_path/'scan')
 
 
 def test_a_file_that_is_not_what_its_suffix_says_is_told(tmp_path):

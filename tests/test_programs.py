@@ -464,9 +464,8 @@ def test_index_then_search(here, tmp_path):
     )
     assert r.exit_code == 0, r.stderr
     t = pd.read_csv(io.StringIO(r.stdout))
-    assert list(t) == ['query', 'rank', 'path', 'study_type', 'label', 'patient', 'distance'] and t[
-        'rank'
-    ].tolist() == [1, 2, 3]
+    columns = ['query', 'rank', 'path', 'study_type', 'label', 'patient', 'distance', 'warning']
+    assert list(t) == columns and t['rank'].tolist() == [1, 2, 3] and t.warning.isna().all()
     from mura_nb.retrieval import search
 
     assert t.path.tolist() == search(query, tmp_path / 'db.hdf5', 3).table.path.tolist()
@@ -477,6 +476,9 @@ def test_index_then_search(here, tmp_path):
     r = run('search', query, '--db', tmp_path / 'db.hdf5', *options)
     by_image = search(query, tmp_path / 'db.hdf5', per='image').table
     assert r.exit_code == 0 and pd.read_csv(io.StringIO(r.stdout)).path.tolist() == by_image.path.tolist()
+    Image.open(query).convert('L').point(lambda v: v // 16).save(tmp_path / 'dark.png')
+    r = run('search', tmp_path / 'dark.png', '--db', tmp_path / 'db.hdf5', *options)
+    assert pd.read_csv(io.StringIO(r.stdout)).warning.str.contains('little contrast').all()
     for option, words in ('--per', 'patient'), ('--code', 'best'):
         r = run('search', query, '--db', tmp_path / 'db.hdf5', option, words)
         assert r.exit_code == 2 and words in r.stderr
