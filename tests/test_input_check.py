@@ -3,6 +3,8 @@ is refused."""
 import io, json, os, subprocess, sys, warnings
 import numpy as np, pandas as pd, pytest
 from PIL import Image
+from typer.testing import CliRunner
+from mura_nb.programs import cli
 from mura_nb.input_check import NotARadiograph, UnusualPictureWarning, measure_greys, unusual_greys
 from conftest import ROOT
 import dicoms
@@ -118,7 +120,7 @@ def command(folder, *args):
                           capture_output=True, text=True)
 
 
-def test_the_terminal_and_the_tables_say_so(files, model, tmp_path):
+def test_the_terminal_and_the_tables_say_so(files, model, tmp_path, monkeypatch):
     (tmp_path/'settings.ini').write_text((ROOT/'settings.ini').read_text())
     how = '--model', model, '--format', 'csv', '--engine', 'torch'
     done = command(tmp_path, 'predict', *files.values(), *how)
@@ -128,7 +130,9 @@ def test_the_terminal_and_the_tables_say_so(files, model, tmp_path):
     lines = done.stderr.splitlines()
     assert sum('dark.png: unlike a radiograph (little contrast' in line for line in lines) == 1, done.stderr
     assert any('not used' in line and 'black.png' in line and 'every pixel has grey 0' in line for line in lines)
-    together = command(tmp_path, 'predict', *files.values(), '--one-study', *how)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MURA_NB_PROFILE', 'smoke')
+    together = CliRunner().invoke(cli, ['predict', *map(str, files.values()), '--one-study', *map(str, how)])
     assert 'perhaps a negative' in together.stdout and 'little contrast' in together.stdout
 
 
