@@ -44,8 +44,7 @@ def make_dataset(root, patients=30, seed=0, size=(24, 20), **kw):
 EDGES = { # folders as people have them that lack something -> studies that are planned, which of them are left
     'one type': (160, lambda plan: plan.study_type=='WRIST'),
     'one label in one type': (60, lambda plan: (plan.study_type!='HAND') | (plan.label==0)),
-    'few studies': (60, lambda plan: plan.study_type.isin(['ELBOW','WRIST'])
-        & (plan.groupby(['split','study_type','label']).cumcount()<2))}
+    'few studies': (28, lambda plan: plan.views>0)} # all of the fewest that are simulated
 
 def make_edge_folder(path, lack, size=128):
     "Simulated radiographs in MURA's layout without their truth, of which one of `EDGES` is left"
