@@ -401,12 +401,14 @@ _PHONE = dict(viewport=dict(width=390, height=844), device_scale_factor=1000/844
 def _screenshot(browser, url, n, screen):
     "The page with the answer to sample n, and the seconds from the click to the answer"
     page = browser.new_page(reduced_motion='reduce', **screen)
+    page.set_default_timeout(180_000) # ms; a machine may be busy with other things
     page.goto(url)
     button = page.locator('button[data-sample]').nth(n)
     button.wait_for()
     start = time.perf_counter()
     button.click()
-    page.locator('#similar li').first.wait_for()
+    page.locator('#probability').wait_for()
+    page.locator('#similar .similar').wait_for() # also where it says why nothing is similar
     seconds = time.perf_counter() - start
     page.mouse.move(0, 0)
     page.evaluate('document.activeElement.blur()')

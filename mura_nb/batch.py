@@ -37,7 +37,7 @@ VIEW_COLUMNS = ['path','study','study_type','label','file','key']
 MOST_VIEWS = 50 # of one study
 LOCATED = ['path','study','study_type','prob','study_prob','threshold','abnormal',*BOX,'why','overlay','dicom',
     'warning']
-NEIGHBOURS = ['query','rank','path','study_type','label','patient','distance']
+NEIGHBOURS = ['query','rank','path','study_type','label','patient','distance','warning']
 
 # %% ../nbs/11c_batch.ipynb #d4556a4c
 class Unread(NamedTuple):
@@ -276,7 +276,7 @@ def predict_studies(
     "The probability of every view and every study that can be read"
     nets = predicting_networks(model, engine, precision, len(views))
     threshold,network = _threshold(nets, threshold),_network(nets, engine, precision)
-    answers = list(progress_bar(answer_pictures(views.file, network), 'predicting', len(views)))
+    answers = list(progress_bar(answer_pictures(views.file, network, force=True), 'predicting', len(views)))
     images = views.assign(prob=[a.prob for a in answers], warning=[a.unusual for a in answers])
     unread = [Unread(p, str(a.error)) for p,a in zip(views.path, answers) if a.error is not None]
     columns = ['path','study','study_type','prob','label','warning']
@@ -399,7 +399,7 @@ def locate_studies(
 # %% ../nbs/11c_batch.ipynb #2f7884d1
 class Searched(NamedTuple):
     "Similar images, and what could not be read"
-    table:object # DataFrame: query, rank, path, study_type, label, patient, distance
+    table:object # DataFrame: query, rank, path, study_type, label, patient, distance, warning
     found:list # of `retrieval.Neighbours`
     unread:list # of `Unread`
 
@@ -415,12 +415,12 @@ def search_views(
     db,tables,found,unread = open_database(db),[],[],[]
     for r in progress_bar(views.itertuples(), 'searching', len(views)):
         kind = r.study_type if study_type=='same' and isinstance(r.study_type, str) else wanted
-        try: hit = search(r.file, db, study_type=kind, **options)
+        try: hit = search(r.file, db, study_type=kind, force=True, **options) # `views_of` has refused
         except (OSError, ValueError) as e:
             unread.append(Unread(r.path, str(e)))
             continue
         hit.study_type,hit.label = kind or '',None if is_missing(r.label) else r.label
-        tables.append(hit.table.assign(query=r.path))
+        tables.append(hit.table.assign(query=r.path, warning=hit.unusual))
         found.append(hit)
     table = pd.concat(tables)[NEIGHBOURS].reset_index(drop=True) if tables else pd.DataFrame(columns=NEIGHBOURS)
     return Searched(table, found, unread)

@@ -19,7 +19,8 @@ def seen_part(
     recipe:Recipe # of the view
     )->np.ndarray: # (n, 4) boxes, px of the files
     "The part of each file that a network sees"
-    part = np.stack([view_geometry(hw, recipe).inverse.boxes((0, 0, recipe.crop, recipe.crop)) for hw in sizes])
+    view,sizes = (0, 0, recipe.crop, recipe.crop),np.reshape(sizes, (-1, 2)) # no file at all is allowed
+    part = np.reshape([view_geometry(hw, recipe).inverse.boxes(view) for hw in sizes], (-1, 4))
     return np.clip(part, 0, np.tile(sizes[:,::-1], 2))
 
 # %% ../nbs/04c_chance.ipynb #20669478

@@ -19,8 +19,9 @@ from .core import file_sha256
 from .settings import Recipe
 from .results import load_card, model_paths
 from .geometry import eval_view
-from .images import read_picture, refuse_truncated_files
+from .images import refuse_truncated_files
 from .input_check import unusual_greys, warn_unusual
+from .headers import read_radiograph
 from .metrics import expit
 
 # %% ../nbs/03bb_exported.ipynb #6d2a9611
@@ -119,10 +120,10 @@ class PictureProbability(NamedTuple):
     error:Exception # why there is no probability, else None
     unusual:str='' # why the picture is unlike a radiograph, where it is
 
-def _read(image, eng):
+def _read(image, eng, force=False):
     "A picture prepared for an engine and why it is unusual, or the error"
     try:
-        picture = checked_picture(image if isinstance(image, np.ndarray) else read_picture(image))
+        picture = checked_picture(image if isinstance(image, np.ndarray) else read_radiograph(image, force))
         return eng.prepare(picture),unusual_greys(picture),None
     except Exception as e: return None,'',e
 
@@ -141,7 +142,8 @@ def answer_pictures(
     images, # paths or (h, w) uint8 arrays; any iterable, read a little ahead
     network, # with `prepare` and `logits`: an `ExportedNetwork` or an engine
     batch_size:int=16, # pictures at once, at least 1
-    readers:int=2 # threads that read ahead, at least 1
+    readers:int=2, # threads that read ahead, at least 1
+    force:bool=False # judge DICOM files of any modality and body part
     ): # yields `PictureProbability`, in the order of `images`
     "What a network says of many pictures"
     pool,todo = ThreadPoolExecutor(readers),deque()
@@ -149,7 +151,7 @@ def answer_pictures(
     try:
         with refuse_truncated_files():
             for image in images:
-                todo.append((image, pool.submit(_read, image, network)))
+                todo.append((image, pool.submit(_read, image, network, force)))
                 if len(todo)>=2*batch_size: yield from _batch_answers(network, batch())
             while todo: yield from _batch_answers(network, batch())
     finally: pool.shutdown(cancel_futures=True)

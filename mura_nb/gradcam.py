@@ -16,8 +16,9 @@ import pandas as pd
 from .core import Table, fmt_num
 from .settings import settings
 from .results import ModelFiles, figure_png, load_table, save_table, update_card
-from .images import picture_files, read_picture
+from .images import picture_files
 from .input_check import unusual_greys, warn_unusual
+from .headers import read_radiograph
 from .metrics import bar_lengths
 from .networks import load_networks
 from .predictions import load_predictions
@@ -136,9 +137,9 @@ def card_choice(
     return (choice['method'], choice['level']) if 'method' in choice else ('plain', LEVEL)
 
 # %% ../nbs/07_gradcam.ipynb #3e9aaba4
-def _picture(view):
+def _picture(view, force=False):
     "Name and (h, w) uint8 of one picture; TypeError for anything else"
-    if isinstance(view, (str, Path)): return Path(view).name,read_picture(view)
+    if isinstance(view, (str, Path)): return Path(view).name,read_radiograph(view, force)
     name,view = view if isinstance(view, tuple) else ('', view)
     if not isinstance(view, np.ndarray):
         raise TypeError(f'a picture must be a file or a (h, w) uint8 array, got {type(view).__name__}')
@@ -146,7 +147,7 @@ def _picture(view):
     raise TypeError(f'a picture must be (h, w) uint8, got {view.dtype} {view.shape}')
 
 # %% ../nbs/07_gradcam.ipynb #5dd69c1b
-def _pictures(views):
+def _pictures(views, force=False):
     "Names and images of one picture or of a study, and whether it is one picture"
     one = isinstance(views, np.ndarray) or isinstance(views, (str, Path)) and not Path(views).is_dir()
     if one: views = [views]
@@ -155,7 +156,7 @@ def _pictures(views):
         raise TypeError(f'{type(views).__name__}: must be a picture (file or (h, w) uint8 array), '
                         'a folder of pictures, or a list of pictures')
     if not views: raise ValueError('a study needs at least one picture')
-    names,images = zip(*[_picture(v) for v in views])
+    names,images = zip(*[_picture(v, force) for v in views])
     return [name or f'picture {i+1}' for i,name in enumerate(names)],list(images),one
 
 # %% ../nbs/07_gradcam.ipynb #25e42307
@@ -165,7 +166,8 @@ def localise(
     model=None, # a recipe's name, a model's path, a pair (network, card), or a list; default `shipped.default_model`
     threshold:float=None, # the study's probability above which it is called abnormal, 0 to 1; default the card's
     level=None, # share of the map's maximum that belongs to the box, 0 to 1, or otsu; default the (first) card's
-    method=None # one of `CAM_METHODS`; default the (first) card's
+    method=None, # one of `CAM_METHODS`; default the (first) card's
+    force:bool=False # judge DICOM files of any modality and body part
     ): # `Localised` for a picture, `LocalisedStudy` for a study
     """Probability, heat map and boxes; no box where the study is not called abnormal. ValueError, TypeError;
     `UnusualPictureWarning` for what is unlike a radiograph, NotARadiograph for what shows nothing"""
@@ -173,7 +175,7 @@ def localise(
     threshold,(own_method,own_level) = operating_threshold(nets, threshold),card_choice(nets[0][1])
     level = check_level(own_level if level is None else level)
     method = cam_method(own_method if method is None else method)
-    names,images,one = _pictures(views)
+    names,images,one = _pictures(views, force)
     unusual = [warn_unusual(name, unusual_greys(image)) for name,image in zip(names, images)]
     prob,maps = predict_views(nets, images, method)
     mean = float(np.mean(prob))

@@ -26,6 +26,7 @@ def _grey_of_16_bits(img):
     values = np.asarray(img).astype(np.int64)
     if values.min()<0 or values.max()>65535:
         raise ValueError(f'mode {img.mode} with values {values.min()} to {values.max()}; 16 bit hold 0 to 65535')
+    if isinstance(clear := img.info.get('transparency'), int): values[values==clear] = 0 # PNG's tRNS
     white = white_of(values.max())
     if getattr(img, 'tag_v2', {}).get(262)==0: values = white-values
     return ((values*255 + white//2)//white).astype(np.uint8)
@@ -64,12 +65,14 @@ def _lower_bytes(data, raw):
 
 # %% ../nbs/01a_images.ipynb #e3b0650d
 def _restore_low_bytes(img, data):
-    "Scale a 16-bit colour picture that uses fewer bits to 8 bits, in place"
+    "Scale a 16-bit colour picture that uses fewer bits to 8 bits, in place, its transparent colour (tRNS) as black"
     raw = _raw_mode(img.tile[0]) if img.tile else ''
     if raw not in _swapped: return
-    high = np.asarray(img)
-    if white_of(256*int(high[..., :3].max()))==65535: return
+    high,clear = np.asarray(img),img.info.pop('transparency', None) # of 16 bits; Pillow would compare 8 of them
+    if clear is None and white_of(256*int(high[..., :3].max()))==65535: return
     values = 256*high.astype(np.int64) + _lower_bytes(data, raw)
+    if clear is not None: values[(values==clear).all(-1)] = 0
+    if white_of(values[..., :3].max())==65535: return img.paste(Image.fromarray((values>>8).astype(np.uint8)))
     whites = [white_of(values[..., :3].max())]*3 + [white_of(channel.max()) for channel in values[..., 3:].T]
     img.paste(Image.fromarray(((values*255 + np.array(whites)//2)//whites).astype(np.uint8)))
 
@@ -97,6 +100,7 @@ def _decode_image(data):
     "Grey picture of the bytes of a PNG, JPEG, TIFF or another format that Pillow reads"
     try: img = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
     except UnidentifiedImageError:
+        if data.startswith(b'MM\0+'): raise ValueError('big-endian BigTIFF, which Pillow cannot read') from None
         raise ValueError(f"not a picture that can be read ({', '.join(PICTURE_FORMATS)}, or DICOM)") from None
     with img:
         if img.format=='PNG' and b'IEND' not in data: raise OSError('file is truncated: it has no end')
@@ -212,7 +216,8 @@ def read_picture(
 
 # %% ../nbs/01a_images.ipynb #5f0a4e64
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp', '.dcm', '.dicom')
-_BEGINNINGS = (b'\x89PNG', b'\xff\xd8\xff', b'II*\0', b'MM\0*', b'GIF8', b'\0\0\0\x0cjP  ')
+_BEGINNINGS = (b'\x89PNG', b'\xff\xd8\xff', b'II*\0', b'MM\0*', b'II+\0', b'MM\0+', b'GIF8', b'\0\0\0\x0cjP  ',
+    b'\xff\x4f\xff\x51') # TIFF and BigTIFF in both orders of bytes, JPEG 2000 in a box and bare
 _DIRECTORY = b'1.2.840.10008.1.3.10' # class of the table of contents of a disc
 
 def kind_of_file(
@@ -225,6 +230,7 @@ def kind_of_file(
     except OSError: return 'picture'
     if is_dicom(head): return 'DICOMDIR' if _DIRECTORY in head else 'DICOM'
     begins = head.startswith(_BEGINNINGS) or head[8:12]==b'WEBP' or head[:2]==b'BM' and head[6:10]==bytes(4)
+    begins = begins or re.match(rb'P[2356]\s+[\d#]', head) # PGM and PPM
     return 'picture' if begins or Path(file).suffix.lower() in SUFFIXES else ''
 
 # %% ../nbs/01a_images.ipynb #bdb3de14

@@ -8,6 +8,8 @@ __all__ = ['FIELDS', 'LABELS', 'list_text', 'list_rows', 'list_fields']
 # %% ../nbs/01bb_lists.ipynb #cbf8f062
 import csv, io, re
 from pathlib import Path
+from .core import study_type
+from .images import SUFFIXES
 
 # %% ../nbs/01bb_lists.ipynb #d6f70a46
 _MARKS = {b'\xef\xbb\xbf':'utf-8-sig', b'\xff\xfe':'utf-16', b'\xfe\xff':'utf-16'} # how a text says its encoding
@@ -26,14 +28,16 @@ def list_text(
 
 # %% ../nbs/01bb_lists.ipynb #47b9fe2c
 def list_rows(
-    file:Path # a list of any kind
+    file:Path, # a list of any kind
+    separator:str=None # of cells; default what the list says, or what gives most of them
     )->list: # pairs of the line's number and its cells, at least one each
     "The lines of a list that hold anything; ValueError that names file and line"
     try:
         text = list_text(Path(file).read_bytes())
         told = re.match(r'sep=(.)\r?\n', text)
+        separator = separator or (told and told[1])
         first = next((line for line in text.splitlines() if line.strip()), '')
-        separator = told[1] if told else max(',;\t', key=lambda s: len(next(csv.reader([first], delimiter=s), ())))
+        separator = separator or max(',;\t', key=lambda s: len(next(csv.reader([first], delimiter=s), ())))
         lines = csv.reader(io.StringIO(text[told.end():] if told else text, newline=''), delimiter=separator,
             skipinitialspace=True)
         rows = [(lines.line_num + bool(told), [cell.strip() for cell in line]) for line in lines]
@@ -46,18 +50,30 @@ def list_rows(
 FIELDS = dict(path=('path','file','files','filename','file_name','filepath','file_path','image','images','image_path',
         'img','picture','dateiname','pfad'),
     study=('study','study_id','studyid','studyinstanceuid','study_instance_uid','accession','accession_number','exam'),
-    study_type=('study_type','type','body_part','bodypart','bodypartexamined','body_part_examined','region'),
-    label=('label','labels','class','target','abnormal','truth')) # what a header may call them
+    study_type=('study_type','body_part','bodypart','bodypartexamined','body_part_examined','region','type'),
+    label=('label','labels','abnormal','target','truth','class')) # what a header may call them
 _MISSING = ('', 'na', 'n/a', 'nan', 'none', 'null')
 LABELS = {'0':0, '1':1, '0.0':0, '1.0':1, 'normal':0, 'abnormal':1, 'negative':0, 'positive':1, 'no':0, 'yes':1,
     'false':0, 'true':1} # as lists write them, in any case
 
 # %% ../nbs/01bb_lists.ipynb #fd5d0ae9
-def _header_of(cells):
-    "Field -> place of its column, the first of `FIELDS` where several would do; None where the line is no header"
+_VAGUE = dict(study_type=('region','type'), label=('target','truth','class')) # names that mean other things too
+
+def _is_known(field, value):
+    "May a field have this value?"
+    if field=='label': return value.lower() in LABELS
+    try: return bool(study_type(value))
+    except ValueError: return False
+
+def _header_of(cells, body=()):
+    "Field -> place of its column, the first that fits; None where the line is no header; body: the other rows"
     if any(mark in cell for cell in cells for mark in '/\\'): return None # it names a file
     names = [re.sub(r'\W+', '_', cell.lower()).strip('_') for cell in cells]
-    places = {field:[names.index(name) for name in known if name in names] for field,known in FIELDS.items()}
+    def fits(field, name, i):
+        given = [row[i] for _,row in body if i<len(row) and row[i].lower() not in _MISSING]
+        return name not in _VAGUE.get(field, ()) or all(_is_known(field, value) for value in given)
+    places = {field:[i for name in known if name in names and fits(field, name, i := names.index(name))]
+              for field,known in FIELDS.items()}
     return {field:found[0] for field,found in places.items() if found} if places['path'] else None
 
 # %% ../nbs/01bb_lists.ipynb #8540ed75
@@ -71,6 +87,12 @@ def _without_header(file, rows):
     if most==2 and labels<={*LABELS, ''}: return dict(path=0, label=1)
     raise ValueError(f'{file}: {most} columns without a header; its first line must name them: path, study, label')
 
+# %% ../nbs/01bb_lists.ipynb #92884473
+def _is_one_column(rows):
+    "Is every line one path, some with separators in their names?"
+    ends = [[cell.lower().endswith(SUFFIXES) for cell in cells] for _,cells in rows if len(cells)>1]
+    return bool(ends) and all(picture[-1] and not any(picture[:-1]) for picture in ends)
+
 # %% ../nbs/01bb_lists.ipynb #4d5d2ce5
 def list_fields(
     file:Path # a list
@@ -78,7 +100,8 @@ def list_fields(
     "What a list says of each file; ValueError for a list that cannot be read"
     rows = list_rows(file)
     if not rows: raise ValueError(f'{file}: an empty list')
-    names = _header_of(rows[0][1])
+    if _is_one_column(rows): rows = list_rows(file, '\x1f') # a character that stands in no name
+    names = _header_of(rows[0][1], rows[1:])
     head,body = (rows[0][1], rows[1:]) if names else ([], rows)
     if not body: raise ValueError(f'{file}: an empty list')
     places,lines = names or _without_header(file, rows),[]

@@ -11,11 +11,13 @@ __all__ = ['CUTOFFS', 'Neighbours', 'search', 'neighbour_figure', 'search_region
 from pathlib import Path
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from .core import Table, fmt_ci
 from .settings import data_source, settings
 from .results import figure_png
 from .images import read_picture
 from .input_check import unusual_greys, warn_unusual
+from .headers import read_radiograph
 from .geometry import eval_view
 from .data import load_data
 from .metrics import interval, mean_by_patient
@@ -48,12 +50,17 @@ class Neighbours:
     def __repr__(self): return self.table.to_string(index=False)
 
 # %% ../nbs/08_retrieval.ipynb #e9f86fed
+@patch(as_prop=True)
+def unusual(self:Neighbours)->str:
+    "Why the query is unlike a radiograph, where it is"
+    return '' if self.picture is None else unusual_greys(self.picture)
+
 def _as_table(table): return Table(table, formats=dict(label=_word))._repr_markdown_()
 
 # %% ../nbs/08_retrieval.ipynb #ca3fe738
-def _code(query, db, box):
+def _code(query, db, box, force=False):
     "Code of a query, and its picture if it is one"
-    name,query = (query, read_picture(query)) if isinstance(query, (str, Path)) else ('the query', query)
+    name,query = (query, read_radiograph(query, force)) if isinstance(query, (str, Path)) else ('the query', query)
     q = np.asarray(query)
     if q.ndim==2 and q.dtype==np.uint8:
         warn_unusual(name, unusual_greys(q))
@@ -68,13 +75,13 @@ def _code(query, db, box):
     return q,None
 
 # %% ../nbs/08_retrieval.ipynb #ec2865ec
-def _checked(per, metric, index='auto', box=None, code='plain'):
-    "Check the options of a search; returns index, box and code"
+def _checked(per, metric, index='auto', box=None, code='plain', force=False):
+    "Check the options of a search; returns index, box, code and force"
     check_per(per)
     check_distance(metric)
     if index not in ('auto','exact','approximate'):
         raise ValueError(f'index {index!r}: must be auto, exact or approximate')
-    return index,box,code
+    return index,box,code,force
 
 def _left_out(patient):
     "A patient, or None for nobody; ValueError for a patient without a name"
@@ -92,14 +99,15 @@ def search( # noqa: PLR0913
     metric:str='l2', # l2 (2-norm, not squared) or cosine (1 - cosine)
     per:str='study', # what fills one of the k places: a study, by its nearest image, or an image
     # box: (x0, y0, x1, y1), only this region of the picture, in pixels of its file; index: exact, approximate, or auto
-    # (approximate from `database.LARGE` codes on); code: plain, or another that the database offers
+    # (approximate from `database.LARGE` codes on); code: plain, or another that the database offers;
+    # force: judge DICOM files of any modality and body part
     **options
     )->Neighbours: # .table: rank, path, study_type, label, patient, distance
     "The studies or images whose codes are nearest; ValueError for what is not allowed, NothingToSearch for no image"
-    (index,box,code),db = _checked(per, metric, **options),open_database(db)
+    (index,box,code,force),db = _checked(per, metric, **options),open_database(db)
     patient,k,recoded = _left_out(exclude_patient),check_count(k),coded(db, code)
     if not len(db): raise NothingToSearch('the database is empty')
-    plain,picture = _code(query, db, box)
+    plain,picture = _code(query, db, box, force)
     table = recoded.nearest(plain, k, study_type, patient, metric, index, per).reset_index(drop=True)
     table.insert(0, 'rank', np.arange(1, len(table)+1))
     columns = ['rank','path','study_type','label','patient','distance']

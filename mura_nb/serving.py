@@ -130,6 +130,8 @@ def load_engine(
     return members[0] if len(members)==1 else MeanEngine(members)
 
 # %% ../nbs/11b_serving.ipynb #8db2e719
+def _more(threads=None, force=False): return threads,force
+
 def probabilities(
     images, # paths or (h, w) uint8 arrays; any iterable, read a little ahead
     model=None, # as in `load_engine`, or what it gave
@@ -137,13 +139,14 @@ def probabilities(
     precision:str='single', # as in `load_engine`
     batch_size:int=16, # pictures at once, at least 1
     readers:int=2, # threads that read ahead, at least 1
-    threads:int=None # of the engine, as in `load_engine`
+    **options # threads of the engine, as in `load_engine`; force: judge DICOM files of any modality and body part
     ): # yields `exported.PictureProbability`, in the order of `images`
     "Probabilities of many pictures. Errors as `load_engine`, at once"
     for n,v in dict(batch_size=batch_size, readers=readers).items():
         if isinstance(v, bool) or not isinstance(v, int) or v<1:
             raise ValueError(f'{n} {v!r}: must be a whole number of at least 1')
-    return answer_pictures(images, load_engine(model, engine, precision, threads), batch_size, readers)
+    threads,force = _more(**options)
+    return answer_pictures(images, load_engine(model, engine, precision, threads), batch_size, readers, force)
 
 # %% ../nbs/11b_serving.ipynb #363ea1d8
 def _probs_by(model, rows, store, **kw):

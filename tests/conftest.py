@@ -19,7 +19,7 @@ def own_arithmetic():
     if 'torch' in sys.modules: sys.modules['torch'].set_flush_denormal(False)
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def root(): return ROOT
 
 

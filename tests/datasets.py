@@ -1,4 +1,5 @@
 """Made-up datasets in MURA's layout for tests: random pictures, nothing simulated."""
+import shutil
 from pathlib import Path
 import numpy as np
 from PIL import Image
@@ -39,3 +40,18 @@ def make_dataset(root, patients=30, seed=0, size=(24, 20), **kw):
     for i,p in enumerate(paths): write_picture(Path(root)/p, (seed, i), size)
     write_lists(root, paths, **kw)
     return paths
+
+EDGES = { # folders as people have them that lack something -> studies that are planned, which of them are left
+    'one type': (160, lambda plan: plan.study_type=='WRIST'),
+    'one label in one type': (60, lambda plan: (plan.study_type!='HAND') | (plan.label==0)),
+    'few studies': (28, lambda plan: plan.views>0)} # all of the fewest that are simulated
+
+def make_edge_folder(path, lack, size=128):
+    "Simulated radiographs in MURA's layout without their truth, of which one of `EDGES` is left"
+    from mura_nb.phantom import plan_studies, write_dataset # here: only slow tests simulate
+    studies,left = EDGES[lack]
+    plan = plan_studies(studies, 78, .3)
+    plan = plan[left(plan)].reset_index(drop=True)
+    made = write_dataset(Path(path), plan, dict(simulated=True, seed=78, size=size, pairs=False), 1)
+    shutil.rmtree(made/'truth')
+    return made

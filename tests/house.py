@@ -3,7 +3,7 @@
 `python tests/test_cells.py` prints counts; with notebooks, every fault by its cell.
 The limits stand in pyproject.toml, [tool.house].
 """
-import ast, io, itertools, json, re, subprocess, sys, tokenize, tomllib
+import ast, functools, io, itertools, json, re, subprocess, sys, tokenize, tomllib
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -88,9 +88,16 @@ class Room:
 
 
 def read_room(path):
-    cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    "A notebook, read and parsed once as long as its file stays the same"
+    at = Path(path).stat()
+    return _read_room(Path(path), at.st_mtime_ns, at.st_size)
+
+
+@functools.lru_cache(200)
+def _read_room(path, *_):
+    cells = json.loads(path.read_text(encoding='utf-8'))['cells']
     parts = [(c['cell_type'], ''.join(c['source']), c.get('outputs', [])) for c in cells]
-    return Room(Path(path), [Cell(i, *p) for i, p in enumerate(parts)])
+    return Room(path, [Cell(i, *p) for i, p in enumerate(parts)])
 
 
 def read_house(folder):

@@ -405,29 +405,30 @@ RULES = dict(lint=['--error-on-warnings', '--skip=complexity/noImportantStyles']
              format=['--indent-style=space', '--line-width=120'])
 
 
-def biome(*args):
+@pytest.fixture(scope='module')
+def biome():
     "Runs Biome, a linter of style sheets and scripts that npm keeps in its cache"
     npx = shutil.which('npx')
     if npx is None: pytest.skip('no npx: install Node.js to check the style sheet and the script')
     command = [npx, '--yes', '--prefer-offline', BIOME]
     if subprocess.run([*command, '--version'], capture_output=True, timeout=300).returncode:
         pytest.skip(f'npm cannot get {BIOME} here')
-    return subprocess.run([*command, *args], capture_output=True, text=True, timeout=120)
+    return lambda *args: subprocess.run([*command, *args], capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize('task', RULES)
-def test_style_sheet_and_script(task):
-    r = biome(task, *RULES[task], str(PAGE/'page.css'), str(PAGE/'page.js'))
+def test_style_sheets_and_scripts(biome, task):
+    "Of the page with a server and of the one without"
+    files = [PAGE/'page.css', PAGE/'page.js', *sorted((PAGE/'browser').glob('*.js')), PAGE/'browser'/'browser.css']
+    r = biome(task, *RULES[task], *map(str, files))
     assert r.returncode == 0, r.stdout + r.stderr
 
 
-FAULTS = {'page.css': '.a {\n  colr: red;\n}\n', 'page.js': 'const a = 1;\nif (a == 1) debugger;\n'}
-
-
-@pytest.mark.parametrize('name', FAULTS)
-def test_faults_are_found(tmp_path, name):
-    (tmp_path/name).write_text(FAULTS[name])
-    assert biome('lint', *RULES['lint'], str(tmp_path/name)).returncode != 0
+def test_faults_of_style_are_found(biome, tmp_path):
+    faults = {'page.css': '.a {\n  colr: red;\n}\n', 'page.js': 'const a = 1;\nif (a == 1) debugger;\n'}
+    for name, text in faults.items(): (tmp_path/name).write_text(text)
+    r = biome('lint', *RULES['lint'], '--reporter=summary', str(tmp_path))
+    assert r.returncode != 0 and all(name in r.stdout + r.stderr for name in faults), r.stdout + r.stderr
 
 
 def test_templates_escape_what_they_print():

@@ -6,7 +6,7 @@ import numpy as np, pandas as pd, pytest
 from dataclasses import replace
 from PIL import Image
 import dicoms
-from test_app import CHROMIUM, FLAGS, RULES, biome
+from test_app import CHROMIUM, FLAGS
 from test_greys import in_channels, png
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +232,18 @@ def test_png_of_16_bits(tools, tmp_path, bits, colours):
     grey = np.random.default_rng(bits).integers(0, 2**bits, (40, 56)).astype(np.uint16)
     grey[0, 0] = 2**bits - 1
     same_as_package(tools, png(tmp_path/'a.png', in_channels(grey, colours), colours), 1 if colours > 3 else .5)
+
+
+@pytest.mark.parametrize('bits', (12, 16))
+@pytest.mark.parametrize('colours', (0, 2))
+def test_png_of_16_bits_with_a_transparent_colour(tools, tmp_path, bits, colours):
+    "Only that colour becomes black, not those that share its upper byte"
+    grey = np.random.default_rng(bits).integers(2**bits - 40, 2**bits, (40, 56)).astype(np.uint16)
+    clear = int(grey[0, 1]).to_bytes(2, 'big')*(3 if colours else 1)
+    file = png(tmp_path/'a.png', in_channels(grey, colours), colours, clear=clear)
+    same_as_package(tools, file, .5)
+    found = grey_of(tools, file.read_bytes())
+    assert (found[grey == grey[0, 1]] == 0).all() and (found[grey != grey[0, 1]] > 200).all()
 
 
 def test_png_of_16_bits_with_filters_and_turned(tools, tmp_path):
@@ -500,13 +512,6 @@ def test_the_site_says_why_it_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(mura_nb.browser, 'write_browser_page', refuse)
     (tmp_path/'a.safetensors').touch()
     assert 'npm is not installed' in publish.add_browser_page(tmp_path, tmp_path) and not list(tmp_path.glob('*.html'))
-
-
-@pytest.mark.parametrize('task', RULES)
-def test_style_sheet_and_scripts(task):
-    folder = ROOT/'mura_nb'/'page'/'browser'
-    r = biome(task, *RULES[task], *map(str, [*folder.glob('*.js'), *folder.glob('*.css')]))
-    assert r.returncode == 0, r.stdout + r.stderr
 
 
 @pytest.mark.parametrize('pooling,layer', [('lse', 'joined'), ('pcam', 'earlier'), ('mean', 'last')])

@@ -64,12 +64,13 @@ def test_tables_in_any_encoding_and_from_a_negative_value(syntax, vr):
 ADAM7 = (0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1) # row, column
 
 
-def png(file, values, colours, interlaced=False):
-    "A PNG of 16 bits; colours 0 grey, 2 RGB, 4 grey and transparency, 6 RGB and transparency"
+def png(file, values, colours, interlaced=False, clear=b''):
+    "A PNG of 16 bits; colours 0 grey, 2 RGB, 4 grey and transparency, 6 RGB and transparency; clear: its chunk tRNS"
     def number(n): return struct.pack('>I', n)
     def chunk(kind, data): return number(len(data)) + kind + data + number(zlib.crc32(kind + data))
     h, w = values.shape[:2]
     head = chunk(b'IHDR', number(w) + number(h) + bytes([16, colours, 0, 0, interlaced]))
+    if clear: head += chunk(b'tRNS', clear)
     passes = [values[y::down, x::across] for y, x, down, across in ADAM7] if interlaced else [values]
     rows = b''.join(b'\0' + row.astype('>u2').tobytes() for part in passes if part.size for row in part)
     file.write_bytes(b'\x89PNG\r\n\x1a\n' + head + chunk(b'IDAT', zlib.compress(rows)) + chunk(b'IEND', b''))
@@ -92,6 +93,20 @@ def test_fewer_bits_in_a_png_of_16(tmp_path, bits, colours):
 def test_a_png_that_uses_16_bits_stays_as_it_was(tmp_path, colours):
     grey = GREYS.astype(np.uint16)*257
     assert same(read_picture(png(tmp_path/'a.png', in_channels(grey, colours), colours)), GREYS)
+
+
+@pytest.mark.parametrize('colours', [0, 2])
+@pytest.mark.parametrize('white', [4095, 65535])
+def test_only_the_transparent_colour_of_16_bits_becomes_black(tmp_path, white, colours):
+    "The other colours that share its upper or lower byte stay"
+    grey = np.linspace(1, white, 64).astype(np.uint16).reshape(8, 8)
+    clear = int(grey[3, 3])
+    grey[4, 4], grey[5, 5] = clear ^ 1, clear ^ 256
+    want = np.where(grey == clear, 0, grey if white == 4095 else grey >> 8 if colours else grey)
+    want = want if white == 65535 and colours else np.round(want*(255/white))
+    chunk = struct.pack('>H', clear)*(3 if colours else 1)
+    found = read_picture(png(tmp_path/'a.png', in_channels(grey, colours), colours, clear=chunk))
+    assert same(found, want.astype(np.uint8)) and found[3, 3] == 0 and found[4, 4] > 0 and found[5, 5] > 0
 
 
 @pytest.mark.parametrize('how', [dict(), dict(rowsperstrip=3), dict(byteorder='>'), dict(compression='deflate'),

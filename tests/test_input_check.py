@@ -3,8 +3,11 @@ is refused."""
 import io, json, os, subprocess, sys, warnings
 import numpy as np, pandas as pd, pytest
 from PIL import Image
+from typer.testing import CliRunner
+from mura_nb.programs import cli
 from mura_nb.input_check import NotARadiograph, UnusualPictureWarning, measure_greys, unusual_greys
 from conftest import ROOT
+import dicoms
 
 
 def radiograph(seed=0, size=(160, 120)):
@@ -89,13 +92,36 @@ def test_functions_warn_and_refuse(files, model):
         list(probabilities([files['good']], model, 'torch'))
 
 
+def test_functions_look_at_the_header_of_a_file(tmp_path, model):
+    "A chest is refused unless forced; what this project wrote is refused all the same"
+    from mura_nb import retrieval
+    from mura_nb.gradcam import localise
+    from mura_nb.serving import probabilities
+    chest = dicoms.write(tmp_path/'chest.dcm', GREY, study='1.2.1', BodyPartExamined='CHEST')
+    ours = dicoms.write(tmp_path/'ours.dcm', GREY, study='1.2.1', Manufacturer='mura_nb')
+    hand = dicoms.write(tmp_path/'hand.dcm', GREY, study='1.2.1', BodyPartExamined='HAND')
+    for asked in (chest, [hand, chest]):
+        with pytest.raises(ValueError, match='chest.dcm: body part CHEST.*force judges it'): localise(asked, model)
+    one = localise(chest, model, force=True)
+    with pytest.raises(ValueError, match='written by mura_nb'): localise(ours, model, force=True)
+    answers = list(probabilities([chest, hand, ours], model, 'torch'))
+    assert [a.error is None for a in answers] == [False, True, False] and 'CHEST' in str(answers[0].error)
+    forced = list(probabilities([chest, hand, ours], model, 'torch', force=True))
+    assert [a.error is None for a in forced] == [True, True, False] and abs(forced[0].prob - one.prob) < 1e-4
+    with pytest.raises(TypeError, match='thread'): probabilities([hand], model, 'torch', thread=1)
+    class Database:
+        def encoder(self, pictures, boxes): return np.zeros((1, 4), np.float32)
+    with pytest.raises(ValueError, match='body part CHEST'): retrieval._code(chest, Database(), None)
+    assert retrieval._code(chest, Database(), None, True)[0].shape == (4,)
+
+
 def command(folder, *args):
     env = dict(os.environ, PYTHONPATH=str(ROOT), MURA_NB_PROFILE='smoke')
     return subprocess.run([sys.executable, '-m', 'mura_nb.programs', *map(str, args)], cwd=folder, env=env,
                           capture_output=True, text=True)
 
 
-def test_the_terminal_and_the_tables_say_so(files, model, tmp_path):
+def test_the_terminal_and_the_tables_say_so(files, model, tmp_path, monkeypatch):
     (tmp_path/'settings.ini').write_text((ROOT/'settings.ini').read_text())
     how = '--model', model, '--format', 'csv', '--engine', 'torch'
     done = command(tmp_path, 'predict', *files.values(), *how)
@@ -105,7 +131,9 @@ def test_the_terminal_and_the_tables_say_so(files, model, tmp_path):
     lines = done.stderr.splitlines()
     assert sum('dark.png: unlike a radiograph (little contrast' in line for line in lines) == 1, done.stderr
     assert any('not used' in line and 'black.png' in line and 'every pixel has grey 0' in line for line in lines)
-    together = command(tmp_path, 'predict', *files.values(), '--one-study', *how)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('MURA_NB_PROFILE', 'smoke')
+    together = CliRunner().invoke(cli, ['predict', *map(str, files.values()), '--one-study', *map(str, how)])
     assert 'perhaps a negative' in together.stdout and 'little contrast' in together.stdout
 
 

@@ -2,13 +2,13 @@
 item never stops the rest."""
 import builtins, errno, io, os, warnings
 from pathlib import Path
-import pandas as pd, pytest
+import numpy as np, pandas as pd, pytest
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
 from mura_nb.batch import views_of
 from mura_nb.data import check_index, mura_index
-from mura_nb.images import LeftAsideWarning, kind_of_file, picture_files, radiograph_files
+from mura_nb.images import LeftAsideWarning, kind_of_file, picture_files, radiograph_files, read_picture
 from mura_nb.layout import shown_name, walk_files
 from mura_nb.lists import list_fields
 from mura_nb.studies import read_study
@@ -55,6 +55,33 @@ def test_command_and_page_take_the_same_kinds(tmp_path, kind):
     (tmp_path/'scan').write_bytes(encoded(kind))
     assert kind_of_file(tmp_path/'scan') == 'picture' and names_of(views_of([tmp_path])[0]) == ['scan']
     assert [v.name for v in read_study([tmp_path/'scan']).views] == ['scan']
+
+
+def rare(kind):
+    "A grey picture in a form that few programs write"
+    import tifffile
+    if kind == 'PGM': return b'P5 # twelve bits\n40 40 4095\n' + (np.arange(1600)*4095//1599).astype('>u2').tobytes()
+    out = io.BytesIO()
+    if kind.startswith('BigTIFF'): tifffile.imwrite(out, np.asarray(PICTURE), bigtiff=True, byteorder=kind[-1])
+    else: PICTURE.save(out, format='JPEG2000', no_jp2=True)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize('kind', ['PGM', 'BigTIFF <', 'bare JPEG 2000'])
+def test_rare_forms_are_known_by_their_beginnings(tmp_path, kind):
+    (tmp_path/'scan').write_bytes(rare(kind))
+    assert kind_of_file(tmp_path/'scan') == 'picture'
+    (view,) = read_study([tmp_path/'scan']).views
+    want = np.arange(1600).reshape(40, 40)*255/1599 if kind == 'PGM' else np.asarray(PICTURE)
+    assert np.abs(view.picture - want).max() <= 1
+    (tmp_path/'scan').write_bytes(b'P5 is what we called the fifth patient')
+    assert kind_of_file(tmp_path/'scan') == ''
+
+
+def test_a_tiff_that_pillow_cannot_read_is_named(tmp_path):
+    (tmp_path/'scan').write_bytes(rare('BigTIFF >'))
+    assert kind_of_file(tmp_path/'scan') == 'picture'
+    with pytest.raises(ValueError, match='big-endian BigTIFF'): read_picture(tmp_path/'scan')
 
 
 def test_a_file_that_is_not_what_its_suffix_says_is_told(tmp_path):
@@ -249,7 +276,7 @@ BAD = {
     'a header alone': ('path\n', 'an empty list'),
     'a quotation mark': ('path\n"a.png\nb.png\nc.png\n', 'a quotation mark before line'),
     'unnamed columns': ('p/a.png,40,f\n', '3 columns without a header'),
-    'a comma in a name': ('p/a.png\np/c, left.png\n', '2 columns without a header'),
+    'two names a line': ('p/a.png,p/b.png\n', '2 columns without a header'),
     'no text': ('PK\x03\x04\0\0\0\x01', 'no text'),
 }
 
@@ -266,6 +293,31 @@ def test_lists_are_read_as_before(pictures, kind):
     (pictures/'list.csv').write_text(FINE[kind])
     views, unread = views_of([pictures/'list.csv'])
     assert not unread and 'a.png' in names_of(views) and views.label.isna().all()
+
+
+COMMAS = {'without a header': 'p/a.png\np/c, left.png\n', 'first': 'p/c, left.png\np/a.png\n',
+    'one column': 'path\np/a.png\np/c, left.png\n', 'quoted too': '"p/c, left.png"\np/a.png\n'}
+
+
+@pytest.mark.parametrize('kind', COMMAS)
+def test_names_with_commas(pictures, kind):
+    (pictures/'list.txt').write_text(COMMAS[kind])
+    views, unread = views_of([pictures/'list.txt'])
+    assert sorted(names_of(views)) == ['a.png', 'c, left.png'] and not unread
+
+
+def test_columns_whose_names_say_little(pictures):
+    "They are used where all of their values fit, else named"
+    text = 'path,type,class,region\np/a.png,DX,1,Wrist\np/b.png,CR,2,\n'
+    (pictures/'list.csv').write_text(text)
+    with pytest.warns(LeftAsideWarning, match='columns not used: type, class'):
+        views, unread = views_of([pictures/'list.csv'])
+    assert names_of(views) == ['a.png', 'b.png'] and not unread
+    assert views.study_type[0] == 'WRIST' and views.label.isna().all()
+    (pictures/'list.csv').write_text(text.replace('DX', 'hand').replace('CR', 'ELBOW').replace(',2', ',0'))
+    with pytest.warns(LeftAsideWarning, match='columns not used: type'): # the clearer name comes first
+        views, unread = views_of([pictures/'list.csv'])
+    assert views.study_type[0] == 'WRIST' and views.label.tolist() == [1, 0] and not unread
 
 
 def test_a_closed_folder_in_a_list_costs_no_other_line(pictures, monkeypatch):

@@ -15,6 +15,7 @@ from mura_nb.dicom import presentation_state, to_dicom
 from mura_nb.batch import views_of
 from conftest import ROOT
 from datasets import make_dataset, write_picture
+from test_input_check import GREY
 import dicoms
 
 
@@ -68,7 +69,7 @@ def test_help_comes_at_once():
         assert r.returncode == 0 and 'predict' in r.stdout
         return time.perf_counter() - begin
 
-    assert min(seconds() for _ in range(4)) <= 1.5
+    assert any(seconds() <= 1.5 for _ in range(4))
 
 
 @pytest.mark.parametrize(
@@ -465,9 +466,8 @@ def test_index_then_search(here, tmp_path):
     )
     assert r.exit_code == 0, r.stderr
     t = pd.read_csv(io.StringIO(r.stdout))
-    assert list(t) == ['query', 'rank', 'path', 'study_type', 'label', 'patient', 'distance'] and t[
-        'rank'
-    ].tolist() == [1, 2, 3]
+    columns = ['query', 'rank', 'path', 'study_type', 'label', 'patient', 'distance', 'warning']
+    assert list(t) == columns and t['rank'].tolist() == [1, 2, 3] and t.warning.str.startswith('noise').all()
     from mura_nb.retrieval import search
 
     assert t.path.tolist() == search(query, tmp_path / 'db.hdf5', 3).table.path.tolist()
@@ -478,6 +478,9 @@ def test_index_then_search(here, tmp_path):
     r = run('search', query, '--db', tmp_path / 'db.hdf5', *options)
     by_image = search(query, tmp_path / 'db.hdf5', per='image').table
     assert r.exit_code == 0 and pd.read_csv(io.StringIO(r.stdout)).path.tolist() == by_image.path.tolist()
+    Image.fromarray(GREY).save(tmp_path / 'good.png')
+    r = run('search', tmp_path / 'good.png', '--db', tmp_path / 'db.hdf5', *options)
+    assert pd.read_csv(io.StringIO(r.stdout)).warning.isna().all()
     for option, words in ('--per', 'patient'), ('--code', 'best'):
         r = run('search', query, '--db', tmp_path / 'db.hdf5', option, words)
         assert r.exit_code == 2 and words in r.stderr

@@ -219,11 +219,14 @@ BIB, CSL = NBS / 'references.bib', NBS / 'numbered.csl'
 KEYS = set(re.findall(r'^@\w+\{([^,\s]+),', BIB.read_text(encoding='utf-8'), re.M))
 
 
-def tree_of(md):
-    "What pandoc takes a Markdown text for"
+def pandoc(folder, texts, *options):
+    "What pandoc makes of texts in one run, each in its own scope: its name precedes its ids, as `of-name.md__id`"
     import pypandoc
 
-    return json.loads(pypandoc.convert_text(md, 'json', format='markdown'))
+    for name, text in texts.items():
+        (folder / f'of-{name}.md').write_text(f'[]{{#here}}\n\n{text}', encoding='utf-8')
+    call = [pypandoc.get_pandoc_path(), '--file-scope', '--from=markdown', *options, *(f'of-{n}.md' for n in texts)]
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
 def cited(node):
@@ -249,8 +252,14 @@ def test_references_are_valid():
 
 
 @pytest.fixture(scope='module')
-def citations(notebooks):
-    return {n: list(cited(tree_of('\n\n'.join(texts(nb))))) for n, nb in notebooks.items()}
+def citations(notebooks, tmp_path_factory):
+    found = {n: [] for n in notebooks}
+    joined = {n: '\n\n'.join(texts(nb)) for n, nb in notebooks.items()}
+    for block in json.loads(pandoc(tmp_path_factory.mktemp('texts'), joined, '--to=json'))['blocks']:
+        if begins := re.search(r'"of-([^"]+)\.md__here"', json.dumps(block)):
+            n = begins[1]
+        found[n] += cited(block)
+    return found
 
 
 def test_citations(citations):
@@ -381,31 +390,25 @@ def test_what_quarto_gets(processed):
     )
 
 
-def test_pandoc_understands_what_quarto_gets(processed):
+def test_pandoc_understands_what_quarto_gets(processed, tmp_path):
     "Quarto's engine on the Markdown of each page: every citation is found, every anchor that a link names is there"
-    import pypandoc
-
-    ids, links = {}, []
+    ids, links, stems, sources = {}, [], {}, {}
     for f in sorted(processed.rglob('*.ipynb')):
         nb, stem = nbformat.read(f, 4), f.relative_to(processed).with_suffix('').as_posix()
+        name = stem.replace('/', '.')
         text = '\n\n'.join(c.source for c in nb.cells[1:] if c.cell_type == 'markdown')
-        html = pypandoc.convert_text(
-            re.sub(r'@fig-', 'fig-', text),
-            'html',
-            format='markdown',
-            extra_args=[
-                '--citeproc',
-                '--mathml',
-                f'--bibliography={BIB}',
-                f'--csl={CSL}',
-                f'--lua-filter={NBS / "inline.lua"}',
-            ],
-        )
-        assert not re.search(r'<strong>[\w-]+\?</strong>', html), stem
-        ids[pages.page(stem)] = set(re.findall(r'\bid="([^"]+)"', html)) | {
-            v for c in nb.cells if c.cell_type == 'code' and (v := pages.option(c, 'label'))
-        }
-        links += [(stem, v) for v in re.findall(r'href="([^"]*#[^"]+)"', html) if not v.startswith(('http', '#ref-'))]
+        stems[name], sources[name] = stem, re.sub(r'@fig-', 'fig-', text)
+        ids[pages.page(stem)] = {v for c in nb.cells if c.cell_type == 'code' and (v := pages.option(c, 'label'))}
+    options = '--citeproc', '--mathml', f'--bibliography={BIB}', f'--csl={CSL}', f'--lua-filter={NBS / "inline.lua"}'
+    html = pandoc(tmp_path, sources, '--to=html', *options)
+    _, *parts = re.split(r'\bid="of-([^"]+)\.md__here"', html)
+    assert parts[::2] == list(stems)
+    for name, part in zip(parts[::2], parts[1::2]):
+        part, stem = part.replace(f'of-{name}.md__', ''), stems[name]
+        assert not re.search(r'<strong>[\w-]+\?</strong>', part), stem
+        ids[pages.page(stem)] |= set(re.findall(r'\bid="([^"]+)"', part))
+        links += [(stem, v) for v in re.findall(r'href="([^"]*#[^"]+)"', part) if not v.startswith(('http', '#ref-'))]
+    assert links
     for stem, link in links:
         target, _, anchor = link.partition('#')
         to = os.path.normpath(os.path.join(os.path.dirname(stem), target)) if target else pages.page(stem)

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
@@ -79,13 +81,22 @@ def notebooks():
     }
 
 
+@pytest.fixture(scope='module')
+def rendered(tmp_path_factory):
+    "Rendered once, without the address of a repository; tests only look at it"
+    folder = tmp_path_factory.mktemp('small') / '_site'
+    with pytest.MonkeyPatch.context() as m:
+        for name in ('GITHUB_SERVER_URL', 'GITHUB_REPOSITORY'):
+            m.delenv(name, raising=False)
+        index = render.render_site(notebooks(), folder, 'Profile smoke, simulated radiographs.')
+    assert index == folder / 'index.html'
+    return folder
+
+
 @pytest.fixture
-def site(tmp_path):
-    assert (
-        render.render_site(notebooks(), tmp_path / '_site', 'Profile smoke, simulated radiographs.')
-        == tmp_path / '_site' / 'index.html'
-    )
-    return tmp_path / '_site'
+def site(rendered, tmp_path):
+    "A copy of it"
+    return Path(shutil.copytree(rendered, tmp_path / '_site'))
 
 
 def html_pages(site):

@@ -2,13 +2,18 @@
 import json
 import house, pytest
 
+NOTEBOOKS = sorted((house.ROOT/'nbs').glob('*.ipynb'))
 FOLDERS = ('tools', 'tests', 'benchmarks')
 
 
-@pytest.mark.parametrize('path', sorted((house.ROOT/'nbs').glob('*.ipynb')), ids=lambda p: p.stem)
-def test_notebook(path):
-    found = [*house.ruff_faults(path)]
-    assert not found, '\n' + '\n'.join(map(str, found))
+@pytest.fixture(scope='module')
+def faults(): return list(house.ruff_faults(*NOTEBOOKS))
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook(faults, path):
+    found = [str(f) for f in faults if f.room == path.stem]
+    assert not found, '\n' + '\n'.join(found)
 
 
 @pytest.mark.parametrize('folder', FOLDERS)
@@ -23,14 +28,22 @@ FAULTS = dict(E501='x = "' + 'a'*120 + '"', E702='x = 1; y = 2', E703='x = 1;\ny
     B006='def f(x=[]): pass', B007='for x in y: pass', RUF059='def f():\n    a, b = g()\n    return a')
 
 
-@pytest.mark.parametrize('rule', FAULTS)
-def test_fault_is_reported(tmp_path, rule):
+@pytest.fixture(scope='module')
+def planted(tmp_path_factory):
+    "What is found in a folder with a notebook for each fault"
+    folder = tmp_path_factory.mktemp('faults')
     prose = dict(cell_type='markdown', id='a', metadata={}, source='# A')
-    code = dict(cell_type='code', id='b', metadata={}, source=FAULTS[rule], outputs=[], execution_count=None)
-    nb = dict(cells=[prose, code], metadata={}, nbformat=4, nbformat_minor=5)
-    (tmp_path/'01_a.ipynb').write_text(json.dumps(nb))
-    found = [str(f) for f in house.ruff_faults(tmp_path/'01_a.ipynb')]
-    assert any(f.startswith('01_a cell 1: line ') and f' {rule} ' in f for f in found), found
+    for rule, source in FAULTS.items():
+        code = dict(cell_type='code', id='b', metadata={}, source=source, outputs=[], execution_count=None)
+        nb = dict(cells=[prose, code], metadata={}, nbformat=4, nbformat_minor=5)
+        (folder/f'{rule}.ipynb').write_text(json.dumps(nb))
+    return list(map(str, house.ruff_faults(folder)))
+
+
+@pytest.mark.parametrize('rule', FAULTS)
+def test_fault_is_reported(planted, rule):
+    found = [f for f in planted if f.startswith(rule)]
+    assert any(f.startswith(f'{rule} cell 1: line ') and f' {rule} ' in f for f in found), found
 
 
 def test_short_conditions_on_one_line_are_fine(tmp_path):

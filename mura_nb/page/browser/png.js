@@ -125,6 +125,15 @@ function greysOf(values, channels) {
   return luma(rgba);
 }
 
+// Black where a pixel is of the colour that the file calls transparent (tRNS, in grey and RGB), in place.
+function blackenClear(values, channels, tRNS) {
+  if (!tRNS || tRNS.length !== 2 * channels) return;
+  const clear = Array.from({ length: channels }, (_, k) => 256 * tRNS[2 * k] + tRNS[2 * k + 1]);
+  for (let i = 0; i < values.length; i += channels) {
+    if (clear.every((v, k) => values[i + k] === v)) values.fill(0, i, i + channels);
+  }
+}
+
 // EXIF's orientation (tag 274), 1 to 8; 1 where there is none.
 function orientationOf(exif) {
   if (!exif || exif.length < 14) return 1;
@@ -160,5 +169,6 @@ export async function decodeDeepPng(bytes, limits) {
   checkSize(width, height, limits);
   const channels = CHANNELS[bytes[25]];
   const values = await valuesOf(chunks.IDAT, { width, height, channels, interlaced: bytes[28] === 1 });
+  if (channels % 2) blackenClear(values, channels, chunks.tRNS);
   return turned({ data: greysOf(values, channels), width, height }, orientationOf(chunks.eXIf));
 }
