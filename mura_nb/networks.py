@@ -23,7 +23,7 @@ import numpy as np, torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, softplus
 from .core import POOLINGS, compute_device, fingerprint, load_weights, settings_file
-from .shipped import default_model, model_file
+from .shipped import default_model, weights_file
 
 # %% ../nbs/03a_networks.ipynb #fe66243a
 def _timm_body(name, pretrained=False):
@@ -728,7 +728,7 @@ def load_networks(
     if not isinstance(model, (str, Path)) or not str(model):
         raise TypeError(f'model {model!r}: must be the name of a recipe, the path of a model, '
             'a pair (network, card) or a list of these')
-    path = model_file(model)
+    path = weights_file(model)
     files = [f for f in (path.with_suffix('.safetensors'), path.with_suffix('.json')) if f.is_file()]
     net,card = _load_once(path, tuple(f.stat().st_mtime_ns for f in files))
     return [(net, dict(card))]
