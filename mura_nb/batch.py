@@ -26,7 +26,7 @@ from .headers import UID, header, refusal_of
 from .data import mura_index
 from .metrics import expit, logit
 from .calibration import Platt, platt
-from .shipped import card_threshold, model_file
+from .shipped import card_threshold, weights_file
 from .exported import ExportedNetwork, answer_pictures, load_exported
 from .drawing import overlay
 from .large import open_database
@@ -210,7 +210,7 @@ def predicting_networks(
     one = named is None or isinstance(named, (str, Path)) and str(named)
     asked = engine in ('auto','onnx') and precision=='single'
     if not (one and asked and pictures<=WITHOUT_TORCH): return picture_networks(model)
-    file = model_file(named)
+    file = weights_file(named)
     if found := load_exported(file): return [found]
     nets = picture_networks(model)
     found = load_exported(file) if _graph_written(file, nets) else None

@@ -25,7 +25,7 @@ from torch.nn.functional import conv2d, interpolate, softplus
 from .core import compute_device, fingerprint
 from .settings import POOLINGS, settings_file
 from .results import load_weights
-from .shipped import default_model, model_file
+from .shipped import default_model, weights_file
 
 # %% ../nbs/03a_networks.ipynb #fe66243a
 def _timm_body(name, pretrained=False):
@@ -730,7 +730,7 @@ def load_networks(
     if not isinstance(model, (str, Path)) or not str(model):
         raise TypeError(f'model {model!r}: must be the name of a recipe, the path of a model, '
             'a pair (network, card) or a list of these')
-    path = model_file(model)
+    path = weights_file(model)
     files = [f for f in (path.with_suffix('.safetensors'), path.with_suffix('.json')) if f.is_file()]
     net,card = _load_once(path, tuple(f.stat().st_mtime_ns for f in files))
     return [(net, dict(card))]

@@ -147,7 +147,7 @@ def forbidden(monkeypatch, *paths):
 
 
 def test_a_forbidden_file_or_folder_is_told_and_the_rest_goes_on(tmp_path, monkeypatch):
-    from mura_nb.serving import _read
+    from mura_nb.exported import _read
     for name in ('a/1.png', 'b/2.png', 'c/3', 'd/4.dcm'): (tmp_path/name).parent.mkdir()
     for name in ('a/1.png', 'b/2.png', 'c/3'): PICTURE.save(tmp_path/name, 'PNG')
     dicoms.write(tmp_path/'d'/'4.dcm', GREY)
@@ -205,7 +205,7 @@ def test_located_files_of_odd_names(odd, tmp_path, monkeypatch):
     def localise(pictures, *_):
         return [SimpleNamespace(image=p, heatmap=None, box=(1, 1, 9, 9), others=[], called=True, prob=.9, study_prob=.9,
             threshold=.5, why='', unusual='') for _, p in pictures]
-    monkeypatch.setattr(batch, 'localise', localise)
+    monkeypatch.setattr('mura_nb.gradcam.localise', localise)
     monkeypatch.setattr(batch, 'picture_networks', lambda model: model)
     for given in ([odd], sorted(odd.iterdir())):
         found = batch.locate_studies(views_of(given)[0], tmp_path/'out')
