@@ -389,7 +389,10 @@ def _write_truth(studies, root):
         pd.DataFrame(lines, columns=columns.split()).to_csv(root/'truth'/f'{name}.csv', index=False)
 
 # %% ../nbs/01_phantom.ipynb #6b32f8b6
-def _read_card(file): return json.loads(file.read_text()) if file.exists() else None
+def _read_card(file):
+    "The card of a dataset; None where there is none, or half of one."
+    try: return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError): return None
 
 def _check_card(path, card):
     "Raise FileExistsError unless the folder holds the dataset that is asked for."
@@ -404,7 +407,7 @@ def _write_studies(plan, card, root, workers, write):
     "Write the files of all studies into `root`, and the lists."
     if root.exists() and _read_card(root/'card.json') != card: shutil.rmtree(root)
     (root/'truth').mkdir(parents=True, exist_ok=True)
-    (root/'card.json').write_text(json.dumps(card))
+    with write_atomic(root/'card.json') as whole: whole.write_text(json.dumps(card))
     skeleton() # compiles the rays once, before several processes would
     how = card['seed'], card['size'], card['pairs'], root, tuple(card.get('vary', ()))
     jobs = (delayed(write)(row, *how) for row in plan.itertuples())

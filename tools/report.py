@@ -9,7 +9,7 @@ import nbformat, pandas as pd
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
-from mura_nb.core import save_table, settings
+from mura_nb.core import save_table, settings, write_atomic
 from mura_nb.public import link_public
 from pages import notebooks
 from runner import ROOT, CellError, chapters, mark_stopped, run_notebook, study_of
@@ -58,7 +58,7 @@ class Minutes:
         row = self.rows.setdefault(stem, dict(first=0., ended=False, again=None))
         if row['ended'] or not self.rows['fresh']: row['again'] = seconds/60
         else: row.update(first=row['first'] + seconds/60, ended=ended)
-        self.file.write_text(json.dumps(self.rows))
+        with write_atomic(self.file) as whole: whole.write_text(json.dumps(self.rows))
 
     def save(self):
         "The table, where every chapter has ended"
@@ -96,7 +96,7 @@ def run_chapters(s, build, flags, watch, files=None):
             errors[f.stem] = e
         finally:
             if plain: minutes.add(f.stem, time.time()-watch.start, ended)
-        nbformat.write(nb, build/f.name)
+        with write_atomic(build/f.name) as whole: nbformat.write(nb, whole)
         done[f.stem] = nb
     if plain and not errors: minutes.save()
     return done, errors
