@@ -1,4 +1,5 @@
 "Run in tests/: python -m torture kills|inputs|fuzz|mutants [--tried N] [--seed S]"
+
 import argparse, importlib, os, sys
 from . import ROOT
 
@@ -11,9 +12,13 @@ if __name__ == '__main__':
     p.add_argument('--seed', type=int, help='of the draws; mutants take theirs from the commit')
     a = p.parse_args()
     for kind in a.kinds or KINDS:
-        if kind not in KINDS: sys.exit(f'make torture: unknown TORTURE={kind}; there is {", ".join(KINDS)}')
-    for name in [k for k in os.environ if k.startswith('MURA_NB_')]: del os.environ[name]
+        if kind not in KINDS:
+            sys.exit(f'make torture: unknown TORTURE={kind}; there is {", ".join(KINDS)}')
+    for name in [k for k in os.environ if k.startswith('MURA_NB_')]:
+        del os.environ[name]
     os.environ.update(MURA_NB_PROFILE='smoke', OMP_NUM_THREADS='1', MPLBACKEND='agg')
-    sys.path[:0] = [str(ROOT), str(ROOT/'tools')]
-    bad = [kind for kind in a.kinds or KINDS if not importlib.import_module(f'.{kind}', __package__).main(a.tried, a.seed)]
+    sys.path[:0] = [str(ROOT), str(ROOT / 'tools')]
+    bad = [
+        kind for kind in a.kinds or KINDS if not importlib.import_module(f'.{kind}', __package__).main(a.tried, a.seed)
+    ]
     sys.exit(bool(bad))
