@@ -717,6 +717,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'mura_nb.dicom_grey.look_up': ('dicom_grey.html#look_up', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.modality_values': ('dicom_grey.html#modality_values', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.read_dicom': ('dicom_grey.html#read_dicom', 'mura_nb/dicom_grey.py'),
+                                    'mura_nb.dicom_grey.refuse_bomb': ('dicom_grey.html#refuse_bomb', 'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.require_radiograph': ( 'dicom_grey.html#require_radiograph',
                                                                                'mura_nb/dicom_grey.py'),
                                     'mura_nb.dicom_grey.shows_negative': ('dicom_grey.html#shows_negative', 'mura_nb/dicom_grey.py'),

@@ -13,12 +13,14 @@ __all__ = ['BANNER', 'MURA_STUDIES', 'MURA_VIEWS', 'MORE_STUDIES', 'RGB_SHARE', 
 import json
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy
+from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from .core import STUDY_TYPES, progress, write_atomic
@@ -428,9 +430,14 @@ def write_dataset(
 ) -> Path: # `path`
     "Write a dataset unless it is there. Raises FileExistsError where the folder holds something else."
     if path.exists(): return _check_card(path, card) or path
-    partial = path.with_name(f'.{path.name}.partial')
-    _write_studies(plan, card, partial, workers, write or write_study)
-    return partial.rename(path)
+    partial, lock = (path.with_name(f'.{path.name}.{end}') for end in ('partial', 'lock'))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock): # another process may be writing it
+        if not path.exists():
+            _write_studies(plan, card, partial, workers, write or write_study)
+            partial.rename(path)
+        with suppress(OSError): lock.unlink() # who waits for it finds the dataset
+    return _check_card(path, card) or path
 
 # %% ../nbs/01_phantom.ipynb #0fd680e4
 def make_phantom( # noqa: PLR0913

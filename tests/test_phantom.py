@@ -103,6 +103,33 @@ def test_goes_on_after_an_interruption(small, tmp_path, monkeypatch):
     assert files(done) == files(small) and [p.name for p in tmp_path.iterdir()] == ['d']
 
 
+def written_at_once(row, seed, size, pairs, root, vary):
+    "Writes nothing of a study but that it is done"
+    (root/'rows').mkdir(exist_ok=True)
+    (root/'rows'/f'{row.Index:06d}.json').write_text('{"boxes": [], "images": [], "sizes": null}')
+    return row.views
+
+
+def test_half_a_card_of_a_killed_run_is_no_card(tmp_path):
+    (tmp_path/'.d.partial').mkdir()
+    (tmp_path/'.d.partial'/'card.json').write_text('{"seed":')
+    card, plan = dict(seed=0, size=64, pairs=False), phantom.plan_studies(28)
+    phantom.write_dataset(tmp_path/'d', plan, card, 1, written_at_once)
+    assert phantom.write_dataset(tmp_path/'d', plan, card, 1) == tmp_path/'d'
+
+
+def test_of_two_at_once_one_waits(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+    card, plan, rows = dict(seed=0, size=64, pairs=False), phantom.plan_studies(28), []
+    def write(row, *how):
+        rows.append(row.Index)
+        return written_at_once(row, *how)
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(phantom.write_dataset, tmp_path/'d', plan, card, 1, write) for _ in range(2)]
+        assert [m.result() for m in made] == [tmp_path/'d']*2
+    assert sorted(rows) == list(range(28)) and [p.name for p in tmp_path.iterdir()] == ['d']
+
+
 def test_made_once_and_never_over_something_else(small, tmp_path):
     card, how = small/'truth'/'card.json', SMALL | dict(pairs=True, hardware_in_normal=.5)
     before = card.stat().st_mtime_ns

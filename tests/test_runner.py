@@ -64,6 +64,17 @@ def test_every_study_has_a_name():
     assert all(runner.study_of(c) for c in cells if 'ablation' in runner.directives(c))
 
 
+def test_minutes_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+    import report
+    s = SimpleNamespace(results=tmp_path/'results')
+    (m := report.Minutes(s, tmp_path)).add('04_a', 120, True)
+    before = (tmp_path/'minutes.json').read_text()
+    monkeypatch.setattr(os, 'replace', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)) # stopped while it writes
+    with pytest.raises(KeyboardInterrupt): m.add('05_b', 60, True)
+    assert (tmp_path/'minutes.json').read_text() == before
+
+
 def test_minutes_of_a_stopped_report_add_up(tmp_path):
     import report
     from types import SimpleNamespace

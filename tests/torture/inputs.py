@@ -255,7 +255,7 @@ def make_traps(folder):
     folder.mkdir()
     (folder / 'good.png').write_bytes(encoded(GREY, 'PNG'))
     (folder / 'circle').symlink_to('.')
-    (folder / 'up').symlink_to('..')
+    (folder / 'up').symlink_to('../traps')
     (folder / 'self.png').symlink_to('self.png')
     (folder / 'gone.png').symlink_to('nowhere.png')
     (folder / 'endless.png').symlink_to('/dev/zero')
@@ -341,15 +341,22 @@ def tiny_model():
 
 
 def in_a_batch(folder, paths, out):
-    "Paths that a batch neither judges nor reports"
+    "Paths that a batch neither judges nor reports; it says how many are no pictures, and says nothing of hidden files"
     from mura_nb.batch import views_of
+    from mura_nb.images import LeftAsideWarning, kind_of_file
     from mura_nb.serving import probabilities
 
-    views, unread = views_of([folder])
-    answers = list(probabilities(views.file, tiny_model(), 'torch'))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always', LeftAsideWarning)
+        views, unread = views_of([folder])
+        answers = list(probabilities(views.file, tiny_model(), 'torch'))
     known = {os.path.relpath(a.image, folder) for a in answers if a.error is not None or 0 <= a.prob <= 1}
     known |= {os.path.relpath(u.path, folder) for u in unread}
-    Path(out).write_text(json.dumps([p for p in paths if p not in known]))
+    lost = [p for p in paths if p not in known and not Path(p).name.startswith('.')]
+    left = re.search(r'(\d+) that are no pictures', ' '.join(str(w.message) for w in said))
+    told = {p for p in lost if not kind_of_file(folder/p)}
+    if left and len(told) == int(left[1]): lost = [p for p in lost if p not in told]
+    Path(out).write_text(json.dumps(lost))
 
 
 def on_the_page(folder, paths, out):
