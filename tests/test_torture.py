@@ -34,7 +34,7 @@ def test_killed_at_a_write(tmp_path, plan, left):
 
 
 def test_breakages_change_what_runs_and_nothing_else():
-    source = 'def f(x):\n    "Words"\n    if x > 3: return x + 1\n    return min(x, 2)\n\ndef figure(x):\n    return x*2\n'
+    source = 'def f(x):\n    "Words"\n    if x > 3: return x + 1\n    return min(x, 2)\n\ndef figure(x): return x*2\n'
     found = [mutants.draw(source, random.Random(i)) for i in range(60)]
     assert found == [mutants.draw(source, random.Random(i)) for i in range(60)]
     assert {m['line'] for m in found} == {3, 4} and len({m['broken'] for m in found}) > 6
