@@ -209,3 +209,23 @@ def test_variations_are_asked_for_written_down_and_the_same_for_all_workers(tmp_
     assert '"vary": ["fractures", "children", "casts", "views"]' in (one/'truth'/'card.json').read_text()
     with pytest.raises(ValueError, match="variation 'tattoo' is none of"):
         phantom.make_phantom(tmp_path/'x', vary=['tattoo'])
+
+
+# -- breakages that nothing else notices -------------------------------------------------------------------------------
+
+def test_greys_of_an_exposure_by_hand():
+    from dataclasses import replace
+    from mura_nb.camera import draw_exposure, expose
+    plain = dict(quanta=1e12, tilt=(0, 0), blur=0, gamma=1, seed=0)
+    exposure = replace(draw_exposure(np.random.default_rng(0)), **plain)
+    beam = np.repeat([[0., .5, 1., 2., 3.]], 4, 0)
+    assert expose(beam, (0, 2), exposure)[0].tolist() == pytest.approx([0, 63, 127, 255, 255], abs=1)
+
+
+def test_who_wears_nothing_stays_as_he_is():
+    from mura_nb.camera import BeamMaps
+    from mura_nb.variation import dress
+    maps = BeamMaps(*np.arange(16.).reshape(4, 2, 2))
+    assert dress(maps, None) is maps
+    dressed = dress(maps, (1., 2., -99.))
+    assert dressed.cortical[0, 0] == 1 and dressed.cancellous[0, 0] == 6 and dressed.soft.max() == 0
