@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = ROOT / 'results' / 'torture'
+TABLES = ROOT/'results'/'torture'
 
 
 def git(*args):
@@ -22,11 +22,14 @@ def tree():
     return git('rev-parse', 'HEAD')[:12] + '+' * bool(changed)
 
 
+COMMIT = tree()  # as it begins
+
+
 def summary(name, rows, seed, commit=None):
     "Write the table of one kind of torture: what was tried, how often, and how often the package survived"
     table = pd.DataFrame([dict(what=what, tried=tried, survived=survived) for what, tried, survived in rows])
     TABLES.mkdir(parents=True, exist_ok=True)
-    about = dict(mura_nb=version('mura_nb'), commit=commit or tree(), date=date.today().isoformat(), seed=seed)
+    about = dict(mura_nb=version('mura_nb'), commit=commit or COMMIT, date=date.today().isoformat(), seed=seed)
     table.assign(**about).to_csv(TABLES / f'{name}.csv', index=False)
     print(table.to_string(index=False))
     return table
