@@ -531,11 +531,12 @@ def main(tried=None, seed=None):
             bad += [f'list {name}: {why}' for _, name, why in asked if why]
             os.chdir(base.parent)
             make_traps(base.parent / 'traps')
-            how, out = (
-                ended(child(in_bounds, traps, base.parent / 'traps', base.parent / 'traps.json'), LONGEST),
-                base.parent / 'traps.json',
-            )
-            print('traps', how, out.read_text() if out.exists() else '')
+            out = base.parent/'traps.json'
+            how = ended(child(in_bounds, traps, base.parent/'traps', out), LONGEST)
+            said = json.loads(out.read_text()) if how == 0 else f'ended with {how}'
+            fine = said == [['good.png'], [], ['good.png']]
+            rows.append(('links in circles, pipes, sockets', 1, int(fine)))
+            if not fine: bad.append(f'traps: {said}')
     for line in bad:
         print(line)
     TABLES.mkdir(parents=True, exist_ok=True)
