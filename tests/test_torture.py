@@ -96,3 +96,26 @@ def test_a_checkpoint_that_cannot_be_read_is_none(tmp_path):
     files.state.parent.mkdir()
     files.state.write_bytes(b'cut off')
     assert not Resume(files, 'key').checkpoint() and not files.state.exists()
+
+
+# -- breakages that nothing else noticed -------------------------------------------------------------------------------
+
+def test_boxes_of_chance_lie_in_the_view_by_hand():
+    import pandas as pd
+    from mura_nb.chance import BOX, _placed
+    boxes, view = pd.DataFrame([[0, 0, 2, 4]], columns=BOX), np.array([[10., 20., 20., 40.]])
+    assert _placed(boxes, view, np.array([[.5, .5]])).tolist() == [[15, 30, 14, 28, 16, 32]]
+    assert _placed(boxes, view, np.array([[0., 1.]])).tolist() == [[11, 38, 10, 36, 12, 40]]
+
+
+@pytest.mark.parametrize('text, box', [('1,2,3,4', (1, 2, 3, 4)), (None, None)])
+def test_a_box_of_a_search(text, box):
+    from mura_nb.programs import _box
+    assert _box(text) == box
+
+
+@pytest.mark.parametrize('text', ['5,1,3,4', '3,1,3,4', '1,5,3,4', '1,2,3', '1,2,3,4,5', 'a,b,c,d', ''])
+def test_no_box_of_a_search(text):
+    import typer
+    from mura_nb.programs import _box
+    with pytest.raises(typer.BadParameter, match='x0 below x1'): _box(text)

@@ -13,6 +13,7 @@ from . import ROOT, TABLES, child, ended, git, summary
 CELL, ALL = 5, 12  # seconds of processor after which a cell is left out, and after which no further one is begun
 ROOM, FILES = 400, 300  # seconds by the clock for a room's cells and for a file of tests; beyond that: caught
 DRAWN, CELLS_ONLY = 'mutants_drawn', 'not by cells'  # the list; what its column caught says before tests/ were asked
+WORDS = {'True': 'caught', 'False': 'unnoticed', CELLS_ONLY: 'unnoticed by cells, tests not asked yet'}
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef)
 EYE = re.compile(r'figure|draw|show|axes|curve|plot|panel|screenshot|repr|markdown|html|sentence|caption')
 LOOKS = {'figsize', 'dpi', 'fontsize', 'lw', 'ms', 'alpha', 'color', 'digits', 'width_ratios', 'caption', 'mininterval'}
@@ -414,6 +415,16 @@ HEAVY = (
 )
 
 
+def tell(rows, seed, commit):
+    "The table of what has been tried so far; True where nine in ten are caught"
+    tried = [r for r in rows if r['caught']]
+    by = {words: [r for r in tried if r['caught'] == kind] for kind, words in WORDS.items()}
+    caught = by.pop(WORDS['True'])
+    left = ', '.join(f'{len(part)} {words}' for words, part in by.items() if part)
+    summary('mutants', [('small breakages' + f' ({left})'*bool(left), len(tried), len(caught))], seed, commit)
+    return len(caught) >= 0.9*len(tried)
+
+
 def main(tried=None, seed=None):
     for name in HEAVY:
         __import__(name)
@@ -442,6 +453,4 @@ def main(tried=None, seed=None):
             pd.DataFrame(rows).to_csv(table, index=False)
             words = f"{row['before'][:60]} -> {row['after'][:60]} | {row['how'][:60]}"
             print(f'{time.time() - begin:4.0f} s', row['caught'], row['room'], row['line'], words, flush=True)
-    caught = sum(r['caught'] == 'True' for r in rows)
-    summary('mutants', [('small breakages', len(rows), caught)], seed, commit)
-    return caught >= 0.9*len(rows)
+    return tell(rows, seed, commit)
