@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations rehearse bench test test-all lab notebooks site pdf gpu-wheels lock sbom audit reruns shipped clean help choice setup
+.PHONY: report ablations rehearse bench test test-all torture lab notebooks site pdf gpu-wheels lock sbom audit reruns shipped clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -39,6 +39,9 @@ test: $(STAMP)  ## what must hold before a commit
 
 test-all: $(STAMP)  ## test (unless this very tree has just passed it) and the slow outer checks
 	@$(BIN)/python tools/check.py --all
+
+torture: $(STAMP)  ## kills, bad input, fuzzing and mutants, an hour or two; its tables go to results/torture (TORTURE=kills|inputs|fuzz|mutants: one)
+	@cd tests && ../$(BIN)/python -m torture $(TORTURE)
 
 lab: choice $(STAMP)  ## JupyterLab on the notebooks
 	@$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/nbs

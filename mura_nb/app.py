@@ -130,6 +130,8 @@ def refusal(
     "Why a request is turned away before it is read"
     name = headers.get('host', '').rsplit(':', 1)[0].strip('[]')
     if hosts and name not in hosts: return 400, 'this page answers to its own name only'
+    if hosts and headers.get('origin', f'://{headers["host"]}').partition('://')[2] != headers['host']:
+        return 403, 'this page takes no requests from other pages'
     length = headers.get('content-length', '0')
     if length.isdigit() and int(length) > largest: return 413, 'larger than a study may be'
     return None

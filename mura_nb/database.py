@@ -133,16 +133,22 @@ def create_database(
     return Path(path)
 
 # %% ../nbs/07b_database.ipynb #0f015819
+@contextmanager
 def _file(path, mode='r', **options):
-    "The file, if it is HDF5 and nobody is writing it"
+    "The file, if it is HDF5 and nobody is writing it; DatabaseError where it is damaged"
     if not Path(path).is_file():
         raise FileNotFoundError(f'{path}: no database of codes here; chapter 08_retrieval makes one')
     try:
-        with writing(path): return h5py.File(path, mode, **options)
+        with writing(path): f = h5py.File(path, mode, **options)
     except CannotWrite: raise # for want of rights or file handles, which says nothing of the file
     except BlockingIOError: raise InUse(f'{path}: in use, another process is writing it') from None
     except OSError as e:
         raise DatabaseError(f'{path}: not a whole HDF5 file, cut off or of another kind ({e})') from None
+    with f:
+        try: yield f
+        except (OSError, RuntimeError, KeyError) as e: # HDF5 has many
+            if mode!='r': raise
+            raise DatabaseError(f'{path}: damaged: {e}') from None
 
 # %% ../nbs/07b_database.ipynb #a01ba68b
 def _fault(f):

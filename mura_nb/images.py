@@ -309,7 +309,8 @@ class ImageStore:
         strict:bool=True): # raise `UnreadableImages`, else collect them in `problems`
         self.root,self.folder,self.problems,self._map = Path(root),Path(folder),{},None
         paths = list(dict.fromkeys(paths))
-        self._build(paths, workers)
+        self.problems |= {p:'its name is not UTF-8' for p in paths if p.encode('utf-8', 'replace').decode()!=p}
+        self._build([p for p in paths if p not in self.problems], workers)
         if self.problems and strict: raise UnreadableImages(self.root, self.problems)
         self.table = self.table.loc[[p for p in paths if p not in self.problems]]
         if self.end: self._map = np.memmap(self.data, np.uint8, 'r')

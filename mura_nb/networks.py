@@ -128,12 +128,14 @@ def packaged_net(
 # %% ../nbs/03a_networks.ipynb #502d9e3c
 def _load_body(body, path, backbone):
     "Fill `body` from a safetensors file; strict, a classifier apart"
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     file = settings_file()[1]/Path(path).expanduser()
     if not file.is_file():
         raise FileNotFoundError(f'weights = {path}: no such file ({file}); '
             f'it must be a .safetensors file with the weights of {backbone}')
-    state,target = load_file(file),body.state_dict()
+    try: state,target = load_file(file),body.state_dict()
+    except SafetensorError as e: raise ValueError(f'{file}: not a file of weights: {e}') from None
     if any(k.startswith('body.') for k in state):
         state = {k[5:]:v for k,v in state.items() if k.startswith('body.')}
     bad = [k for k in target if k not in state or state[k].shape!=target[k].shape]
@@ -703,11 +705,14 @@ def load_model(
     "A network and its card; FileNotFoundError, or ValueError where weights, card and network do not belong together"
     card,tensors = load_weights(path)
     name = card.get('architecture')
-    if not build and name in _rooms and name not in _builders: importlib.import_module(_rooms[name])
-    model = (build or _builder(name, path))(card)
+    try:
+        if not build and name in _rooms and name not in _builders: importlib.import_module(_rooms[name])
+        model = use_offsets((build or _builder(name, path))(card), card)
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as e:
+        raise ValueError(f'{path}: no network can be made from its card: {type(e).__name__}: {e}') from e
     try: model.load_state_dict(tensors)
     except Exception as e: raise ValueError(f'{path}: does not fit the network on its card: {e}') from None
-    return use_offsets(model, card).eval().to(compute_device()), card
+    return model.eval().to(compute_device()), card
 
 # %% ../nbs/03a_networks.ipynb #f443ab08
 @lru_cache(maxsize=8)

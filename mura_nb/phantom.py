@@ -13,12 +13,14 @@ __all__ = ['BANNER', 'MURA_STUDIES', 'MURA_VIEWS', 'MORE_STUDIES', 'RGB_SHARE', 
 import json
 import shutil
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import scipy
+from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 from PIL import Image
 from .core import STUDY_TYPES, progress, working, write_atomic, writing
@@ -389,7 +391,10 @@ def _write_truth(studies, root):
         pd.DataFrame(lines, columns=columns.split()).to_csv(root/'truth'/f'{name}.csv', index=False)
 
 # %% ../nbs/01_phantom.ipynb #6b32f8b6
-def _read_card(file): return json.loads(file.read_text()) if file.exists() else None
+def _read_card(file):
+    "The card of a dataset; None where there is none, or half of one."
+    try: return json.loads(file.read_text())
+    except (FileNotFoundError, ValueError): return None
 
 def _check_card(path, card):
     "Raise FileExistsError unless the folder holds the dataset that is asked for."
@@ -426,10 +431,14 @@ def write_dataset(
     """Write a dataset unless it is there. Raises FileExistsError where the folder holds something else; CannotWrite
     and WorkerEnded leave what is done, and the next call goes on from there."""
     if path.exists(): return _check_card(path, card) or path
-    partial = path.with_name(f'.{path.name}.partial')
-    with writing(path), working('simulation'):
-        _write_studies(plan, card, partial, workers, write or write_study)
-        return partial.rename(path)
+    partial,lock = (path.with_name(f'.{path.name}.{end}') for end in ('partial','lock'))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path), working('simulation'), FileLock(lock): # another process may be writing it
+        if not path.exists():
+            _write_studies(plan, card, partial, workers, write or write_study)
+            partial.rename(path)
+        with suppress(OSError): lock.unlink() # who waits for it finds the dataset
+    return _check_card(path, card) or path
 
 # %% ../nbs/01_phantom.ipynb #0fd680e4
 def make_phantom( # noqa: PLR0913

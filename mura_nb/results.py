@@ -196,11 +196,13 @@ def load_weights(
     path:Path # of the model, with or without suffix
     )->tuple[dict,dict]: # the card, the tensors by name
     "Card and weights of a model; as `load_card`, and ValueError where the two do not belong together"
-    from safetensors.torch import load_file # here: it imports torch, which takes seconds
+    from safetensors import SafetensorError # here: with what imports torch, which takes seconds
+    from safetensors.torch import load_file # here: as above
     card,(weights,_) = load_card(path),model_paths(path)
     if card.get('sha256')!=file_sha256(weights):
         raise ValueError(f'{weights}: not the weights that the card beside it describes')
-    return card, load_file(weights)
+    try: return card, load_file(weights)
+    except SafetensorError as e: raise ValueError(f'{weights}: not a file of weights: {e}') from None
 
 # %% ../nbs/00h_results.ipynb #e8ba7514
 class ModelFiles:

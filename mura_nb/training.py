@@ -266,11 +266,12 @@ class Resume(Callback):
         self.learn.n_epoch -= len(self.history)
 
     def checkpoint(self)->bool:
-        "Is there one of this training? Any other is removed"
-        from safetensors import safe_open
-        if not self.files.state.is_file(): return False
-        with safe_open(self.files.state, 'pt') as f: own = json.loads(f.metadata()['about'])['key']==self.key
-        if not own: self.files.state.unlink()
+        "Is there one of this training? Any other, or one that cannot be read, is removed"
+        from safetensors import SafetensorError, safe_open
+        try:
+            with safe_open(self.files.state, 'pt') as f: own = json.loads(f.metadata()['about'])['key']==self.key
+        except (OSError, SafetensorError, ValueError, LookupError, TypeError): own = False
+        if not own: self.files.state.unlink(missing_ok=True)
         return own
 
 # %% ../nbs/03d_training.ipynb #07382890

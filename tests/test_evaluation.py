@@ -634,3 +634,9 @@ def test_names_that_other_code_imports_from_evaluation():
     from mura_nb import evaluation
 
     assert evaluation.pool_studies is pool_studies and evaluation.compare is compare
+
+
+def test_exact_interval_of_a_metric_that_starts_below_zero():
+    "Kappa of 1 without an error in ten: Clopper and Pearson's .025^(1/10) of its range from -1 to 1"
+    value, lo, hi, _ = interval(np.ones(201), n=10, low=-1.)
+    assert (value, hi) == (1, 1) and lo == pytest.approx(-1 + 2*.025**.1)

@@ -221,6 +221,16 @@ def test_a_dataset_with_a_name_that_is_no_text(tmp_path):
     assert 'train/bad\\udcff.png' in set(warned.path)
 
 
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path):
+    from torture.inputs import deflated_bomb
+    from mura_nb.headers import header
+    from mura_nb.images import scan_file
+    (tmp_path/'bomb.dcm').write_bytes(deflated_bomb())
+    assert 'unpacks to more than' in scan_file(tmp_path/'bomb.dcm').error
+    header(tmp_path/'bomb.dcm') # nor does whoever asks for its tags unpack it
+    assert 'unpacks to more than' in read_study([tmp_path/'bomb.dcm']).problems[0][1]
+
+
 # -- lists -------------------------------------------------------------------------------------------------------------
 
 @pytest.fixture

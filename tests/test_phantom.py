@@ -103,6 +103,33 @@ def test_goes_on_after_an_interruption(small, tmp_path, monkeypatch):
     assert files(done) == files(small) and [p.name for p in tmp_path.iterdir()] == ['d']
 
 
+def written_at_once(row, seed, size, pairs, root, vary):
+    "Writes nothing of a study but that it is done"
+    (root/'rows').mkdir(exist_ok=True)
+    (root/'rows'/f'{row.Index:06d}.json').write_text('{"boxes": [], "images": [], "sizes": null}')
+    return row.views
+
+
+def test_half_a_card_of_a_killed_run_is_no_card(tmp_path):
+    (tmp_path/'.d.partial').mkdir()
+    (tmp_path/'.d.partial'/'card.json').write_text('{"seed":')
+    card, plan = dict(seed=0, size=64, pairs=False), phantom.plan_studies(28)
+    phantom.write_dataset(tmp_path/'d', plan, card, 1, written_at_once)
+    assert phantom.write_dataset(tmp_path/'d', plan, card, 1) == tmp_path/'d'
+
+
+def test_of_two_at_once_one_waits(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+    card, plan, rows = dict(seed=0, size=64, pairs=False), phantom.plan_studies(28), []
+    def write(row, *how):
+        rows.append(row.Index)
+        return written_at_once(row, *how)
+    with ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(phantom.write_dataset, tmp_path/'d', plan, card, 1, write) for _ in range(2)]
+        assert [m.result() for m in made] == [tmp_path/'d']*2
+    assert sorted(rows) == list(range(28)) and [p.name for p in tmp_path.iterdir()] == ['d']
+
+
 def test_made_once_and_never_over_something_else(small, tmp_path):
     card, how = small/'truth'/'card.json', SMALL | dict(pairs=True, hardware_in_normal=.5)
     before = card.stat().st_mtime_ns
@@ -182,3 +209,23 @@ def test_variations_are_asked_for_written_down_and_the_same_for_all_workers(tmp_
     assert '"vary": ["fractures", "children", "casts", "views"]' in (one/'truth'/'card.json').read_text()
     with pytest.raises(ValueError, match="variation 'tattoo' is none of"):
         phantom.make_phantom(tmp_path/'x', vary=['tattoo'])
+
+
+# -- breakages that nothing else notices -------------------------------------------------------------------------------
+
+def test_greys_of_an_exposure_by_hand():
+    from dataclasses import replace
+    from mura_nb.camera import draw_exposure, expose
+    plain = dict(quanta=1e12, tilt=(0, 0), blur=0, gamma=1, seed=0)
+    exposure = replace(draw_exposure(np.random.default_rng(0)), **plain)
+    beam = np.repeat([[0., .5, 1., 2., 3.]], 4, 0)
+    assert expose(beam, (0, 2), exposure)[0].tolist() == pytest.approx([0, 63, 127, 255, 255], abs=1)
+
+
+def test_who_wears_nothing_stays_as_he_is():
+    from mura_nb.camera import BeamMaps
+    from mura_nb.variation import dress
+    maps = BeamMaps(*np.arange(16.).reshape(4, 2, 2))
+    assert dress(maps, None) is maps
+    dressed = dress(maps, (1., 2., -99.))
+    assert dressed.cortical[0, 0] == 1 and dressed.cancellous[0, 0] == 6 and dressed.soft.max() == 0

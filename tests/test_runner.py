@@ -1,6 +1,7 @@
 "Running chapters: flags, stored outputs, progress on standard error, failure, interruption."
 
 import os, re, signal, subprocess, sys, time
+from pathlib import Path
 import nbformat, pytest
 from nbformat.v4 import new_code_cell as code, new_notebook, new_output
 import runner
@@ -62,6 +63,40 @@ def test_one_study_by_its_name():
 def test_every_study_has_a_name():
     cells = [c for f in runner.chapters() for c in nbformat.read(f, 4).cells if c.cell_type == 'code']
     assert all(runner.study_of(c) for c in cells if 'ablation' in runner.directives(c))
+
+
+ORPHAN = '''import sys, nbformat
+sys.path.insert(0, {tools!r})
+import kernels, runner
+kernels.HEAVY = []
+text = "import os, time\\nopen('pid', 'w').write(str(os.getpid()))\\ntime.sleep(600)"
+if __name__ == '__main__':
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text)])
+    runner.run_notebook(nb, {folder!r})
+'''
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='kernels are forked on Linux only')
+def test_a_kernel_does_not_outlive_a_report_that_is_killed(tmp_path, root):
+    (tmp_path/'run.py').write_text(ORPHAN.format(tools=str(root/'tools'), folder=str(tmp_path)))
+    run, pid = subprocess.Popen([sys.executable, str(tmp_path/'run.py')]), tmp_path/'pid'
+    end = time.time() + 120
+    while not (pid.exists() and pid.read_text()): assert time.time() < end and run.poll() is None
+    run.kill()
+    run.wait()
+    kernel = Path(f'/proc/{pid.read_text()}')
+    while kernel.exists() and ' Z ' not in (kernel/'stat').read_text(): assert time.time() < end
+
+
+def test_minutes_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+    import report
+    s = SimpleNamespace(results=tmp_path/'results')
+    (m := report.Minutes(s, tmp_path)).add('04_a', 120, True)
+    before = (tmp_path/'minutes.json').read_text()
+    monkeypatch.setattr(os, 'replace', lambda *a: (_ for _ in ()).throw(KeyboardInterrupt)) # stopped while it writes
+    with pytest.raises(KeyboardInterrupt): m.add('05_b', 60, True)
+    assert (tmp_path/'minutes.json').read_text() == before
 
 
 def test_minutes_of_a_stopped_report_add_up(tmp_path):

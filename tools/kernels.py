@@ -1,7 +1,7 @@
 """Kernels that start in a second: on Linux each is forked from one process that has made the imports of all chapters.
 
 Elsewhere they start as Jupyter starts them."""
-import multiprocessing, os, sys
+import multiprocessing, os, signal, sys, threading, time
 from importlib.metadata import EntryPoint
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
@@ -13,9 +13,19 @@ def server(*more):
     context.set_forkserver_preload([*HEAVY, *more])
     return context
 
-def be_kernel(argv, env, cwd, log):
-    "The forked process becomes a kernel with this environment, in this folder, that writes to the file `log`"
+def end_with(pid):
+    "From now on this process and its children end soon after process `pid`, however that was ended"
+    def watch():
+        while True:
+            try: os.kill(pid, 0)
+            except ProcessLookupError: os.killpg(0, signal.SIGKILL)
+            time.sleep(1)
+    threading.Thread(target=watch, daemon=True).start()
+
+def be_kernel(argv, env, cwd, log, owner):
+    "The forked process becomes a kernel of process `owner`, in this folder, that writes to the file `log`"
     os.setsid()
+    end_with(owner)
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
@@ -31,7 +41,8 @@ class Forked:
     stdin = stdout = stderr = None
 
     def __init__(self, cmd, env, cwd, log):
-        self.process = server('ipykernel.kernelapp').Process(target=be_kernel, args=(cmd[2:], env, cwd, log))
+        how = cmd[2:], env, cwd, log, os.getpid()
+        self.process = server('ipykernel.kernelapp').Process(target=be_kernel, args=how)
         self.process.start()
         self.pid, self.kill, self.terminate = self.process.pid, self.process.kill, self.process.terminate
 

@@ -114,7 +114,7 @@ def run_chapters(s, build, flags, watch, files=None):
             errors[f.stem] = e
         finally:
             if plain: minutes.add(f.stem, time.time()-watch.start, ended)
-        nbformat.write(nb, build/f.name)
+        with write_atomic(build/f.name) as whole: nbformat.write(nb, whole)
         done[f.stem] = nb
     if plain and not errors: minutes.save()
     return done, errors
