@@ -443,7 +443,7 @@ def main(tried=None, seed=None):
         broken = {str(m['number']): m for m in drawn(judge.tree.folder, seed)}
         some = sorted(random.Random(seed).sample([*broken], tried or len(broken)), key=int)
         new = [{k: str(v) for k, v in broken[n].items() if k != 'broken'} for n in some]
-        rows = rows or [m | dict(caught='', by='', how='', commit=commit) for m in new]
+        rows = rows or [m | dict(caught='', by='', how='', since='', commit=commit) for m in new]
         random.Random(seed).shuffle(order := [*rows])  # so that a run that is stopped has been everywhere
         todo = [(r, 'cells') for r in order if r['caught'] == ''] # the quick ones first
         for row, stage in itertools.chain(todo, ((r, 'files') for r in order if r['caught'] == CELLS_ONLY)):
