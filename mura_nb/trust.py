@@ -57,10 +57,12 @@ def torture_table(
 def unnoticed_mutants(
     folder:Path=None # of the tables, default results/torture
     ): # Table, or a note where there is none
-    "The small breakages that no test notices"
+    "The small breakages that went unnoticed, and the tests that notice them since"
     from IPython.display import Markdown # here: not every caller shows something
     file = Path(folder or settings_file()[1]/'results'/'torture')/'mutants_drawn.csv'
     if not file.is_file(): return Markdown('*Not run yet.*')
-    t = pd.read_csv(file, dtype=str, keep_default_na=False).query("caught not in ('True', '')")
+    t = pd.read_csv(file, dtype=str, keep_default_na=False).query("caught not in ('True', '')").sort_values('caught')
     code = {k:[f'`{" ".join(text.split())[:90]}`' for text in t[k]] for k in ('before','after')}
-    return Table(pd.DataFrame(dict(room=t.room, line=t.line, **code)), 'Breakages that no test notices.')
+    asked = ['tests/ not asked yet' if c=='not by cells' else since or 'none' for c,since in zip(t.caught, t.since)]
+    return Table(pd.DataFrame(dict(room=t.room, line=t.line, **code, noticed=asked)),
+        'Breakages that the cells of their room did not notice when they were drawn, and what does so by now.')
