@@ -24,25 +24,26 @@ def main():
     rng = np.random.default_rng(0)
     codes = np.maximum(rng.standard_normal((CODES, WIDTH), np.float32), 0)
     queries = iter(np.maximum(rng.standard_normal((4096, WIDTH), np.float32), 0))
-    keep = np.arange(CODES) % 7 == 3  # one study type
-    part, places, sums = codes[keep], np.flatnonzero(keep), square_sums(codes)
-    names = [f'{i:06d}' for i in range(CODES)]
-    brute, brute_part = (NearestNeighbors(n_neighbors=K, algorithm='brute').fit(x) for x in (codes, part))
+    together, mixed = np.arange(CODES)*7//CODES == 3, np.arange(CODES) % 7 == 3
+    kept = {'all codes': None, 'one study type of seven, each type together as MURA lists them': together,
+            'one study type of seven, types mixed': mixed}
+    sums, names = square_sums(codes), [f'{i:06d}' for i in range(CODES)]
     flat = faiss.IndexFlatL2(WIDTH)
     flat.add(codes)
     def ours(q, keep=None): return nearest_rows(q, codes, K, lambda at: [names[i] for i in at], keep, sums=sums)[1]
-    others = {'scikit-learn, brute force': (lambda q: brute.kneighbors(q[None])[1][0],
-                                            lambda q: places[brute_part.kneighbors(q[None])[1][0]]),
-              'faiss, flat': (lambda q: by_faiss(flat, q), lambda q: by_faiss(flat, q, keep))}
     rows = []
-    for name, ways in others.items():
-        for way, chosen, words in zip(ways, (None, keep), ('all codes', 'one study type of seven'), strict=True):
+    for words, keep in kept.items():
+        part, places = (codes, np.arange(CODES)) if keep is None else (codes[keep], np.flatnonzero(keep))
+        brute = NearestNeighbors(n_neighbors=K, algorithm='brute').fit(part)
+        def by_sklearn(q, brute=brute, places=places): return places[brute.kneighbors(q[None])[1][0]]
+        # scikit-learn cannot leave rows out of an index, so it gets one for each type, which is not the same task
+        peer = ('brute force', 1) if keep is None else ('an index for each type', None)
+        def by_flat(q, keep=keep): return by_faiss(flat, q, keep)
+        for name, way, least in ((f'scikit-learn, {peer[0]}', by_sklearn, peer[1]), ('faiss, flat', by_flat, 1)):
             q = next(queries)
-            if set(ours(q, chosen)) != set(way(q)): raise SystemExit(f'{name}, {words}: other rows than ours')
-            times = paired(lambda k=chosen: ours(next(queries), k), lambda w=way: w(next(queries)), pairs=31)
-            own = chosen is not None and name.startswith('scikit')  # it cannot leave rows out of an index
-            beside, wanted = (f'{name}, an index for each type', None) if own else (name, 1)
-            rows.append(row(f'exact search, {words}', times, beside, wanted, work=1, unit='queries/s', count=CODES))
+            if set(ours(q, keep)) != set(way(q)): raise SystemExit(f'{name}, {words}: other rows than ours')
+            times = paired(lambda k=keep: ours(next(queries), k), lambda w=way: w(next(queries)), pairs=31)
+            rows.append(row(f'exact search, {words}', times, name, least, work=1, unit='queries/s', count=CODES))
     memory = torch.from_numpy(codes)
     times = paired(lambda: ours(next(queries)), lambda: memory.sum(), pairs=31)
     rows.append(row('exact search, beside its bound', times, 'reading every code once', .67, work=1, unit='queries/s',

@@ -556,12 +556,10 @@ def nearest_rows(
     q,k,block = np.asarray(code, np.float32),check_count(k),getattr(codes, 'block', 1<<16)
     left = np.zeros(0, np.int64),np.zeros(0, np.float32),np.zeros(0, np.float32) # places, scores, errors
     for a,b in _spans(keep, len(codes), block):
-        at = np.arange(a, b) if keep is None else a+np.flatnonzero(keep[a:b])
-        few = isinstance(codes, np.ndarray) and 3*len(at)<b-a # in memory: quicker picked out than read with the others
-        rows,ok = (at,slice(None)) if few else (slice(a, b),at-a)
-        x = np.asarray(codes[rows], np.float32)
-        score,error = _scores(x, square_sums(x) if sums is None else sums[rows], q, metric)
-        new = at,score[ok],error[ok]
+        x = np.asarray(codes[a:b], np.float32)
+        score,error = _scores(x, square_sums(x) if sums is None else sums[a:b], q, metric)
+        ok = slice(None) if keep is None else np.flatnonzero(keep[a:b])
+        new = np.arange(a, b)[ok],score[ok],error[ok]
         left = _possible(*(np.concatenate(pair) for pair in zip(left, new)), k)
     if not len(left[0]): raise NothingToSearch('no image is left that a search could find')
     return exact_order(code, codes[left[0]], left[0], k, path_of, metric)

@@ -110,7 +110,7 @@ QUESTIONS = { # program -> the question; words of its rows -> what limits them
         'batch 16':'the arithmetic of the convolutions; PyTorch uses the same library for it'}),
     'bootstrap':('intervals by resampled patients', {'':'a product of counts and sums; the loop calls Python'}),
     'search':('exact search', {'bound':'reading every code once from memory',
-        'one study type':'copying the codes of the type out of memory',
+        'types mixed':'reading the codes of all types, as the others are left out afterwards',
         '':'reading every code once from memory, as faiss does'}),
     'maps':('heat maps', {'one pass':"the engine's forward pass", '':"PyTorch's forward pass"}),
     'step':('a training step', {'':"forward and backward pass; fastai's callbacks are a few Python calls a step"}),
