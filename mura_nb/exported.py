@@ -55,7 +55,7 @@ def onnx_session(
     threads:int=0 # at least 1, or 0: one a core
     ): # onnxruntime.InferenceSession
     "An ONNX file ready to run on the processor"
-    import onnxruntime as ort # here: an extra
+    import onnxruntime as ort # here: a tenth of a second, and not every caller runs a graph
     options = ort.SessionOptions()
     options.intra_op_num_threads,options.inter_op_num_threads,options.log_severity_level = threads,1,3
     options.add_session_config_entry('session.set_denormal_as_zero', '1')

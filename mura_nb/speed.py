@@ -106,8 +106,9 @@ def load_bench(
 # %% ../nbs/16_speed.ipynb #8ad19b0c
 QUESTIONS = { # program -> the question; words of its rows -> what limits them
     'shell':('one file from the shell', {'':'importing pandas and ONNX Runtime, and four views that check the graph'}),
-    'predict':('prediction by each engine', {'batch 1':'calling each layer; the arithmetic is small',
-        'batch 16':'the arithmetic of the convolutions; PyTorch uses the same library for it'}),
+    'predict':('prediction by each engine', { # the first words that fit
+        'batch 16':'the arithmetic of the convolutions; PyTorch uses the same library for it',
+        'batch 1':'calling each layer; the arithmetic is small'}),
     'bootstrap':('intervals by resampled patients', {'':'a product of counts and sums; the loop calls Python'}),
     'search':('exact search', {'bound':'reading every code once from memory',
         'types mixed':'reading the codes of all types, as the others are left out afterwards',
