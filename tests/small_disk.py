@@ -58,7 +58,7 @@ def case(name, write):
     except Exception as e:
         words = str(e).replace(str(FULL), 'FULL').replace(str(READ_ONLY), 'RO')
         SAID[name] = [type(e).__name__, words]
-    left = [str(f.relative_to(FULL)) for f in FULL.rglob('.*') if f.is_file() and '.partial' not in str(f)]
+    left = [str(f.relative_to(FULL)) for f in FULL.rglob('.*') if f.is_file() and '.partial' not in str(f) and f.suffix != '.lock']
     SAID[name].append(left)
 
 

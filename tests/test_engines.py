@@ -340,6 +340,7 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = no
     code = '''
 import mura_nb.engines as G, mura_nb.serving as V, torch, numpy as np
 from mura_nb.baselines import SingleLogit
+from mura_nb.settings import settings
 import tempfile; from dataclasses import replace; from pathlib import Path
 s = settings('smoke'); d = tempfile.mkdtemp(); G.settings = lambda *a: replace(s, root=Path(d))
 recipe = s.recipe('resnet50_smoke').card() | dict(backbone='torchvision:resnet18')

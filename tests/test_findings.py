@@ -3,7 +3,7 @@
 import re
 import nbformat, pandas as pd, pytest
 import house, test_demo_sentences as sentences
-from mura_nb import core, findings, numbers
+from mura_nb import findings, numbers, results
 from mura_nb.settings import settings
 from mura_nb.results import load_table
 from mura_nb.findings import forest_figure, main_effects, main_results
@@ -99,7 +99,7 @@ def test_finding_falls_with_its_numbers(root, monkeypatch, what, words, other):
         return t
 
     monkeypatch.chdir(root)
-    for module in (core, findings, numbers):
+    for module in (results, findings, numbers):
         monkeypatch.setattr(module, 'load_table', changed)
     problems = [p for _, p in sentences.problems(house.read_room(root / 'nbs' / '11_findings.ipynb'), monkeypatch)]
     assert all(p.startswith('does not hold') for p in problems) and any(words in p for p in problems)

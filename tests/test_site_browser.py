@@ -134,9 +134,9 @@ def test_menu_on_a_phone(browser, site):
 
 
 def test_a_link_from_the_api_opens_the_folded_code(browser, site):
-    with opened(browser, site, 'api/core.html') as page:
-        page.locator('a[href="../core.html#load_table"]').first.click()
-        page.wait_for_url('**/core.html#load_table')
+    with opened(browser, site, 'api/results.html') as page:
+        page.locator('a[href="../results.html#load_table"]').first.click()
+        page.wait_for_url('**/results.html#load_table')
         assert page.locator('.code:has(#load_table) .sourceCode').first.is_visible()
 
 
