@@ -58,7 +58,8 @@ def case(name, write):
     except Exception as e:
         words = str(e).replace(str(FULL), 'FULL').replace(str(READ_ONLY), 'RO')
         SAID[name] = [type(e).__name__, words]
-    left = [str(f.relative_to(FULL)) for f in FULL.rglob('.*') if f.is_file() and '.partial' not in str(f) and f.suffix != '.lock']
+    hidden = [f for f in FULL.rglob('.*') if f.is_file() and f.suffix != '.lock']
+    left = [str(f.relative_to(FULL)) for f in hidden if '.partial' not in str(f)]
     SAID[name].append(left)
 
 

@@ -379,7 +379,8 @@ def test_committed_pages(committed_site):
 def test_api_pages(committed_site):
     "Every public function with its signature and documents, linked with its code"
     html = (committed_site / 'api' / 'results.html').read_text()
-    assert all(f'id="{n}"' in html for n in ('save_table', 'load_table')) and 'href="../results.html#load_table"' in html
+    assert all(f'id="{n}"' in html for n in ('save_table', 'load_table'))
+    assert 'href="../results.html#load_table"' in html
     assert 'href="../style.css"' in html and 'href="../index.html"' in html and '_private' not in html
 
 
