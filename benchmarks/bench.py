@@ -7,7 +7,7 @@ quartiles.
 Each program answers one question (`python benchmarks/NAME.py`) and writes its rows to results/bench/bench.csv in
 place of its earlier ones; run.py runs them all. MURA_BENCH=tiny makes everything small, for tests; MURA_BENCH_OUT
 names another folder."""
-import atexit, hashlib, os, platform, shutil, tempfile, time
+import atexit, hashlib, os, platform, shutil, tempfile
 from contextlib import contextmanager
 from datetime import date
 from functools import cache
@@ -18,6 +18,7 @@ os.environ['MURA_NB_PROFILE'] = 'smoke'  # whichever make was called with: its s
 os.environ.pop('MURA_NB_DATA', None)
 os.environ.setdefault('TQDM_DISABLE', '1')
 import numpy as np, pandas as pd
+from mura_nb.core import timed, write_atomic
 
 ROOT = Path(__file__).parents[1]
 TINY = os.environ.get('MURA_BENCH') == 'tiny'
@@ -76,13 +77,6 @@ def workplace():
         finally: os.chdir(before)
 
 
-def seconds(call):
-    "Of one call"
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
 def paired(ours, other, pairs=9, warmup=1):
     "Seconds (pairs, 2) of both, ours first in every other pair"
     pairs, warmup = small(pairs, 2), small(warmup, 0)
@@ -90,7 +84,7 @@ def paired(ours, other, pairs=9, warmup=1):
     out = np.empty((pairs, 2))
     for i in range(pairs):
         turn = [(0, ours), (1, other)]
-        for k, call in turn if i % 2 == 0 else turn[::-1]: out[i, k] = seconds(call)
+        for k, call in turn if i % 2 == 0 else turn[::-1]: out[i, k] = timed(call)[1]
     return out
 
 
@@ -124,10 +118,8 @@ def save(program, rows):
     new = pd.DataFrame([r | about for r in rows])[COLUMNS]
     old = read_table()
     kept = old[old.program != program]
-    table_file().parent.mkdir(parents=True, exist_ok=True)
     both = pd.concat([kept, new], ignore_index=True) if len(kept) else new
-    both.to_csv(tmp := table_file().with_suffix('.tmp'), index=False, float_format='%.6g')
-    os.replace(tmp, table_file())
+    with write_atomic(table_file()) as tmp: both.to_csv(tmp, index=False, float_format='%.6g')
     for r in rows:
         met = '' if r['wanted'] is None else f", wanted {r['wanted']}" + ', not met'*bool(r['ratio'] < r['wanted'])
         print(f"{program}: {r['question']}: {r['ours']:.4g} {r['unit']} beside {r['peer']:.4g} ({r['beside']}): "

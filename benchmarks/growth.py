@@ -6,7 +6,7 @@ process of its own, whose highest memory is noted. Beside each time stands that 
 ratio near 1 says that the time grows with the number and not faster.
 
 growth10.py measures ten times MURA's size, which takes minutes."""
-import json, os, resource, subprocess, sys, time
+import json, os, resource, subprocess, sys
 from pathlib import Path
 from bench import ROOT, TINY, plain_row, save, small, workplace
 import numpy as np, pandas as pd
@@ -53,14 +53,12 @@ def steps(root):
     "Seconds of each step in the folder, and the highest memory, GiB"
     import torch
     from bench import threads
+    from mura_nb.core import timed
     from mura_nb.data import image_store, mura_index
     from mura_nb.database import encode
     torch.set_num_threads(threads())
     encoder, found, kept = network(), {}, {}
-    def measured(name, f):
-        began = time.perf_counter()
-        kept[name] = f()
-        found[name] = time.perf_counter() - began
+    def measured(name, f): kept[name], found[name] = timed(f)
     measured('index', lambda: mura_index(root/'MURA-v1.1', 'train'))
     few = kept['index'][:64]  # what is imported and prepared once belongs to no step
     encode(few, image_store(few, folder=root/'few'), encoder, root/'few.hdf5', batch_size=256)

@@ -2,8 +2,9 @@
 
 What was measured with this package, machine and these versions already is left as it is, so a run that was stopped
 goes on. Programs that are named are run in any case; those of LONG only when they are named."""
-import os, subprocess, sys, time
+import os, subprocess, sys
 from bench import ROOT, key, read_table
+from mura_nb.core import timed
 
 PROGRAMS = ('shell', 'predict', 'bootstrap', 'search', 'maps', 'step', 'loader', 'fusenet', 'simulate', 'report',
             'growth')
@@ -24,11 +25,10 @@ def main(names):
         if not names and measured(name):
             print(f'{name}: measured already')
             continue
-        began = time.perf_counter()
         env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')]),
                    PYTHONWARNINGS='ignore')
-        done = subprocess.run([sys.executable, str(ROOT/'benchmarks'/f'{name}.py')], env=env)
-        print(f'{name}: {time.perf_counter() - began:.0f} s', flush=True)
+        done, took = timed(subprocess.run, [sys.executable, str(ROOT/'benchmarks'/f'{name}.py')], env=env)
+        print(f'{name}: {took:.0f} s', flush=True)
         if done.returncode: failed.append(name)
     if failed: sys.exit(f"failed: {', '.join(failed)}")
 

@@ -8,17 +8,13 @@ __all__ = ['RESEARCH_ONLY', 'NO_DATABASE', 'OfferedModel', 'offered_paths', 'off
            'StudyAnswer', 'answer_table', 'answer_study', 'answer_record', 'answer_archive']
 
 # %% ../nbs/11e_answers.ipynb #12d93cc5
-import io
-import json
-import time
-import zipfile
+import io, json, time, zipfile
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 import mura_nb
-import numpy as np
-import pandas as pd
+import numpy as np, pandas as pd
 from fastcore.basics import patch
 from PIL import Image
 from .core import Table, fmt_num

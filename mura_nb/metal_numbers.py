@@ -277,7 +277,7 @@ def measure_hardware(
 # %% ../nbs/08k_metal_numbers.ipynb #28fcde0c
 def _wide(table): return table.set_index(['world','score'])
 
-def _cell(wide, world, score): return fmt_ci(*wide.loc[(world, score), ['value','lo','hi']])
+def _cell(wide, *key): return fmt_ci(*wide.loc[key, ['value','lo','hi']])
 
 def worlds_view(
     table:pd.DataFrame # metal_worlds
@@ -363,10 +363,9 @@ def without_view(
     )->Table: # a row a network
     "Results with and without studies with metal, as they are printed"
     every = table[table.group=='ALL']
-    wide = every.set_index(['model','studies','metric'])[['value','lo','hi']]
-    def cell(*key): return fmt_ci(*wide.loc[key]) if key in wide.index else '–'
+    wide = every.set_index(['model','studies','metric'])
     shown = {'all':'of all', 'without':'without metal', 'less':'difference'}
-    rows = [{'network':model} | {f'{metric}, {words}':cell(model, which, metric)
+    rows = [{'network':model} | {f'{metric}, {words}':_cell(wide, model, which, metric)
         for metric in ('auc','kappa') for which,words in shown.items()} for model in every.model.unique()]
     n = every.groupby('studies').n.first()
     return Table(pd.DataFrame(rows), f'Internal test, {data_source(settings())}: all {n["all"]} studies, and '
@@ -380,7 +379,7 @@ def types_without_view(
     kappa = table[(table.metric=='kappa') & (table.studies!='less')]
     wide = kappa.set_index(['model','studies','group'])
     shown = [m for m in kappa.model.unique() if m in (settings().baseline, settings().fusenet, 'ensemble')]
-    def cell(*key): return fmt_ci(*wide.loc[key, ['value','lo','hi']]) if key in wide.index else '–'
+    def cell(*key): return _cell(wide, *key) if key in wide.index else '–' # no study of a type may be left
     rows = [{'type':g} | {f'{m}, {words}':cell(m, which, g) for m in shown
         for which,words in dict(all='of all', without='without metal').items()} for g in kappa.group.unique()]
     return Table(pd.DataFrame(rows), f"Cohen's kappa on the internal test, {data_source(settings())}, threshold ½: "

@@ -13,6 +13,16 @@ def own_environment(monkeypatch):
     for k in [*ours, 'PROFILE', 'DATA', 'MAKEFLAGS', 'MAKELEVEL']: monkeypatch.delenv(k, raising=False)
 
 
+@pytest.fixture
+def smoke_in(monkeypatch):
+    "A function of a folder: from now on the test runs there, in profile smoke"
+    def go(folder):
+        monkeypatch.chdir(folder)
+        monkeypatch.setenv('MURA_NB_PROFILE', 'smoke')
+        return folder
+    return go
+
+
 @pytest.fixture(autouse=True)
 def own_arithmetic():
     "Training has the processor treat denormal numbers as zero, for good; hypothesis refuses to draw numbers then"

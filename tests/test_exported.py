@@ -43,10 +43,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def here(folder, monkeypatch):
-    monkeypatch.chdir(folder)
-    monkeypatch.setenv('MURA_NB_PROFILE', 'smoke')
-    return folder
+def here(folder, smoke_in): return smoke_in(folder)
 
 
 def run(*args): return CliRunner().invoke(programs.cli, ['predict', *map(str, args)])

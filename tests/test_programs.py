@@ -46,10 +46,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture
-def here(place, monkeypatch):
-    monkeypatch.chdir(place)
-    monkeypatch.setenv('MURA_NB_PROFILE', 'smoke')
-    return place
+def here(place, smoke_in): return smoke_in(place)
 
 
 @pytest.fixture
