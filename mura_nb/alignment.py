@@ -15,7 +15,7 @@ from torch import nn
 from .core import Table, fmt_ci, fmt_num, progress, seed_everything
 from .settings import Recipe, settings
 from .results import ModelFiles, cached, save_table, update_card
-from .geometry import eval_geometry, eval_view, warp
+from .geometry import BOX, eval_geometry, eval_view, warp
 from .public import boxes_by_image, known_boxes
 from .data import load_data
 from .metrics import mean_intervals
@@ -26,7 +26,7 @@ from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, borrowed, device_of,
     map_cells, map_layer, net_input, weights_key)
 from .training import data_key
 from .predictions import load_predictions
-from .maps import BOX, any_hit, cam_and_logit, file_map, map_peak, scaled
+from .maps import any_hit, cam_and_logit, file_map, map_peak, scaled
 
 # %% ../nbs/04bb_alignment.ipynb #53e6f3cd
 def fill_patch(

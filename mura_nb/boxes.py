@@ -17,6 +17,7 @@ import pandas as pd
 from .core import ALL_TYPES, fmt_ci, progress, timed, write_atomic
 from .settings import settings
 from .results import ModelFiles, cached, load_table
+from .geometry import BOX
 from .public import boxes_by_image, known_boxes
 from .data import load_data
 from .metrics import mean_intervals
@@ -25,7 +26,7 @@ from .splits import abnormal_rows, tuning_split
 from .networks import load_networks, weights_key
 from .training import data_key
 from .predictions import load_predictions
-from .maps import BOX, LEVEL, PEAK, SCORES, map_boxes, map_peak, read_level, scores, thirds
+from .maps import LEVEL, PEAK, SCORES, map_boxes, map_peak, read_level, scores, thirds
 from .chance import CHANCE, ceiling, chance_boxes, seen_part
 from .ensemble import mean_members
 from mura_nb.evidence import (CAM_METHODS, LARGER, STRIDE, cam_method, method_words, operating_threshold,

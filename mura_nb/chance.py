@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 from .settings import Recipe
-from .geometry import Geometry, view_geometry
-from .maps import BOX, MapGrid, PEAK, file_map, map_box, map_peak, scores
+from .geometry import BOX, Geometry, view_geometry
+from .maps import MapGrid, PEAK, file_map, map_box, map_peak, scores
 
 # %% ../nbs/04c_chance.ipynb #8a5cf2d0
 def seen_part(

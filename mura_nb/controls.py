@@ -20,7 +20,7 @@ from .core import Table, claim_disk, file_sha256, fmt_ci, fmt_num, progress, res
 from .settings import Recipe, settings
 from .results import ModelFiles, cached, save_table
 from .phantom import twin_boxes
-from .geometry import view_geometry
+from .geometry import BOX, view_geometry
 from .data import load_data, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
@@ -30,7 +30,7 @@ from .networks import SingleLogit, device_of, in_precision, load_model, split_ba
 from .training import Features, data_key, follow_start, outputs, train_on_features
 from .predictions import as_predictions, load_predictions
 from .baselines import WeightedBCE, train_recipes, type_weights
-from .maps import BOX, FINER, SMALLEST, at_least, box_area
+from .maps import FINER, SMALLEST, at_least, box_area
 from .crops import BranchFeatures, LazyCrops, LocalViews, SideViews, branch_boxes, global_pass
 from .looks import (GatedAttention, LookBranch, bags_at, fit_fusion, fused_predictions, look_pass, look_windows,
     pooled_features, random_windows, train_look_branch)

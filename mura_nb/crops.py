@@ -14,14 +14,14 @@ import numpy as np, pandas as pd, torch
 from .core import claim_disk, fingerprint, progress, reserve_disk, write_atomic
 from .settings import Recipe
 from .results import cache_file, cached, save_table
-from .geometry import box_geometry, eval_geometry, seen, train_geometry, view_geometry, warp
+from .geometry import BOX, box_geometry, eval_geometry, seen, train_geometry, view_geometry, warp
 from .data import Views, view_dl
 from .pooling import pool_studies
 from .evaluation import evaluate
 from .networks import SingleLogit, device_of, gpu_arithmetic, in_precision, split_backbone, weights_key
 from .training import data_key
 from .predictions import predict
-from .maps import BOX, borrowed, box_hits, heat_boxes, heatmaps
+from .maps import borrowed, box_hits, heat_boxes, heatmaps
 
 # %% ../nbs/04d_crops.ipynb #7e59a1d0
 def cut(

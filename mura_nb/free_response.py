@@ -12,9 +12,10 @@ import pandas as pd
 from .core import Table, fmt_num
 from .settings import settings
 from .results import load_table, save_table
+from .geometry import BOX
 from .public import boxes_by_image
 from .metrics import interval, resamples
-from .maps import BOX, any_hit, best_overlap
+from .maps import any_hit, best_overlap
 from .chance import seen_part
 from .boxes import localisation_data, map_readings, map_sources, row_ci, source_boxes
 

@@ -15,13 +15,14 @@ import torch
 from .core import Table, fmt_ci
 from .settings import Recipe, settings
 from .results import ModelFiles, save_headline, save_model, save_table
+from .geometry import BOX
 from .metrics import interval, mean_intervals
 from .comparison import compare
 from .evaluation import evaluate
 from .networks import load_model, load_networks
 from .predictions import predict
 from .baselines import fit, run_recipe
-from .maps import BOX, box_area, thirds
+from .maps import box_area, thirds
 from .alignment import align_network
 from .numbers import scores_view
 from .boxes import (LEVELS, THIRDS, best_method, localisation_data, peaks_and_boxes, score_boxes, sweep_table)

@@ -17,11 +17,11 @@ import torch
 from torch import nn
 from .core import Table, fmt_num, progress, timed
 from .settings import Recipe, settings
-from .geometry import Geometry, eval_geometry, warp
+from .geometry import BOX, Geometry, eval_geometry, warp
 from .metrics import expit, mean_intervals
 from .pooling import pool_studies
 from .networks import SingleLogit, device_of, net_input, network_outputs, split_backbone
-from .maps import BOX, LEVEL, PEAK, SCORES, any_hit, borrowed, file_map, hooked, map_peak, scaled
+from .maps import LEVEL, PEAK, SCORES, any_hit, borrowed, file_map, hooked, map_peak, scaled
 from .chance import seen_part
 from .evidence import evidence, method_words
 from .boxes import (LEVELS, LocalisationData, OWN_METHODS, best_method, compare_scores, file_boxes, image_title,

@@ -13,8 +13,9 @@ import pandas as pd
 from .core import Table, fmt_ci, fmt_num
 from .settings import settings
 from .results import load_table, save_table
+from .geometry import BOX
 from .public import public_index
-from .maps import BOX, box_contains
+from .maps import box_contains
 from .evaluation import evaluate
 from .boxes import localisation_data
 from .zero_shot import by_image, real_words

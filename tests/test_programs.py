@@ -9,8 +9,8 @@ from mura_nb import programs as P
 from mura_nb.settings import settings
 from mura_nb.results import save_model
 from mura_nb.images import read_picture
+from mura_nb.geometry import BOX
 from mura_nb.data import mura_index
-from mura_nb.maps import BOX
 from mura_nb.dicom import presentation_state, to_dicom
 from mura_nb.batch import views_of
 from conftest import ROOT

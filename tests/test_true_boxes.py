@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
+from mura_nb.geometry import BOX
 from mura_nb.boxes import LocalisationData, abnormal_images, peak_offset, score_boxes
 from mura_nb.data import mura_index
 from mura_nb.free_response import free_response, rate_boxes
 from mura_nb.fusenet import size_groups
-from mura_nb.maps import BOX, PEAK, any_hit, best_overlap, scores, thirds
+from mura_nb.maps import PEAK, any_hit, best_overlap, scores, thirds
 from mura_nb.public import boxes_by_image, known_boxes, link_public
 from public_trees import make_plain_fracatlas
 
