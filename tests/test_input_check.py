@@ -121,7 +121,7 @@ def command(folder, *args):
                           capture_output=True, text=True)
 
 
-def test_the_terminal_and_the_tables_say_so(files, model, tmp_path, monkeypatch):
+def test_the_terminal_and_the_tables_say_so(files, model, tmp_path, smoke_in):
     (tmp_path/'settings.ini').write_text((ROOT/'settings.ini').read_text())
     how = '--model', model, '--format', 'csv', '--engine', 'torch'
     done = command(tmp_path, 'predict', *files.values(), *how)
@@ -131,8 +131,7 @@ def test_the_terminal_and_the_tables_say_so(files, model, tmp_path, monkeypatch)
     lines = done.stderr.splitlines()
     assert sum('dark.png: unlike a radiograph (little contrast' in line for line in lines) == 1, done.stderr
     assert any('not used' in line and 'black.png' in line and 'every pixel has grey 0' in line for line in lines)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv('MURA_NB_PROFILE', 'smoke')
+    smoke_in(tmp_path)
     together = CliRunner().invoke(cli, ['predict', *map(str, files.values()), '--one-study', *map(str, how)])
     assert 'perhaps a negative' in together.stdout and 'little contrast' in together.stdout
 
