@@ -389,7 +389,7 @@ def _merge(self:ImageStore, rows, pixel_file):
 # %% ../nbs/01a_images.ipynb #e2a1b31b
 @patch
 def _update(self:ImageStore, stale, workers):
-    "Decode what is stale, and write the index every 2,048 files"
+    "Decode what is stale; the index is written whenever it grows by a quarter, so that the time grows with the files"
     slots = {r.key:(r.pixels, r.offset, r.h, r.w) for r in self.table.itertuples()}
     rows = []
     with open(self.data, 'ab') as f:
@@ -403,7 +403,7 @@ def _update(self:ImageStore, stale, workers):
                     slots[scan.key] = (scan.pixels, self.end, *scan.grey.shape)
                     self.end += f.write(scan.grey.tobytes())
                 rows.append((path, *stale[path], scan.key, *slots[scan.key]))
-                if len(rows)>=2048:
+                if len(rows)>=max(2048, len(self.table)//4):
                     self._merge(rows, f)
                     rows = []
         finally: self._merge(rows, f)
