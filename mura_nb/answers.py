@@ -78,9 +78,9 @@ def _model_title(card, s):
 # %% ../nbs/11e_answers.ipynb #810a9dd7
 def _single_model(file, s, out):
     "The model of one card. ValueError where it cannot answer"
-    from mura_nb.networks import reads_crops  # here: torch takes seconds to import
+    from mura_nb.networks import refuse_crops  # here: torch takes seconds to import
     card = load_card(file)
-    if reads_crops(card): raise ValueError(f"{file.stem}: FuseNet's local branch, which reads crops")
+    refuse_crops(card)
     scale = card['platt']
     numbers = card['threshold'], scale['slope'], scale['intercept'], scale['n']
     return OfferedModel(file.stem, _model_title(card, s), (file.stem,), *numbers, out)

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 from .core import progress
-from .settings import Recipe, settings
+from .settings import Recipe
 from .geometry import Geometry, eval_view, warp
-from .shipped import SHIPPED, network_words
+from .shipped import SHIPPED, network_words, resolve_models
 from .metrics import expit
 
 # %% ../nbs/08ff_asked.ipynb #ab483d01
@@ -72,13 +72,11 @@ def audited_model(
     # a recipe's name, a model's or ONNX file, `ensemble`, pair (network, card), list of these; default the shipped
     model=None
     )->PictureModel: # of several networks the mean
-    "A model as `audit_shortcuts` asks it. Errors as `load_networks` and `onnx_model`; ValueError for one of crops only"
+    "A model as `audit_shortcuts` asks it. Errors as `picture_networks` and `onnx_model`"
     if isinstance(model, (str, Path)) and Path(model).suffix=='.onnx': return onnx_model(model)
-    from mura_nb.networks import load_networks, reads_crops # here: torch takes seconds to import
-    if model=='ensemble': model = list(settings().ensemble)
-    nets = load_networks(SHIPPED if model is None else model)
-    for _,card in nets:
-        if reads_crops(card): raise ValueError(f"{card['recipe'].get('name')}: reads crops, not whole pictures")
+    from mura_nb.networks import picture_networks # here: torch takes seconds to import
+    if model=='ensemble': model = resolve_models([model])
+    nets = picture_networks(SHIPPED if model is None else model)
     members = [torch_model(net, Recipe(**card['recipe'])) for net,card in nets]
     for member,(_,card) in zip(members, nets):
         member.name,member.threshold = network_words(card),card.get('threshold', .5)

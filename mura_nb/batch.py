@@ -4,9 +4,8 @@
 
 # %% auto #0
 __all__ = ['VIEW_COLUMNS', 'MOST_VIEWS', 'LOCATED', 'NEIGHBOURS', 'WITHOUT_TORCH', 'Unread', 'is_missing', 'views_of',
-           'progress_bar', 'resolve_models', 'picture_networks', 'predicting_networks', 'calibrator', 'Predicted',
-           'predict_studies', 'located_row', 'save_picture', 'written_earlier', 'Located', 'locate_studies', 'Searched',
-           'search_views', 'save_sheet']
+           'progress_bar', 'predicting_networks', 'calibrator', 'Predicted', 'predict_studies', 'located_row',
+           'save_picture', 'written_earlier', 'Located', 'locate_studies', 'Searched', 'search_views', 'save_sheet']
 
 # %% ../nbs/11c_batch.ipynb #94806308
 import hashlib, os, re, warnings
@@ -15,7 +14,6 @@ from typing import NamedTuple
 import pandas as pd
 from PIL import Image
 from .core import study_type as checked_type, write_atomic
-from .settings import settings
 from .results import ModelFiles
 from .geometry import BOX
 from .images import LeftAsideWarning, radiograph_files, read_picture
@@ -165,27 +163,6 @@ def progress_bar(
     total = total if total is not None else len(items)
     return track(items, desc, total=total, console=console, transient=True, disable=not console.is_terminal)
 
-# %% ../nbs/11c_batch.ipynb #972739ab
-def resolve_models(
-    model=() # names or paths of models, `shipped`, `ensemble` (the profile's members); none: `shipped.default_model`
-    )->list: # for `networks.load_networks`, each once; None where none is named
-    "The models that a user named"
-    names = [n for m in model for n in (settings().ensemble if m=='ensemble' else [m])]
-    return list(dict.fromkeys(names)) or None
-
-# %% ../nbs/11c_batch.ipynb #2ffb9a2a
-def picture_networks(
-    model=None # as `networks.load_networks` takes it
-    )->list: # pairs (network, card)
-    "The networks of a model. ValueError for one that reads crops only"
-    from mura_nb.networks import load_networks, reads_crops # here: torch takes seconds to import
-    nets = load_networks(model)
-    for _,card in nets:
-        if reads_crops(card):
-            raise ValueError(f"{card['recipe'].get('name')}: FuseNet's local branch, which reads crops; "
-                             'what it says of a whole picture means nothing')
-    return nets
-
 # %% ../nbs/11c_batch.ipynb #f8da0adf
 WITHOUT_TORCH = 1000 # pictures that are answered before a faster engine would have made up for PyTorch's import
 
@@ -203,17 +180,16 @@ def predicting_networks(
     engine:str='auto', # torch, onnx, openvino, or the fastest for so many pictures
     precision:str='single', # or bf16
     pictures:int=1 # how many there are
-    )->list: # one pair (`ExportedNetwork`, card), else as `picture_networks`
+    )->list: # one pair (`ExportedNetwork`, card), else as `networks.picture_networks`
     "What answers: without PyTorch where one network, in single precision, has a graph that does"
     named = model[0] if isinstance(model, list) and len(model)==1 else model
     if isinstance(named, tuple) and isinstance(named[0], ExportedNetwork): return [named]
     one = named is None or isinstance(named, (str, Path)) and str(named)
-    asked = engine in ('auto','onnx') and precision=='single'
-    if not (one and asked and pictures<=WITHOUT_TORCH): return picture_networks(model)
-    file = weights_file(named)
-    if found := load_exported(file): return [found]
+    quick = one and engine in ('auto','onnx') and precision=='single' and pictures<=WITHOUT_TORCH
+    if quick and (found := load_exported(weights_file(named))): return [found]
+    from mura_nb.networks import picture_networks # here: torch takes seconds to import, and may not be needed
     nets = picture_networks(model)
-    found = load_exported(file) if _graph_written(file, nets) else None
+    found = load_exported(weights_file(named)) if quick and _graph_written(weights_file(named), nets) else None
     return [found] if found else nets
 
 # %% ../nbs/11c_batch.ipynb #7b2fcfa0
@@ -381,6 +357,7 @@ def locate_studies(
     "Heat map and box of every view that can be read, written below `out`. ValueError for another `dicom`"
     from mura_nb.dicom import DICOM_KINDS # here: with highdicom it takes most of a second to import
     from mura_nb.gradcam import localise # here: torch takes seconds to import
+    from mura_nb.networks import picture_networks
     if dicom not in DICOM_KINDS: raise ValueError(f"dicom {dicom!r}: must be one of {', '.join(DICOM_KINDS)}")
     model,out,rows,unread,taken = picture_networks(model),Path(os.path.abspath(out)),[],[],{}
     for key,study in progress_bar(views.groupby('key', sort=False), 'studies', views.key.nunique()):
@@ -390,8 +367,7 @@ def locate_studies(
         results = localise(pictures, model, threshold, **options)
         for view,name,found in zip(readable, _file_names(readable), results):
             row,bad = _write_view(view, found, _study_folder(out, taken, key, study)/f'{name}.png', dicom)
-            rows.append(row)
-            unread += bad
+            rows,unread = [*rows, row],unread + bad
     boxes = pd.DataFrame(rows, columns=LOCATED)
     with write_atomic(out/'boxes.csv') as tmp: boxes.to_csv(tmp, index=False, float_format='%.6g')
     return Located(boxes, unread)

@@ -8,7 +8,8 @@ __all__ = ['SHARPNESS', 'HIGHEST', 'MAP_LAYERS', 'POOL_LAYERS', 'RARE', 'TOLERAN
            'in_precision', 'pooled_logit', 'cell_slopes', 'mean_pooled', 'TopDown', 'SingleLogit', 'giving_cells',
            'device_of', 'wait_for', 'network_outputs', 'rounding_tolerance', 'recomputed', 'split_backbone', 'borrowed',
            'hooked', 'find_layer', 'CellGrid', 'cell_grid', 'use_offsets', 'map_layer', 'map_cells', 'weights_key',
-           'versions', 'model_builder', 'load_model', 'load_networks', 'reads_crops']
+           'versions', 'model_builder', 'load_model', 'load_networks', 'reads_crops', 'refuse_crops',
+           'picture_networks']
 
 # %% ../nbs/03a_networks.ipynb #65c427d6
 import ctypes, difflib, hashlib, importlib, math, sys
@@ -747,3 +748,21 @@ def reads_crops(
     "Is this FuseNet's second branch, which reads crops instead of whole pictures?"
     kind = card.get('architecture')
     return kind=='look_branch' or kind=='single_logit' and 'heatmap' in card['recipe']
+
+# %% ../nbs/03a_networks.ipynb #280c6123
+def refuse_crops(
+    card:dict # of a model
+    ):
+    "ValueError for a network that `reads_crops`"
+    if reads_crops(card):
+        raise ValueError(f"{card['recipe'].get('name')}: FuseNet's local branch, which reads crops; "
+                         'what it says of a whole picture means nothing')
+
+# %% ../nbs/03a_networks.ipynb #37f9336d
+def picture_networks(
+    model=None # as `load_networks`
+    )->list: # pairs (network, card)
+    "The networks of a model, as `load_networks`. ValueError for one that reads crops only"
+    nets = load_networks(model)
+    for _,card in nets: refuse_crops(card)
+    return nets

@@ -145,7 +145,8 @@ def predict_command( # noqa: PLR0913
     ):
     "Say how probable an abnormality is, for each study."
     views,unread = require_views(inputs, one_study, force)
-    from mura_nb.batch import predict_studies, predicting_networks, resolve_models  # here: help must come at once
+    from mura_nb.batch import predict_studies, predicting_networks  # here: help must come at once
+    from mura_nb.shipped import resolve_models  # here: help must come at once
     nets = predicting_networks(resolve_models(model), engine, precision, len(views))
     say_networks(nets)
     predicted = predict_studies(views, nets, threshold, engine, precision)
@@ -172,12 +173,12 @@ def locate_command( # noqa: PLR0913
     force:Force=False # any modality and body part
     ):
     "Show where: heat map and box for each view, in pixels of the file."
-    from mura_nb.batch import (locate_studies, picture_networks, resolve_models, # here: torch takes seconds
-        views_of, written_earlier)
+    from mura_nb.batch import locate_studies, views_of, written_earlier  # here: help must come at once
+    from mura_nb.shipped import resolve_models  # here: help must come at once
     (views,unread),ours = views_of(inputs, one_study, force),written_earlier(out)
-    views = views[[str(f) not in ours for f in views.file]]
     unread = [u for u in unread if os.path.abspath(u.path) not in ours]
-    if not len(views): report_unread(unread, views)
+    if not len(views := views[[str(f) not in ours for f in views.file]]): report_unread(unread, views)
+    from mura_nb.networks import picture_networks  # here: torch takes seconds to import
     nets = picture_networks(resolve_models(model))
     say_networks(nets)
     found = locate_studies(views, out, nets, threshold, dicom)

@@ -86,7 +86,7 @@ def test_wrong_requests_are_refused_alike(here, args):
 
 def test_with_torch_where_something_else_is_asked_for(here, monkeypatch):
     asked = []
-    monkeypatch.setattr(batch, 'picture_networks', lambda model=None: asked.append(model) or [(None, {})])
+    monkeypatch.setattr('mura_nb.networks.picture_networks', lambda model=None: asked.append(model) or [(None, {})])
     for how in (dict(engine='torch'), dict(engine='openvino'), dict(precision='bf16'), dict(pictures=10_000)):
         batch.predicting_networks(['shipped'], **how)
     batch.predicting_networks(['shipped', 'shipped'])

@@ -365,7 +365,7 @@ def test_boxes_and_overlays_are_those_of_the_turned_picture(tmp_path, monkeypatc
         return [SimpleNamespace(image=p, heatmap=None, box=(x, y, x + 6, y + 9), others=[], called=True, prob=.9,
             study_prob=.9, threshold=.5, why='', unusual='') for p, (y, x) in zip(pictures, at)]
     monkeypatch.setattr('mura_nb.gradcam.localise', localise)
-    monkeypatch.setattr(batch, 'picture_networks', lambda model: model)
+    monkeypatch.setattr('mura_nb.networks.picture_networks', lambda model: model)
     views, _ = batch.views_of([turned(tmp_path/'a.jpg', 6)])
     row = batch.locate_studies(views, tmp_path/'out').boxes.iloc[0]
     overlay = np.asarray(Image.open(row.overlay)).astype(int)

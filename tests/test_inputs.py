@@ -206,7 +206,7 @@ def test_located_files_of_odd_names(odd, tmp_path, monkeypatch):
         return [SimpleNamespace(image=p, heatmap=None, box=(1, 1, 9, 9), others=[], called=True, prob=.9, study_prob=.9,
             threshold=.5, why='', unusual='') for _, p in pictures]
     monkeypatch.setattr('mura_nb.gradcam.localise', localise)
-    monkeypatch.setattr(batch, 'picture_networks', lambda model: model)
+    monkeypatch.setattr('mura_nb.networks.picture_networks', lambda model: model)
     for given in ([odd], sorted(odd.iterdir())):
         found = batch.locate_studies(views_of(given)[0], tmp_path/'out')
         assert len(found.boxes) == 6 and not found.unread and found.boxes.overlay.map(os.path.isfile).all()
