@@ -40,6 +40,17 @@ def test_a_folder_that_may_not_be_written(tmp_path):
     with pytest.raises(OSError), report.alone(tmp_path/'file'/'results'): pass
 
 
+def test_what_a_killed_writer_left_is_removed_after_a_day(tmp_path):
+    import report
+    from mura_nb.core import write_atomic
+    with write_atomic(tmp_path/'models'/'net.safetensors') as tmp:
+        left = tmp.with_name(tmp.name.replace('net', 'gone'))
+        left.touch()
+        os.utime(left, (0, 0))
+        with report.alone(tmp_path): assert tmp.exists() and not left.exists()
+    assert {f.name for f in tmp_path.rglob('*') if f.is_file()} == {'net.safetensors', '.report.lock'}
+
+
 def test_headlines_of_writers_at_once(tmp_path):
     def write(i):
         for j in range(5): save_headline(f'claim{i}', j, n=j, results=tmp_path)

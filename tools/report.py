@@ -41,6 +41,13 @@ class Watch:
         "A line now and then, for a log"
         while not self.stopped.wait(HEARTBEAT): console.print(Text(f'  {self.line()}  {self.bar}'), soft_wrap=True)
 
+LEFT = re.compile(r'\..+-\w{8}(\.\w+)?')  # as `write_atomic` names what it has not finished
+
+def remove_leftovers(results, age=24*3600):
+    "Unfinished files of writers that were killed, once nobody can be writing them any more: `age` in seconds"
+    for f in results.rglob('.*'):
+        if LEFT.fullmatch(f.name) and f.is_file() and time.time()-f.stat().st_mtime > age: f.unlink(missing_ok=True)
+
 @contextmanager
 def alone(results):
     "One report at a time writes into a results folder: another says so and waits. A lock ends with its process"
@@ -52,6 +59,7 @@ def alone(results):
             console.print(f'another report is writing into {results}; waiting until it has ended', highlight=False,
                 soft_wrap=True)
             lock.acquire()
+    remove_leftovers(results)
     try: yield
     finally: lock.release()
 
@@ -156,7 +164,8 @@ def make(a, s, files):
     try: from render import render_site # here: a machine that only runs the chapters may lack pandoc
     except ImportError as e: console.print(f'not rendered ({e}); where pandoc is: tools/report.py --render')
     else:
-        index = render_site(done, ROOT/'_site', f'Profile {s.profile}, {data}.', s.simulated)
+        with alone(ROOT/'_build'):  # reports of two profiles meet in _site
+            index = render_site(done, ROOT/'_site', f'Profile {s.profile}, {data}.', s.simulated)
         took = clock(time.time()-watch.begin)
         console.print(f'rendered with pandoc in {took}: {index.relative_to(ROOT)}', highlight=False)
     if errors: list_failed(errors, len(done))
