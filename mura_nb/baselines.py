@@ -22,7 +22,7 @@ from .metrics import bar_lengths
 from .pooling import pool_studies
 from .calibration import operating_point, platt
 from .splits import evaluated_rows, tuning_split
-from .evaluation import evaluate, floor, report_table, tuned_columns, typical_study
+from .evaluation import kind_words, evaluate, floor, report_table, tuned_columns, typical_study
 from .networks import SingleLogit, giving_cells, load_model, network_outputs, versions, weights_key
 from .distributed import first_process, join_processes, shard, share_batch, sync_batchnorm
 from .located import LocatedLoss, boxed_store, taught_boxes
@@ -246,7 +246,7 @@ def baseline_kinds_figure(
     fig,ax = plt.subplots(figsize=(5.5, 2.6), dpi=90, layout='constrained')
     ax.errorbar(k.auc, k.index, xerr=bar_lengths(k.auc, k.lo, k.hi), fmt='o', capsize=3, color='C0')
     ax.axvline(.5, color='.7', ls='--', lw=1)
-    ax.set(yticks=k.index, yticklabels=[f'{n} ({i})' for n,i in zip(k.kind, k.images)],
+    ax.set(yticks=k.index, yticklabels=[f'{kind_words(n)} ({i})' for n,i in zip(k.kind, k.images)],
         xlabel='AUC by image, 95 % interval', xlim=(min(.45, k.lo.min()-.02), 1.01),
         title=f'{name}: kinds against normal images')
     plt.close(fig)

@@ -272,7 +272,8 @@ def members_view(
         'verdict':corrected_verdict(verdict(r.value, r.lo, r.hi), r.p if r.member==best else r.p_holm),
         DETECTABLE:fmt_num(detectable(r))} for r in against.itertuples()]
     return Table(pd.DataFrame(rows), f'Ensemble (AUC {fmt_num(against.ensemble[0])}) less member, internal test, '
-        f'{data_source()}. 95 % intervals and p from the same resamples of patients for both.')
+        f'{data_source()}. 95 % intervals and p from the same resamples of patients for both. A verdict of better or '
+        'worse needs p (Holm) below .05 before rounding; for the best member, the one planned comparison, p itself.')
 
 # %% ../nbs/06_ensemble.ipynb #6c8f38f5
 def subsets(

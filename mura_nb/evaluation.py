@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NOT_COMPARABLE', 'Estimate', 'Evaluation', 'evaluate', 'roc_at', 'roc_band', 'roc_figure', 'check_apart',
            'tuned_columns', 'floor', 'report_table', 'source_report', 'source_sizes', 'is_mura', 'reported_caption',
-           'kind_table', 'typical_study']
+           'kind_table', 'kind_words', 'typical_study']
 
 # %% ../nbs/03_evaluation.ipynb #64757b2c
 import math
@@ -316,6 +316,13 @@ def kind_table(
         found = metric_interval(np.concatenate(draws), 'auc', patient, y)
         rows.append((kind, int(y.sum()), int((1-y).sum()), *found))
     return pd.DataFrame(rows, columns=['kind', 'images', 'normal', 'auc', 'lo', 'hi'])
+
+# %% ../nbs/03_evaluation.ipynb #7b2dc9dd
+def kind_words(
+    kind: str, # of an abnormality, as the truth tables have it; any other word stays as it is
+) -> str: # for readers
+    "A kind of abnormality as a reader calls it"
+    return {'joint': 'joint disease', 'hardware': 'metal'}.get(kind, kind)
 
 # %% ../nbs/03_evaluation.ipynb #f83916e7
 def typical_study(

@@ -16,8 +16,8 @@ from .public import boxes_by_image, known_boxes
 from .images import read_picture
 from .pooling import pool_studies
 from .comparison import compare, verdict
-from .evaluation import NOT_COMPARABLE, Estimate, reported_caption, source_report
-from .numbers import NotMeasured, found, kind_words
+from .evaluation import NOT_COMPARABLE, Estimate, kind_words, reported_caption, source_report
+from .numbers import NotMeasured, found
 
 # %% ../nbs/11_findings.ipynb #523f83b1
 def main_pairs(
@@ -61,28 +61,38 @@ def pair_words(
     return 'which cannot be told from none' if words=='cannot tell' else words
 
 # %% ../nbs/11_findings.ipynb #888f460d
-def _result_rows(s):
-    "Task, what is measured, where it is read, what it is compared with, and where that is read"
+def _detection_rows(s):
+    "Task 1: task, what is measured, where it is read, what it is compared with, and where that is read"
     def auc(model): return dict(table='table2', model=model, metric='auc', group='ALL')
     def pair(what): return dict(table='findings_pairs', what=what, metric='auc')
-    def hit(who): return dict(table='gradcam_found', read='chosen', group='called abnormal', who=who, score='hit')
-    def alike(what, **kw): return dict(table='retrieval', what=what, measure='precision at 5', **kw)
-    def chance(what): return alike(what, columns=('chance',))
+    def rival(*columns): return dict(table='ensemble_rivals', who=s.rivals[-1], columns=columns)
     def metal(world): return dict(table='metal_worlds', world=world, score='called_metal')
     return [
         ('1 abnormal?', f'AUC of one network, `{s.baseline}`', auc(s.baseline),
-            'from study type and number of views', auc('floor')),
+            'floor (study type and number of views only)', auc('floor')),
         ('', 'AUC of FuseNet (image and crop)', auc(s.fusenet), 'difference from one network', pair('fusenet')),
         ('', f'AUC gained by FuseNet with {s.recipe(s.look).looks} crops of constant area', pair('looks'),
             "gained with the source report's crop", pair('fusenet')),
-        ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'), 'difference from its best member',
-            pair('ensemble')),
-        ('', 'chapter 9: normal studies with metal called abnormal, if no normal training study had metal',
-            metal(0.), 'if 30 % had', metal(.3)),
-        ('2 where?', 'images of abnormal studies called abnormal: heat map points into the true box', hit('map'),
-            'the centre of the image', hit('centre')),
-        ('3 alike?', 'of five similar studies: same body part', alike('type'), 'by chance', chance('type')),
-        ('', 'of five similar studies of the body part: same label', alike('label'), 'by chance', chance('label'))]
+        ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'),
+            'difference from the member that is best on the tuning split', pair('ensemble')),
+        ('', f'AUC of one larger network, `{s.rivals[-1]}`, trained about as long as the {len(s.ensemble)} together',
+            rival('auc', 'lo', 'hi'), 'ensemble less this network', rival('diff', 'diff_lo', 'diff_hi')),
+        ('', 'chapter 9: share of normal studies with metal that are called abnormal, trained without metal in normal '
+            'studies', metal(0.), 'trained with metal in 30 % of them', metal(.3))]
+
+# %% ../nbs/11_findings.ipynb #54dd2a7d
+def _result_rows(s):
+    "All tasks, as `_detection_rows`"
+    def hit(who): return dict(table='gradcam_found', read='chosen', group='called abnormal', who=who, score='hit')
+    def alike(what, **kw): return dict(table='retrieval', what=what, measure='precision at 5', **kw)
+    def chance(what): return alike(what, columns=('chance',))
+    return _detection_rows(s) + [
+        ('2 where?', 'abnormal studies called abnormal: share of images whose heat map, as chosen on the tuning split, '
+            'has its maximum in the true box', hit('map'), 'the centre of the image', hit('centre')),
+        ('3 alike?', 'share of the five most similar training studies that show the same body part', alike('type'),
+            'by chance', chance('type')),
+        ('', 'share of the five most similar of the same body part that have the same label', alike('label'),
+            'by chance', chance('label'))]
 
 # %% ../nbs/11_findings.ipynb #4bc7d9f5
 def main_results(
@@ -150,7 +160,7 @@ def _effect_rows(s):
     return [(DETECTION, 'local branch less global branch', auc | dict(what='local')),
         (DETECTION, 'FuseNet less global branch', auc | dict(what='fusenet')),
         (DETECTION, 'FuseNet with looks less global branch', auc | dict(what='looks')),
-        (DETECTION, f'ensemble of {len(s.ensemble)} less its best member', auc | dict(what='ensemble')),
+        (DETECTION, 'ensemble less the member that is best on the tuning split', auc | dict(what='ensemble')),
         (PLACE, 'map as in the source report, less the centre', less | dict(read='report', who='centre')),
         (PLACE, 'map as chosen, less the centre', chosen | dict(who='centre')),
         (PLACE, 'map as chosen, less another patient\'s box', chosen | dict(who='other')),

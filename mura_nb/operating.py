@@ -55,9 +55,9 @@ def operating_table(
     cells = [{'model': n, 'threshold': words.format(fmt_num(r.threshold, 2)), **{METRICS[m]: str(r[m]) for m in _SHOWN}}
              for n, r, words in rows]
     models, base = {n: r for n, r in half.items() if n != 'floor'}, half['floor']
-    note = ('Thresholds from the tuning split; 95 % intervals in brackets. Study types in which a model ranks better '
-            f'than the floor and is no more accurate: at ½ {no_better_than_floor(models, base)}; at its own threshold '
-            f'{no_better_than_floor(own, base)}.')
+    note = ('Thresholds from the tuning split; 95 % intervals in brackets. Study types in which a model has a higher '
+            'AUC than the floor but no higher accuracy, a sign that its threshold does not suit the type. At ½: '
+            f'{no_better_than_floor(models, base)}. At its own threshold: {no_better_than_floor(own, base)}.')
     return Table(pd.DataFrame(cells), f'{caption} {note}')
 
 # %% ../nbs/03f_operating.ipynb #c5187bb9
@@ -94,7 +94,7 @@ def calibration_view(
     caption: str, # what the models were evaluated on
 ) -> Table: # a row a model
     "Calibration errors as they are printed"
-    rows, names = [], (f'scaled {reference} less it', f'the {reference} is', DETECTABLE)
+    rows, names = [], (f'{reference} less this one, both scaled', f'verdict on the {reference}', DETECTABLE)
     for r in t.itertuples():
         ends = pd.Series(dict(lo=r.diff_lo, hi=r.diff_hi))
         said = fmt_ci(r.diff, *ends), verdict(r.diff, *ends, higher=False), fmt_num(detectable(ends))

@@ -16,7 +16,7 @@ STOPPED = '''::: {{.callout-important .stopped}}
 What stands above was made by this run; nothing below this place was run.
 :::'''
 LACKING = '> **⚠ The tables of this run lack what the sentence at this place speaks of.**'
-LATER = '> *What stands here is told once `make ablations STUDY={}` has been run on these radiographs.*'
+LATER = '> *This result appears after `make ablations STUDY={}` on these radiographs.*'
 
 class CellError(Exception): "A cell that failed: `cell` is its index, `line` the error in one line"
 
