@@ -225,14 +225,15 @@ def ways_view(
     )->Table: # a row a way
     "Ways as they are printed"
     words = dict(auc='AUC', hit='peak in a box', iou10='IoU ≥ .1', iou25='IoU ≥ .25', marked='marked at 1 false box')
-    return _ways_table(table, words, f'Internal test of {real_words()}', 'groups; of shares with few hits or misses, '
-        'exact ones for the number of groups')
+    return _ways_table(table, words, f'Internal test of {real_words()}', 'groups. A share with fewer than ten hits '
+        'or misses, counted in groups and not in images, has an exact interval, which is wider. Differences always '
+        'have the resampled one, so the same number may stand with two intervals; trust the wider')
 
 def _ways_table(table, words, test, resampled):
     "A row a way, a column a score; words: of the scores that are shown"
-    shown = table[table.score.isin(words)].groupby('way', sort=False)
-    rows = [{'learned from':way} | {words[r.score]:fmt_ci(r.value, r.lo, r.hi) for r in t.itertuples()}
-        for way,t in shown]
+    columns,ways = ['value','lo','hi'],table.set_index('score').groupby('way', sort=False)
+    rows = [{'learned from':way} | {w:fmt_ci(*t.loc[k, columns]) for k,w in words.items() if k in t.index}
+        for way,t in ways]
     boxed,images = table[table.score=='hit'].n.iloc[0],table[table.score=='auc'].n.iloc[0]
     return Table(pd.DataFrame(rows), f'{test}: {images} images, {boxed} with true boxes; 95 % intervals of resampled '
         f'{resampled}.')
@@ -266,6 +267,6 @@ def told_view(
     table:pd.DataFrame # from `measure_told`
     )->Table: # a row a way
     "What true boxes add, as it is printed"
-    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'the same, smallest third', 'iou25':'IoU ≥ .25',
+    words = {'auc':'AUC', 'hit':'peak in a box', THIRDS[0]:'peak in a box, smallest third', 'iou25':'IoU ≥ .25',
         'iou50':'IoU ≥ .5'}
     return _ways_table(table, words, 'Simulated test', 'patients')

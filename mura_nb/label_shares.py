@@ -166,11 +166,11 @@ def shares_view(
     gains,rows = load_table('label_gains', real_results()).set_index(['share','score']),[]
     for share,t in table.groupby('share'):
         mean = t.groupby('start')[['auc','hit']].mean()
-        row = {'labels':f'{share:.0%}', 'images':t.labels.mean()}
+        row = {'labels':f'{share:.0%}', 'labelled images':t.labels.mean()}
         row |= {f'AUC, {start}':mean.auc[start] for start in STARTS}
         row['simulated less ImageNet'] = fmt_ci(*gains.loc[(share, 'auc'), ['value','lo','hi']])
         row |= {f'hit, {start}':mean.hit[start] for start in STARTS}
         rows.append(row)
     caption = f'Out-of-fold predictions ({real_words()}), means over {table.seed.nunique()} seeds.'
     numbers = {f'{score}, {start}':'.3f' for score in ('AUC','hit') for start in STARTS}
-    return Table(pd.DataFrame(rows), caption, {'images':'.0f', **numbers})
+    return Table(pd.DataFrame(rows), caption, {'labelled images':'.0f', **numbers})

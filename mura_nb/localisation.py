@@ -296,8 +296,8 @@ def order_difference(
     return mean_intervals(a[[column]]-b[[column]], a.patient, n_boot, difference=True).iloc[0]
 
 # %% ../nbs/07a_localisation.ipynb #1a09c610
-ORDERS = dict(report="the source report's map", chosen='the chosen map', other='map of another image',
-    centre='distance from the middle')
+ORDERS = dict(report="the source report's map", chosen="the map on the baseline's card",
+    other='map of another image', centre='distance from the middle')
 
 # %% ../nbs/07a_localisation.ipynb #8e8fa852
 def faithfulness_table(
@@ -418,9 +418,12 @@ def sanity_table(
     )->Table: # one row per randomised part
     "Agreement with the trained map, and hits, by what was randomised"
     def cell(group, column):
+        if column=='agreement' and (group[column]==1).all(): return '1' # a map beside itself
         known = group.dropna(subset=[column])
         mean = mean_intervals(known[[column]], known.patient, n_boot).iloc[0]
         return row_ci(mean)
-    rows = [{'random weights in':name, 'rank correlation with the trained map':cell(group, 'agreement'),
-             'hit':cell(group, 'hit')} for name,group in table.groupby('random', sort=False)]
+    words = {OTHER_MAP:"(another picture's map)"}
+    columns = {'rank correlation with the trained map':'agreement', 'hit':'hit'}
+    rows = [{'random weights in':words.get(name, name)} | {k:cell(group, v) for k,v in columns.items()}
+        for name,group in table.groupby('random', sort=False)]
     return Table(pd.DataFrame(rows), caption)

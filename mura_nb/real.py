@@ -81,7 +81,8 @@ BESIDE = dict(baseline_auc='AUC of one network',
     fusenet_report_less_baseline_auc="what FuseNet adds, with the source report's crop",
     fusenet_less_baseline_auc='what FuseNet adds, with crops of constant area',
     ensemble_less_best_auc='the mean of five, less the member that is best on the tuning split',
-    hit_abnormal="the baseline's heat map points into a true box", iou50_abnormal='its box has an IoU of at least .5',
+    hit_abnormal='the heat map chosen on the tuning split points into a true box',
+    iou50_abnormal='the box chosen on the tuning split has an IoU of at least .5',
     retrieval_label_p5='of five similar studies: the same label') # claim of the headline -> words
 
 # %% ../nbs/10_real.ipynb #d3ae5a87
@@ -155,8 +156,9 @@ def answers_view(
 # %% ../nbs/10_real.ipynb #aa16766e
 def shares_figure(
     table:pd.DataFrame # from `measure_shares`
-    ): # matplotlib figure
-    "AUC by the number of labelled images, a line a start"
+    ): # matplotlib figure, or nothing: a line has two points
+    "AUC by the number of labelled images, a line a start; None where one share was measured"
+    if table.share.nunique()<2: return None
     import matplotlib.pyplot as plt # here: it takes over a second to import
     fig,ax = plt.subplots(figsize=(6, 3.6), layout='constrained')
     for k,(start,own) in enumerate(table.groupby('start')):

@@ -74,7 +74,7 @@ def cost_table(
     total = dict(step='the whole report') | sums
     caption = (f"What the report costs on MURA, from a rehearsal at {share:.0%} of its size on simulated radiographs. "
         'Memory is the highest that was measured, disk is in proportion. '
-        'Hours on a GPU are estimated by the rule above, not measured.')
+        'Hours on a GPU are estimated by the rule under *Hours by step*, not measured.')
     rows = pd.concat([rows, pd.DataFrame([total])], ignore_index=True)
     return Table(rows, caption, {k:'.2f' for k in rows if k!='step'})
 
@@ -110,9 +110,9 @@ QUESTIONS = { # program -> the question; words of its rows -> what limits them
         'batch 16':'the arithmetic of the convolutions; PyTorch uses the same library for it',
         'batch 1':'calling each layer; the arithmetic is small'}),
     'bootstrap':('intervals by resampled patients', {'':'a product of counts and sums; the loop calls Python'}),
-    'search':('exact search', {'bound':'reading every code once from memory',
+    'search':('exact search', {
         'types mixed':'reading the codes of all types, as the others are left out afterwards',
-        '':'reading every code once from memory, as faiss does'}),
+        '':'reading every code once from memory'}),
     'maps':('heat maps', {'one pass':"the engine's forward pass", '':"PyTorch's forward pass"}),
     'step':('a training step', {'':"forward and backward pass; fastai's callbacks are a few Python calls a step"}),
     'loader':('loading images', {'training with':'resizing on the processors that train as well',

@@ -227,5 +227,6 @@ def levers_view(
         'hit less plain':gain(name, 'hit')}
         for name,t in table.groupby('lever', sort=False)]
     caption = (f'Trained on simulated radiographs, tried on {table.images[0]:,} real images ({real_words()}), of which '
-        f'{table.boxed[0]} have true boxes. A hit is a finer map whose peak lies in one.')
+        f'{table.boxed[0]} have true boxes. Hit: share of these whose finer heat map has its maximum in a true box. '
+        'Less plain: less the row *as it is*.')
     return Table(pd.DataFrame(rows), caption, {'simulated AUC':'.3f', 'AUC':'.3f', 'hit':'.3f'})

@@ -26,8 +26,8 @@ COMMIT = tree()  # as it begins
 
 
 def summary(name, rows, seed, commit=None):
-    "Write the table of one kind of torture: what was tried, how often, and how often the package survived"
-    table = pd.DataFrame([dict(what=what, tried=tried, survived=survived) for what, tried, survived in rows])
+    "Write the table of one kind of torture: what was tried, how often, and how often all was as it should be"
+    table = pd.DataFrame(rows, columns=['what', 'tried', 'as it should be'])
     TABLES.mkdir(parents=True, exist_ok=True)
     about = dict(mura_nb=version('mura_nb'), commit=commit or COMMIT, date=date.today().isoformat(), seed=seed)
     table.assign(**about).to_csv(TABLES / f'{name}.csv', index=False)

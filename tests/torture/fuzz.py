@@ -432,7 +432,7 @@ def visit(server, number, file):
 
 
 def page(base, seed):
-    "Rows (what, tried, survived) of an attack on the page, and what was wrong"
+    "Rows (what, tried, as it should be) of an attack on the page, and what was wrong"
     import test_app as T
     from .inputs import make_corpus, originals
 
