@@ -20,13 +20,13 @@ from PIL import Image
 from .core import Table, fmt_num
 from .settings import settings
 from .results import load_card
+from .headers import png_mark
 from .shipped import SHIPPED, NoShippedNetwork, shipped_card, shipped_file, shipped_results
 from .metrics import expit, group_metrics, metric_interval, logit, resamples
 from .pooling import check_studies, pool_studies
 from .calibration import operating_point, platt
 from .evaluation import Estimate
 from .ensemble import load_members, mean_members
-from .database import NothingToSearch
 from .large import open_database
 from .retrieval import search
 from .studies import SampleStudy, Study, read_sample, read_study
@@ -202,9 +202,10 @@ def similar_images(
     except (FileNotFoundError, ValueError) as error:
         return SimilarImages([], problem=f'{NO_DATABASE} ({type(error).__name__})')
     patient = study.sample.patient if study.sample else None
-    codes = database.encoder([view.picture for view in study.views])
-    try: tables = [search(code, database, k, study_type, patient).table for code in codes]
-    except (NothingToSearch, FileNotFoundError, ValueError) as error:
+    try:
+        codes = database.encoder([view.picture for view in study.views])
+        tables = [search(code, database, k, study_type, patient).table for code in codes]
+    except (OSError, ValueError, TypeError) as error: # TypeError: the card is of another version
         return SimilarImages([], problem=f'No similar images: {error}')
     return SimilarImages(tables, Path(database.root or settings().data), database.card['recipe'], study_type)
 
@@ -356,7 +357,7 @@ def _overlay_png(answer, view, result):
     from mura_nb.drawing import overlay  # here: torch takes seconds to import
     heatmap = result.heatmap if answer.called else None
     picture = Image.fromarray(overlay(result.image, heatmap, result.box, view.true_box, result.others))
-    picture.save(stream := io.BytesIO(), 'PNG', compress_level=3)
+    picture.save(stream := io.BytesIO(), 'PNG', compress_level=3, pnginfo=png_mark())
     return stream.getvalue()
 
 # %% ../nbs/11e_answers.ipynb #64fe0479

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['VIEW_COLUMNS', 'MOST_VIEWS', 'LOCATED', 'NEIGHBOURS', 'WITHOUT_TORCH', 'Unread', 'is_missing', 'views_of',
            'progress_bar', 'predicting_networks', 'calibrator', 'Predicted', 'predict_studies', 'located_row',
-           'save_picture', 'written_earlier', 'Located', 'locate_studies', 'Searched', 'search_views', 'save_sheet']
+           'save_picture', 'free_file', 'Located', 'locate_studies', 'Searched', 'search_views', 'save_sheet']
 
 # %% ../nbs/11c_batch.ipynb #94806308
 import hashlib, os, re, warnings
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 import pandas as pd
@@ -16,11 +17,11 @@ from PIL import Image
 from .core import study_type as checked_type, write_atomic
 from .results import ModelFiles
 from .geometry import BOX
-from .images import LeftAsideWarning, radiograph_files, read_picture
+from .images import LeftAsideWarning, radiograph_files
 from .lists import LABELS, list_fields
 from .layout import parse_path, shown_name, walk_files
 from .input_check import unusual_greys
-from .headers import UID, header, refusal_of
+from .headers import MAKER, UID, header, png_mark, read_radiograph, refusal_of
 from .data import mura_index
 from .metrics import expit, logit
 from .calibration import Platt, platt
@@ -36,6 +37,7 @@ MOST_VIEWS = 50 # of one study
 LOCATED = ['path','study','study_type','prob','study_prob','threshold','abnormal',*BOX,'why','overlay','dicom',
     'warning']
 NEIGHBOURS = ['query','rank','path','study_type','label','patient','distance','warning']
+_WRITER = dict(png='Software', pdf='Creator') # where a sheet says that it was written here
 
 # %% ../nbs/11c_batch.ipynb #d4556a4c
 class Unread(NamedTuple):
@@ -64,6 +66,14 @@ def is_missing(
     "Is a value missing?"
     return value is None or pd.api.types.is_scalar(value) and bool(pd.isna(value))
 
+# %% ../nbs/11c_batch.ipynb #c7bb69f6
+def _without_own(folder, rows):
+    "The views of a folder without the files that were written here; `LeftAsideWarning` counts them"
+    used = [row for row in rows if row['header'].get('maker')!=MAKER]
+    if n := len(rows)-len(used):
+        warnings.warn(f'{folder}: files left aside: {n} written by {MAKER}, not radiographs', LeftAsideWarning, 3)
+    return used
+
 # %% ../nbs/11c_batch.ipynb #836bc83e
 def _is_dataset(folder):
     "Does a folder hold MURA's lists and at least one of its splits?"
@@ -79,7 +89,7 @@ def _of_folder(folder):
     files = [folder/f for f in radiograph_files(folder, walk_files(folder, failed=closed))]
     if not files and not closed: raise FileNotFoundError(f'{folder}: no pictures in this folder or below')
     bad = [_row(folder/f, shown=folder/f, wrong=f'a folder that cannot be opened: {why}') for f,why in closed.items()]
-    return bad + [_row(f, os.path.abspath(f.parent), f) for f in files]
+    return bad + _without_own(folder, [_row(f, os.path.abspath(f.parent), f) for f in files])
 
 # %% ../nbs/11c_batch.ipynb #b3fdf101
 def _find(path, base):
@@ -103,7 +113,8 @@ def _of_line(file, line):
     try: names = radiograph_files(found, [f for f in os.listdir(found) if os.path.isfile(found/f)])
     except OSError as e: return [dict(_row(found, shown=path), wrong=f'{file}: {path}: {e.strerror}')]
     views = [_row(found/name, os.path.abspath(found), f"{path.rstrip('/')}/{name}", **given) for name in names]
-    return views or [dict(_row(found, shown=path), wrong=f'{file}: {path} is a folder without pictures')]
+    if views: return _without_own(found, views)
+    return [dict(_row(found, shown=path), wrong=f'{file}: {path} is a folder without pictures')]
 
 # %% ../nbs/11c_batch.ipynb #93db3d4b
 def _of_list(file):
@@ -128,11 +139,13 @@ def _why_not(row, force):
 
 def _each_once(rows, one_study):
     "The table of views; a file that several inputs name belongs to the study of a folder or list"
-    df = pd.DataFrame(rows, columns=[*VIEW_COLUMNS,'grouped'])
+    df = pd.DataFrame(rows, columns=[*VIEW_COLUMNS,'grouped']).astype(dict(label='Int8'))
+    if one_study: df['key'] = 'together'
+    several = [df.groupby(by).label.transform('nunique')>1 for by in ('file','key')]
+    df['label'] = df.label.where(~(several[0] | several[1]).groupby(df.key).transform('any'))
     once = df.sort_values('grouped', ascending=False, kind='stable').drop_duplicates('file')
-    df = once.set_index('file').loc[df.file.drop_duplicates()].reset_index().astype(dict(label='Int8'))
-    df['label'] = df.label.where(df.groupby('key').label.transform('nunique')<2)
-    if one_study and len(df): df = df.assign(study=df.study.iloc[0], key='together')
+    df = once.set_index('file').loc[df.file.drop_duplicates()].reset_index()
+    if one_study and len(df): df['study'] = df.study.iloc[0]
     return df[VIEW_COLUMNS]
 
 # %% ../nbs/11c_batch.ipynb #af72262d
@@ -303,24 +316,37 @@ def save_picture(
     rgb, # (h, w, 3) uint8
     file:Path # a PNG
     )->Path:
-    "Write a picture"
-    with write_atomic(file) as tmp: Image.fromarray(rgb).save(tmp)
+    "Write a picture that is known as one of ours"
+    with write_atomic(file) as tmp: Image.fromarray(rgb).save(tmp, pnginfo=png_mark())
     return Path(file)
 
 # %% ../nbs/11c_batch.ipynb #a40aec9a
-def written_earlier(
-    out:Path # folder of an earlier call
-    )->set: # absolute paths; empty where there was none
-    "The files that an earlier call wrote there, by its boxes.csv"
-    try: t = pd.read_csv(Path(out)/'boxes.csv', dtype=str, usecols=['overlay','dicom']).fillna('')
-    except (OSError, ValueError): return set()
-    return {p for cell in [*t.overlay, *t.dicom] for p in cell.split(os.pathsep) if p}
+def _is_own(file):
+    "Did an earlier call write a file?"
+    if not os.path.isfile(file) or os.path.islink(file): return False
+    kind = Path(file).suffix.lower()
+    try:
+        if kind=='.csv': return Path(file).read_text(encoding='utf-8').partition('\n')[0]==','.join(LOCATED)
+        if kind=='.pdf': return f'/Creator ({MAKER})'.encode() in Path(file).read_bytes()
+    except (OSError, ValueError): return False
+    return header(file).get('maker')==MAKER
+
+def free_file(
+    file:Path, # as it should be named
+    beside:tuple=(), # suffixes of what will be written beside it
+    taken=() # files that this call has written
+    )->Path: # the same, or with a number before its suffix
+    "A file that can be written without replacing one that no earlier call wrote"
+    def blocked(f): return os.path.lexists(f) and not _is_own(f)
+    names = chain([Path(file)], (Path(file).with_name(f'{Path(file).stem}-{i}{Path(file).suffix}') for i in count(2)))
+    return next(f for f in names if f not in taken and not any(map(blocked, [f, *map(f.with_suffix, beside)])))
 
 # %% ../nbs/11c_batch.ipynb #e4195b98
 class Located(NamedTuple):
     "Boxes, and what could not be read"
     boxes:object # DataFrame, a row a view, as `located_row`
     unread:list # of `Unread`
+    file:Path=None # the table, None where no view could be read
 
 def _readable(views):
     "Rows of, and pairs (path, picture) for, a study's views that can be read, and `Unread` for the others"
@@ -329,7 +355,7 @@ def _readable(views):
         words = f'{len(views)} pictures, more than the {MOST_VIEWS} that one study may have here'
         return [],[],[Unread(views.study.iloc[0], f'{words}; name files singly, or in a csv with a column study')]
     for r in views.itertuples():
-        try: unusual_greys(picture := read_picture(r.file))
+        try: unusual_greys(picture := read_radiograph(r.file, True))
         except (OSError, ValueError) as e: unread.append(Unread(r.path, str(e)))
         else:
             rows.append(r)
@@ -337,6 +363,12 @@ def _readable(views):
     return rows,pictures,unread
 
 # %% ../nbs/11c_batch.ipynb #0c66bdf0
+def _view_files(folder, names, taken):
+    "A file for the overlay of each view; `taken`: all that were given, which grows"
+    for name in names:
+        taken.append(free_file(folder/f'{name}.png', ('.capture.dcm','.state.dcm'), taken))
+        yield taken[-1]
+
 def _write_view(view, found, file, dicom):
     "Write the files of a view; gives its row of the table, and `Unread`s for DICOM files that could not be written"
     from mura_nb.dicom import dicom_files # here: with highdicom it takes most of a second to import
@@ -344,6 +376,13 @@ def _write_view(view, found, file, dicom):
     save_picture(shown, file)
     written,why = dicom_files(view.file, found, shown, file, dicom)
     return located_row(view, found, file, written),[Unread(view.path, why)]*bool(why)
+
+# %% ../nbs/11c_batch.ipynb #fcf4c6b6
+def _save_boxes(boxes, out):
+    "Write the table; its file, None where it is empty"
+    if not len(boxes): return None
+    with write_atomic(file := free_file(out/'boxes.csv')) as tmp: boxes.to_csv(tmp, index=False, float_format='%.6g')
+    return file
 
 # %% ../nbs/11c_batch.ipynb #dded4bf1
 def locate_studies(
@@ -359,18 +398,18 @@ def locate_studies(
     from mura_nb.gradcam import localise # here: torch takes seconds to import
     from mura_nb.networks import picture_networks
     if dicom not in DICOM_KINDS: raise ValueError(f"dicom {dicom!r}: must be one of {', '.join(DICOM_KINDS)}")
-    model,out,rows,unread,taken = picture_networks(model),Path(os.path.abspath(out)),[],[],{}
+    model,out,rows,unread,taken,files = picture_networks(model),Path(os.path.abspath(out)),[],[],{},[]
     for key,study in progress_bar(views.groupby('key', sort=False), 'studies', views.key.nunique()):
         readable,pictures,bad = _readable(study)
         unread += bad
         if not readable: continue
         results = localise(pictures, model, threshold, **options)
-        for view,name,found in zip(readable, _file_names(readable), results):
-            row,bad = _write_view(view, found, _study_folder(out, taken, key, study)/f'{name}.png', dicom)
+        places = _view_files(_study_folder(out, taken, key, study), _file_names(readable), files)
+        for view,file,found in zip(readable, places, results):
+            row,bad = _write_view(view, found, file, dicom)
             rows,unread = [*rows, row],unread + bad
     boxes = pd.DataFrame(rows, columns=LOCATED)
-    with write_atomic(out/'boxes.csv') as tmp: boxes.to_csv(tmp, index=False, float_format='%.6g')
-    return Located(boxes, unread)
+    return Located(boxes, unread, _save_boxes(boxes, out))
 
 # %% ../nbs/11c_batch.ipynb #2f7884d1
 class Searched(NamedTuple):
@@ -405,10 +444,10 @@ def search_views(
 def save_sheet(
     found:list, # of `retrieval.Neighbours`
     file:Path # .png or .pdf
-    )->Path: # None where the images found do not lie in the database's folder
+    )->Path: # as `free_file` names it; None where the images found do not lie in the database's folder
     "Write a figure of queries and the images found"
     if not found or not all((f.root/p).is_file() for f in found for p in f.table.path): return None
-    with write_atomic(file) as tmp:
-        kind = Path(file).suffix[1:].lower()
-        neighbour_figure(found).savefig(tmp, dpi=110, bbox_inches='tight', format=kind)
-    return Path(file)
+    kind,file = Path(file).suffix[1:].lower(),free_file(file)
+    about = dict(dpi=110, bbox_inches='tight', format=kind, metadata={_WRITER[kind]:MAKER})
+    with write_atomic(file) as tmp: neighbour_figure(found).savefig(tmp, **about)
+    return file

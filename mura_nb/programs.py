@@ -173,18 +173,17 @@ def locate_command( # noqa: PLR0913
     force:Force=False # any modality and body part
     ):
     "Show where: heat map and box for each view, in pixels of the file."
-    from mura_nb.batch import locate_studies, views_of, written_earlier  # here: help must come at once
+    views,unread = require_views(inputs, one_study, force)
+    from mura_nb.batch import locate_studies  # here: help must come at once
     from mura_nb.shipped import resolve_models  # here: help must come at once
-    (views,unread),ours = views_of(inputs, one_study, force),written_earlier(out)
-    unread = [u for u in unread if os.path.abspath(u.path) not in ours]
-    if not len(views := views[[str(f) not in ours for f in views.file]]): report_unread(unread, views)
     from mura_nb.networks import picture_networks  # here: torch takes seconds to import
     nets = picture_networks(resolve_models(model))
     say_networks(nets)
     found = locate_studies(views, out, nets, threshold, dicom)
     print_table(found.boxes, form)
-    n = sum(len([f for f in files.split(os.pathsep) if f]) for files in found.boxes.dicom)
-    typer.echo(f"written: {out/'boxes.csv'}; overlays: {len(found.boxes)}; DICOM files: {n}", err=True)
+    n = sum(f'{files}{os.pathsep}'.count(f'.dcm{os.pathsep}') for files in found.boxes.dicom)
+    words = f'overlays: {len(found.boxes)}; DICOM files: {n}'
+    if found.file: typer.echo(f'written: {out/found.file.name}; {words}', err=True)
     report_unread(unread + found.unread, found.boxes)
 
 # %% ../nbs/13_programs.ipynb #87869afb

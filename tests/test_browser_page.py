@@ -345,6 +345,14 @@ def test_dicom_that_is_refused_for_the_right_reason(tools, tmp_path, words):
     with pytest.raises(Exception, match=words): grey_of(tools, (tmp_path/'a.dcm').read_bytes())
 
 
+def test_a_picture_that_was_written_here_is_refused(tools, tmp_path):
+    from mura_nb.batch import save_picture
+    ours = save_picture(np.full((60, 50, 3), 128, np.uint8), tmp_path/'ours.png')
+    with pytest.raises(Exception, match='written by mura_nb'): grey_of(tools, ours.read_bytes())
+    Image.open(ours).save(tmp_path/'plain.png', pnginfo=None)
+    assert grey_of(tools, (tmp_path/'plain.png').read_bytes()).shape == (60, 50)
+
+
 def test_greys_are_checked_as_in_the_package(tools):
     from mura_nb.browser import browser_limits
     from mura_nb.input_check import unusual_greys

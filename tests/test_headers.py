@@ -35,7 +35,7 @@ def test_a_chest_is_refused_unless_forced(tmp_path):
 
 def test_what_this_project_wrote_is_refused_even_when_forced(tmp_path):
     dicoms.write(tmp_path/'a.dcm', GREY, Manufacturer='mura_nb')
-    assert views_of([tmp_path], force=True)[1][0].why == 'written by mura_nb, not a radiograph'
+    assert views_of([tmp_path/'a.dcm'], force=True)[1][0].why == 'written by mura_nb, not a radiograph'
     assert 'not a radiograph' in refusal_of(dict(maker='', modality='CT', part='')) and refusal_of({}) == ''
 
 

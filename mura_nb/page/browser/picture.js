@@ -1,6 +1,6 @@
 // From a file to a grey picture, 0 black and 255 white, as `images.decode_picture` reads it. Nothing leaves this page.
 import { decodeDicom, isDicom } from "./dicom.js";
-import { decodeDeepPng, isDeep } from "./png.js";
+import { decodeDeepPng, isDeep, isOwn } from "./png.js";
 import { checkSize, luma, refuse } from "./refuse.js";
 
 const starts = (bytes, ...first) => first.every((value, i) => bytes[i] === value);
@@ -33,6 +33,7 @@ function isWhole(bytes) {
 // The browser decodes, and turns by the EXIF tag. Colour profiles are left alone.
 async function decodeImage(bytes, limits) {
   if (!isWhole(bytes)) refuse("The file is damaged: it has no end.");
+  if (isPng(bytes) && isOwn(bytes)) refuse("This picture was written by mura_nb; it is no radiograph.");
   if (isPng(bytes) && isDeep(bytes)) return decodeDeepPng(bytes, limits);
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(new Blob([bytes], { type: kindOf(bytes) }), options).catch(() =>

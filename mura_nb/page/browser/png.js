@@ -6,17 +6,21 @@ const CHANNELS = { 0: 1, 2: 3, 4: 2, 6: 4 }; // of a PNG's colour types that may
 // The parts of a PNG: { head, data, exif }, each as bytes; data is compressed.
 function chunksOf(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const found = { IDAT: [] };
+  const found = { IDAT: [], tEXt: [] };
   for (let at = 8; at + 12 <= bytes.length; ) {
     const length = view.getUint32(at);
     const name = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
     const content = bytes.subarray(at + 8, at + 8 + length);
-    if (name === "IDAT") found.IDAT.push(content);
+    if (name === "IDAT" || name === "tEXt") found[name].push(content);
     else if (!(name in found)) found[name] = content;
     at += length + 12;
   }
   return found;
 }
+
+// Was a PNG written by this project? As `headers.png_mark`.
+export const isOwn = (bytes) =>
+  chunksOf(bytes).tEXt.some((text) => new TextDecoder("latin1").decode(text) === "Software\0mura_nb");
 
 // Does a PNG hold 16 bits a channel?
 export const isDeep = (bytes) => bytes[24] === 16 && bytes[25] in CHANNELS;
