@@ -1106,6 +1106,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                 'mura_nb.images.decode_picture': ('images.html#decode_picture', 'mura_nb/images.py'),
                                 'mura_nb.images.is_dicom': ('images.html#is_dicom', 'mura_nb/images.py'),
                                 'mura_nb.images.kind_of_file': ('images.html#kind_of_file', 'mura_nb/images.py'),
+                                'mura_nb.images.machine_lacks': ('images.html#machine_lacks', 'mura_nb/images.py'),
                                 'mura_nb.images.picture_files': ('images.html#picture_files', 'mura_nb/images.py'),
                                 'mura_nb.images.radiograph_files': ('images.html#radiograph_files', 'mura_nb/images.py'),
                                 'mura_nb.images.read_picture': ('images.html#read_picture', 'mura_nb/images.py'),

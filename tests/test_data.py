@@ -1,5 +1,5 @@
 """What the data notebook should not carry: dirt, varieties, scale, processes, properties."""
-import io, os, pickle, subprocess, sys, time
+import errno, io, os, pickle, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -343,6 +343,20 @@ def test_store_resumes(made, tmp_path, monkeypatch):
     store = image_store(made, folder=tmp_path/'s')
     assert len(seen) == len(made)-n
     for p in made.path: assert np.array_equal(store[p], np.asarray(Image.open(Path(made.attrs['root'])/p)))
+
+@pytest.mark.parametrize('error', [MemoryError('too much'), *(OSError(n, os.strerror(n)) for n in (errno.EMFILE,
+    errno.ENFILE, errno.ENOMEM))], ids=repr)
+def test_want_of_memory_or_handles_is_no_fault_of_a_picture(made, tmp_path, monkeypatch, error):
+    "Also while a picture is decoded: an error that stops, so that no good picture is dropped"
+    import mura_nb.images as images
+    from mura_nb.studies import picture_size
+    def lacks(*_, **__): raise error
+    monkeypatch.setattr(images, 'decode_picture', lacks)
+    file = Path(made.attrs['root'])/made.path[0]
+    with pytest.raises(type(error)): images.scan_file(file)
+    with pytest.raises((MemoryError, OSError)): image_store(made, folder=tmp_path/'s', strict=False)
+    monkeypatch.setattr(Image, 'open', lacks)
+    with pytest.raises(type(error)): picture_size(file)
 
 @pytest.mark.parametrize('harm', ['index','pixels','cut'])
 def test_store_survives_a_damaged_folder(made, tmp_path, harm):
