@@ -543,6 +543,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'mura_nb.data._scans': ('data.html#_scans', 'mura_nb/data.py'),
                               'mura_nb.data._several': ('data.html#_several', 'mura_nb/data.py'),
                               'mura_nb.data._two_sides': ('data.html#_two_sides', 'mura_nb/data.py'),
+                              'mura_nb.data._unlabelled': ('data.html#_unlabelled', 'mura_nb/data.py'),
                               'mura_nb.data.check_index': ('data.html#check_index', 'mura_nb/data.py'),
                               'mura_nb.data.counts': ('data.html#counts', 'mura_nb/data.py'),
                               'mura_nb.data.eval_dl': ('data.html#eval_dl', 'mura_nb/data.py'),

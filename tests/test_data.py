@@ -216,6 +216,14 @@ def test_repeated_pictures(made):
     (root/held).write_bytes((root/a).read_bytes())
     assert problems(check_index(made)) == {('picture in train and elsewhere', p) for p in (a, b, sick)}
 
+def test_a_study_in_the_wrong_list_is_left_out(made):
+    "Its line names no picture, so that the error names the study"
+    root,study = Path(made.attrs['root']),made[made.split=='train'].study.iloc[0]
+    with open(root/'valid_labeled_studies.csv', 'a') as f: f.write(f"{study}/,{int(study.endswith('positive'))}\n")
+    report = check_index(made)
+    assert problems(report) == {('list and folder disagree', study)}
+    assert study not in set(report.usable(made).study)
+
 def test_listed_twice_and_listed_in_the_wrong_list(made):
     root,held = Path(made.attrs['root']),made.path[made.split=='valid'].iloc[0]
     with open(root/'train_image_paths.csv', 'a') as f: f.write(f'MURA-v1.1/{held}\n')
@@ -419,6 +427,17 @@ def test_patient_split_of_few_patients_and_errors(made):
     for frac in (0, 1, -.1, 2):
         with pytest.raises(ValueError, match='between 0 and 1'): patient_split(made, frac)
     with pytest.raises(ValueError, match='no training images'): patient_split(made[made.split=='valid'])
+
+def test_an_unlabelled_study_is_split_and_named(made):
+    "It counts as a kind of its own; a study of test may have none"
+    df = made.assign(label=made.label.where(made.study!=made.study[made.split=='train'].iloc[0]))
+    bare = df.study[df.label.isna()].iloc[0]
+    tune = patient_split(df, .5)
+    assert tune.dtype == bool and 0 < df.patient[tune].nunique() < df.patient[df.split=='train'].nunique()
+    assert patient_split(made.astype({'label':object}), .5).equals(patient_split(made, .5))
+    assert problems(check_index(df), 'warnings') == {('no label', bare)} and not problems(check_index(df))
+    test = df.assign(split=df.split.where(df.study!=bare, 'test'))
+    assert ('no label', bare) not in problems(check_index(test), 'warnings')
 
 def test_fingerprint_sees_labels_and_paths_but_not_order(made):
     assert index_fingerprint(made) == index_fingerprint(made[::-1])

@@ -627,6 +627,8 @@ def test_floor():
     assert unseen.prob.nunique() == 1
     with pytest.raises(ValueError, match='allowed: 0'):
         floor(train.assign(label=pd.NA), valid)
+    some = train.label.where(~train.study.isin(train.study.unique()[:500])).astype('Int8')
+    pd.testing.assert_frame_equal(floor(train.assign(label=some), valid), floor(train[some.notna()], valid))
 
 
 def test_report_table():
