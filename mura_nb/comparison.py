@@ -261,9 +261,12 @@ def seed_interval(
     b: np.ndarray, # of method b on the same resamples
     paired: bool = False, # does seed i of a belong to seed i of b?
 ) -> tuple: # value (mean of a less mean of b), lo, hi, p, degrees of freedom
-    "95 % interval over patients and seeds (Obuchowski and Rockette 1995; Hillis 2007), seeds nested in methods"
+    """95 % interval over patients and seeds (Obuchowski and Rockette 1995; Hillis 2007), seeds nested in methods;
+    NaN where the value, or at least half of the resamples, is undefined"""
     from scipy.special import stdtr, stdtrit # here: scipy takes a tenth of a second to import
-    value = a[0].mean() - b[0].mean()
+    value, used = a[0].mean() - b[0].mean(), ~np.isnan(np.hstack([a, b])).any(1)
+    if not used[0] or 2*used[1:].sum() <= len(used)-1: return value, np.nan, np.nan, np.nan, np.nan
+    a, b = a[used], b[used]
     arms = [_seed_variance(x) for x in ([a-b] if paired else [a, b])]
     crossed = 0 if paired else 2*np.cov(a[1:].T, b[1:].T)[:a.shape[1], a.shape[1]:].mean()
     variance = sum(s for s, _, _ in arms) + max(sum(c for _, _, c in arms) - crossed, 0)
@@ -291,7 +294,7 @@ class SeedComparison(Judged):
         row = {f'{arm}, mean ± sd': f'{fmt_num(v.mean())} ± {fmt_num(v.std())}' for arm, v in by}
         row |= {'a - b': str(self), 'p': fmt_p(self.p), 'verdict': self.verdict, DETECTABLE: fmt_num(self.detectable)}
         note = (f'{METRICS[self.metric]} of {by.size().a} and {by.size().b} seeds, {self.n:,} studies. Interval (95 %) '
-                f'over patients and seeds together, {self.df:.1f} degrees of freedom.')
+                f'over patients and seeds together, {fmt_num(self.df, 1)} degrees of freedom.')
         return Table(pd.DataFrame([row]), caption=note)._repr_markdown_()
 
 # %% ../nbs/02d_comparison.ipynb #c01e577e
@@ -309,7 +312,6 @@ def compare_seeds(
     if paired and len(a) != len(b): raise ValueError(f'{len(a)} and {len(b)} seeds: pairs need as many of each')
     models = [check_pair(d, a[0])[0] for d in (*a, *b)]
     draws = _paired_draws(models, [threshold]*len(models), metric, n_boot, seed)['ALL']
-    draws = draws[~np.isnan(draws).any(1)]
     arms = draws[:, :len(a)], draws[:, len(a):]
     table = pd.DataFrame([(arm, k, v) for arm, d in zip('ab', arms) for k, v in enumerate(d[0])],
                          columns=['arm', 'seed', 'value'])

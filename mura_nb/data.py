@@ -132,6 +132,13 @@ def _check_labels(df, rows):
         yield 'error', 'study with both labels', study, 'in the index'
 
 # %% ../nbs/02_data.ipynb #beffb438
+def _unlabelled(df, rows):
+    "A warning for each study of train or valid that nothing gives a label"
+    both = _several(rows.assign(label=rows.label.fillna(rows.suffix)), 'label') # an error says so already
+    studies = df[df.label.isna() & df.split.isin(SPLITS[:2])].drop_duplicates('study').study
+    for s in studies[~studies.isin(rows.study[rows.unlabelled.isin(both)])]:
+        yield 'warning', 'no label', s, "neither in a list nor in the folder's name"
+
 def _check_lists(df, rows):
     "Lines listed twice, studies without images, lines in the list of another split"
     rows = rows[rows.split.isin(df.split.unique())]
@@ -142,7 +149,7 @@ def _check_lists(df, rows):
     wrong = rows[rows.source.notna() & (rows.source.str.split(r'[_.]', regex=True).str[0] != rows.split)]
     for r in wrong.itertuples():
         where = f'{r.source}:{r.line} lists it, its path says {r.split}'
-        yield 'error', 'list and folder disagree', r.path or r.study, where
+        yield 'error', 'list and folder disagree', r.study if pd.isna(r.path) else r.path, where
 
 # %% ../nbs/02_data.ipynb #e7f17dab
 def _check_patients(df, rows):
@@ -209,7 +216,7 @@ def check_index(
     "Compare an index with its folder; reports, never drops"
     root,closed,public = _root(df, root),{},'problems' in df.attrs
     rows,found = (index_rows(df),set(df.path)) if public else (read_lists(root),shown_files(root, closed))
-    problems = [p for check in (_check_labels, _check_lists, _check_patients) for p in check(df, rows)]
+    problems = [p for check in (_check_labels, _unlabelled, _check_lists, _check_patients) for p in check(df, rows)]
     problems += [*_check_files(df, rows, found), *_check_content(df, _scans(df, root, found, store))]
     problems += [*public_problems(df), *(('error', 'closed folder', shown_name(f), why) for f,why in closed.items())]
     table = pd.DataFrame(problems, columns=['level','problem','path','detail']).drop_duplicates()
@@ -301,10 +308,10 @@ def patient_split(
     frac:float=.1, # share of the training patients, between 0 and 1
     seed:int=0 # another seed, other patients
     )->pd.Series: # boolean, true = tuning split; index of `df`
-    "Set training patients aside, stratified by type and label; ValueError for a wrong `frac` or without train"
+    "Set training patients aside, stratified by type and label or none; ValueError for a wrong `frac` or without train"
     train = df[df.split=='train'] if 'split' in df else df
     if train.empty: raise ValueError('no training images to split: the tuning split is taken from train')
-    kinds = train.drop_duplicates('study').assign(kind=lambda d: d.study_type + d.label.astype(str))
+    kinds = train.drop_duplicates('study').assign(kind=lambda d: d.study_type + d.label.astype(str).fillna('none'))
     kinds = kinds.groupby('patient').kind.agg(lambda k: tuple(sorted(k)))
     tune = deal(sorted(kinds.index, key=lambda p: (len(kinds[p]), kinds[p], steady_hash(seed, p))), frac)
     return (df.patient.isin(tune) & df.index.isin(train.index)).rename('tune')

@@ -14,6 +14,7 @@ import json
 import shutil
 from contextlib import contextmanager
 from datetime import date
+from functools import wraps
 from pathlib import Path
 import h5py
 import numpy as np
@@ -25,6 +26,7 @@ from mura_nb.core import (ALL_TYPES, CannotWrite, Table, fingerprint, progress, 
 from .settings import Recipe, settings
 from .results import ModelFiles
 from .geometry import eval_view, view_geometry
+from .layout import steady_hash
 from .data import eval_dl
 
 # %% ../nbs/07b_database.ipynb #f2cef189
@@ -225,17 +227,21 @@ def append_in_place(
         return n+len(rows)
 
 # %% ../nbs/07b_database.ipynb #6fc51057
+def _file_state(path):
+    "What tells one state of a file from another, None where it is not there"
+    try: s = Path(path).stat()
+    except FileNotFoundError: return None
+    return s.st_ino, s.st_mtime_ns
+
 @contextmanager
 def _copied(path):
     "A copy to add to, which takes the place of the database at the end"
-    before = Path(path).stat()
+    before = _file_state(path)
     with write_atomic(path) as copy:
         shutil.copyfile(path, copy)
         with _opened(copy, 'r+') as f: f.attrs.pop('key', None) # no longer the images that `encode` was asked for
         yield copy
-        now = Path(path).stat()
-        if (now.st_ino, now.st_mtime_ns)!=(before.st_ino, before.st_mtime_ns):
-            raise InUse(f'{path}: another process has changed it meanwhile')
+        if _file_state(path)!=before: raise InUse(f'{path}: another process has changed it meanwhile')
 
 def _stored_paths(path):
     "The paths of a database's rows"
@@ -277,18 +283,39 @@ class Database:
         root:Path=None): # dataset folder of the images, default the profile's
         self.path = Path(path or settings().results/'database.hdf5')
         self.root,self._encoder,self._cached = root,None,{}
-        with _opened(self.path) as f:
-            self.card = {k:(v.item() if isinstance(v, np.generic) else v) for k,v in f.attrs.items()}
-            self.width,self.dtype = f['codes'].shape[1],f['codes'].dtype
+        self._read_card()
         if encoder is not None: self.use(encoder)
 
-    def __len__(self): return self.card['rows']
+    def __len__(self): return self._current().card['rows']
     def cached(self,
         name, # name of what is kept
         make): # function without arguments that makes it
         "Something kept in memory while the database is in use: what `make` gave when first called"
-        if name not in self._cached: self._cached[name] = make()
-        return self._cached[name]
+        kept = self._current()._cached # of this state of the file, also where another comes while it is made
+        if name not in kept: kept[name] = make()
+        return kept[name]
+
+# %% ../nbs/07b_database.ipynb #ae90ad26
+@patch
+def _read_card(self:Database):
+    "The card, and the state of the file that it belongs to"
+    self._state = _file_state(self.path)
+    with _opened(self.path) as f:
+        self.card = {k:(v.item() if isinstance(v, np.generic) else v) for k,v in f.attrs.items()}
+        self.width,self.dtype = f['codes'].shape[1],f['codes'].dtype
+
+@patch
+def _current(self:Database, follow=False):
+    "Itself, read anew where its file was replaced; DatabaseError for codes of another network, unless it may `follow`"
+    if _file_state(self.path)==self._state: return self
+    before,self._cached = self.card,{}
+    self._read_card()
+    if self.card['weights']==before['weights']: return self
+    message = f"{self.path}: now holds codes of network {self.card['weights']}, no longer of {before['weights']}"
+    self._encoder = None
+    if self.variant: self.card,self._state = before,None # its map is for the codes of before
+    if not follow: raise DatabaseError(f'{message}; ask again')
+    return self
 
 # %% ../nbs/07b_database.ipynb #9fd7315b
 @patch
@@ -304,6 +331,7 @@ def use(self:Database,
 @patch(as_prop=True)
 def encoder(self:Database)->Encoder: # the network that made the codes
     "The encoder of the queries, loaded by the card when first needed"
+    self._current(follow=True)
     beside = self.path.parent if (self.path.parent/'models').is_dir() else None
     if self._encoder is None: self.use(load_encoder(self.card['recipe'], beside))
     return self._encoder
@@ -342,13 +370,13 @@ def rows(self:Database,
 @patch
 def paths(self:Database, at)->list: # `at`: whole numbers
     "Relative paths of rows"
-    with _file(self.path) as f: return [f['path'][int(i)].decode() for i in at]
+    with _file(self._current().path) as f: return [f['path'][int(i)].decode() for i in at]
 
 # %% ../nbs/07b_database.ipynb #4172ab64
 @patch
 def _repr_markdown_(self:Database):
     "The card as a table"
-    shown = {**self.card, 'codes':f'{len(self):,} x {self.width:,}, {self.dtype}',
+    shown = {**{k:v for k,v in self.card.items() if k!='data'}, 'codes':f'{len(self):,} x {self.width:,}, {self.dtype}',
         'file':f'{self.path.name}, {self.path.stat().st_size/1e6:.1f} MB'}
     return Table(pd.DataFrame(dict(card=list(shown), value=[str(v) for v in shown.values()])))._repr_markdown_()
 
@@ -398,6 +426,11 @@ def _if_there(path, key, encoder, overwrite):
             'or another network than asked for; overwrite=True replaces them')
 
 # %% ../nbs/07b_database.ipynb #b5097781
+def _data_name(store):
+    "A name for the dataset folder of an image store"
+    root = Path(store.root).resolve()
+    return f'{root.name}-{steady_hash(root)}'
+
 def _encode_together(df, store, encoder, path, key, precision, batch_size):
     "Encode in all processes, each a stretch, and join what they made"
     from fastai.torch_core import distrib_barrier, rank_distrib # here: fastai takes seconds to import
@@ -407,9 +440,10 @@ def _encode_together(df, store, encoder, path, key, precision, batch_size):
     mine = df[_stretch(len(df), batch_size, rank, n)]
     _encode_part(encoder, mine, store, parts[rank], precision, batch_size)
     distrib_barrier()
+    about = dict(key=key, data=_data_name(store))
     with first_process():
         if not rank:
-            _join(parts, path, encoder.model.head.in_features, encoder.card() | dict(key=key), precision)
+            _join(parts, path, encoder.model.head.in_features, encoder.card() | about, precision)
             for p in parts: p.unlink(missing_ok=True)
 
 # %% ../nbs/07b_database.ipynb #85b84926
@@ -438,14 +472,20 @@ def encode_more(
     df:pd.DataFrame, # index rows
     store, # their image store
     db:Database, # to which those that it does not hold are added
-    batch_size:int=32 # images at once
+    batch_size:int=32, # images at once
+    say=None # function that is told in words how many were added
     )->Database: # opened anew
-    "Encode images that a database does not hold yet, and append them, all or none"
-    new = df[~df.path.isin(_stored_paths(db.path))].drop_duplicates('path')
-    if len(new):
-        with _copied(db.path) as copy:
-            for i,codes in enumerate(db.encoder.batches(new, store, batch_size)):
-                append_in_place(copy, codes, new[i*batch_size:][:batch_size], db.encoder.key)
+    "Encode images that a database does not hold yet, and append them, all or none; DatabaseError for another dataset"
+    if (made := Database(db.path).card.get('data', _data_name(store)))!=_data_name(store):
+        raise DatabaseError(f'{db.path}: was made from dataset {made}, these images are of {_data_name(store)}')
+    from mura_nb.distributed import first_process  # here: it imports torch
+    with first_process():
+        new = df[~df.path.isin(_stored_paths(db.path))].drop_duplicates('path')
+        if len(new):
+            with _copied(db.path) as copy:
+                for i,codes in enumerate(db.encoder.batches(new, store, batch_size)):
+                    append_in_place(copy, codes, new[i*batch_size:][:batch_size], db.encoder.key)
+    if say: say(f'{len(new)} images added, {df.path.nunique()-len(new)} were there already')
     return Database(db.path, db.encoder, db.root)
 
 # %% ../nbs/07b_database.ipynb #fc78c564
@@ -686,8 +726,22 @@ def _nearest_images(self:Database, code, n, keep, metric, index):
     sums = None if large else self.cached('sums', lambda: square_sums(codes))
     return nearest_rows(code, codes, n, self.paths, keep, metric, sums)
 
+# %% ../nbs/07b_database.ipynb #a952c2b0
+def _in_one_state(search):
+    "A search that ends in InUse where the file is replaced meanwhile"
+    @wraps(search)
+    def guarded(self, *args, **kwargs):
+        state = self._current()._state
+        try: return search(self, *args, **kwargs)
+        finally:
+            if _file_state(self.path)!=state:
+                self._cached = {}
+                raise InUse(f'{self.path}: was replaced while it was searched; ask again')
+    return guarded
+
 # %% ../nbs/07b_database.ipynb #5b418a5d
 @patch
+@_in_one_state
 def nearest(self:Database, # noqa: PLR0913
     code:np.ndarray, # (C,) finite
     k:int, # how many

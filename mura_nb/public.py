@@ -131,7 +131,9 @@ def public_index(
     problems = listed.problems + notes + faults
     images = listed.images.join(sizes, on='path')
     images,copies = _without_copies(images[images.error==''].reset_index(drop=True))
-    if images.empty: raise FileNotFoundError(f'{path}: holds no picture that can be read and is to be used')
+    if images.empty:
+        first = ': '.join(('', *(problems[0][1:] if problems else ())))
+        raise FileNotFoundError(f'{path}: holds no picture that can be read and is to be used{first}')
     images,differ = _label_sittings(images)
     df = _named(images, valid_frac, seed)
     df.attrs.update(root=str(root), label_means=listed.means, study_means=listed.study, kinds=listed.kinds,
@@ -143,7 +145,7 @@ PUBLIC_CARD = 'truth/public.json' # what a linked folder was made from, inside i
 
 def _state(path, *how):
     "Fingerprint of the files of a dataset, and of how it is read"
-    return fingerprint(4, str(path), file_states(public_layout(path)[0]), how)
+    return fingerprint(5, str(path), file_states(public_layout(path)[0]), how)
 
 def _link_names(df):
     "Path -> path in MURA's layout: the images of a study are numbered"

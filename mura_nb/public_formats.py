@@ -6,7 +6,8 @@
 __all__ = ['BOX_COLUMNS', 'Listed', 'counted_kinds', 'id_runs', 'public_layout', 'read_public']
 
 # %% ../nbs/01f_public_formats.ipynb #cf3fe83a
-import json, re
+import json, posixpath, re
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 import numpy as np
@@ -43,45 +44,98 @@ def _flags(table, *names):
 
 # %% ../nbs/01f_public_formats.ipynb #3770b133
 def _pictures(root, under=''):
-    "All pictures below a folder: file name -> paths relative to `root`"
-    found = {}
-    for p in walk_files(root, under):
-        name = Path(p).name
-        if name.lower().endswith(_picture) and name[0]!='.': found.setdefault(name, []).append(p)
+    "Paths, relative to `root`, of all pictures below a folder"
+    return [p for p in walk_files(root, under) if p.lower().endswith(_picture) and posixpath.basename(p)[0]!='.']
+
+def _candidates(names, pictures, at):
+    "The pictures that each name in a list of folder `at` may mean"
+    below,found = {},{}
+    for p in pictures:
+        if not at or p.startswith(f'{at}/'): below.setdefault(posixpath.basename(p), []).append(p)
+    clean = {n:posixpath.normpath(n.replace('\\', '/')) for n in names}
+    named = {n:posixpath.normpath(posixpath.join(at, c)) for n,c in clean.items()}
+    taken = set(pictures).intersection(named.values())
+    for n,c in clean.items():
+        same = [p for p in below.get(posixpath.basename(c), ()) if p not in taken]
+        found[n] = [named[n]] if named[n] in taken else [p for p in same if p.endswith(f'/{c}')] or same
     return found
 
-def _missing(names, found):
-    "A warning for each listed picture that is not there"
-    return [('warning', 'missing file', n, 'listed, but not in the folder') for n in names if n not in found]
-
-def _not_listed(names, found):
-    "A warning for each picture that no list names"
-    more = sorted(set(found)-set(names))
-    return [('warning', 'image not listed', found[n][0], 'in the folder, not in the list') for n in more]
+# %% ../nbs/01f_public_formats.ipynb #719f4689
+def _find_pictures(names, pictures, at=''):
+    "Path of each name in a list of folder `at` that means one picture; and problems"
+    found,places,problems = _candidates(names, pictures, at),{},[]
+    times = Counter(c[0] for c in found.values() if len(c)==1)
+    for n,c in found.items():
+        if not c: problems.append(('warning', 'missing file', n, 'listed, but not in the folder'))
+        elif len(c)>1: problems.append(('error', 'ambiguous file', n, f"may be {' or '.join(c[:3])}"))
+        elif times[c[0]]>1: problems.append(('error', 'ambiguous file', n, f'another listed name means {c[0]} too'))
+        else: places[n] = c[0]
+    more = {p for p in pictures if not at or p.startswith(f'{at}/')}.difference(*found.values())
+    problems += [('warning', 'image not listed', p, 'in the folder, not in the list') for p in sorted(more)]
+    return places,problems
 
 # %% ../nbs/01f_public_formats.ipynb #2145a87d
-def _corners(annotation):
-    "x0, y0, x1, y1 of an annotation, from its box or else around its outline"
-    if len(annotation.get('bbox') or []) == 4:
-        x,y,w,h = map(float, annotation['bbox'])
-        return x, y, x+w, y+h
-    points = np.concatenate([np.reshape(p, (-1, 2)) for p in annotation['segmentation']])
+def _corners(annotation, where=''):
+    "x0, y0, x1, y1 of an annotation, from its box or else around its outline; ValueError that says where"
+    box,outline = annotation.get('bbox'),annotation.get('segmentation')
+    try:
+        if isinstance(outline, dict) and not box: raise ValueError('a mask in runs has no outline')
+        if len(box or [])==4:
+            x,y,w,h = map(float, box)
+            points = np.array([(x, y), (x+w, y+h)])
+        else: points = np.concatenate([np.reshape(p, (-1, 2)) for p in outline]).astype(float)
+    except (TypeError, ValueError): points = np.full((1, 2), np.nan)
+    if not np.isfinite(points).all(): raise ValueError(f'{where}: neither a box of four numbers nor an outline')
     return *points.min(0), *points.max(0)
 
+# %% ../nbs/01f_public_formats.ipynb #a6f648d8
+def _entries(data, key, file):
+    "Each entry of a list of a COCO file, and where it stands"
+    for n,e in enumerate(data[key], 1):
+        yield e, f"{file}: {key}, id {e['id']}" if 'id' in e else f'{file}: {key}, entry {n}'
+
+def _field(entry, key, where, kind=(int, float, str)):
+    "A field of an entry; ValueError where it is missing, or of another kind"
+    if key not in entry: raise ValueError(f'{where}: lacks {key}')
+    if not isinstance(entry[key], kind): raise ValueError(f'{where}: {key} is {entry[key]!r}')
+    return entry[key]
+
+def _by_id(data, key, name, file):
+    "Entries of a list by their id; ValueError where two have the same"
+    found = {}
+    for e,where in _entries(data, key, file):
+        first = found.setdefault(_field(e, 'id', where), e)
+        if _field(e, name, where, str)!=first[name]: raise ValueError(f'{where}: of {first[name]} and of {e[name]}')
+    return found
+
 # %% ../nbs/01f_public_formats.ipynb #77ebfdc4
-def _coco_boxes(file):
-    "Picture names of a COCO file, and its boxes as a table whose path is the picture's name"
-    data = json.loads(Path(file).read_text(encoding='utf-8-sig'))
-    lacking = [k for k in ('images','annotations','categories') if k not in data]
+def _coco_data(file):
+    "What a COCO file holds; ValueError where it is none"
+    try: data = json.loads(Path(file).read_text(encoding='utf-8-sig'))
+    except ValueError as e: raise ValueError(f'{file}: no COCO file: {e}') from None
+    lists = {k:v for k,v in data.items() if isinstance(v, list)} if isinstance(data, dict) else {}
+    lacking = [k for k in ('images','annotations','categories') if {dict} | {*map(type, lists.get(k, '?'))}!={dict}]
     if lacking: raise ValueError(f'{file}: no COCO file, it lacks {", ".join(lacking)}')
-    images,names = {i['id']:i for i in data['images']},{c['id']:c['name'] for c in data['categories']}
-    rows = []
-    for a in data['annotations']:
-        i = images[a['image_id']]
-        rows.append((Path(i['file_name']).name, names[a['category_id']], *_corners(a), i['width'], i['height']))
+    return data
+
+# %% ../nbs/01f_public_formats.ipynb #0c48d496
+def _coco_boxes(root, file):
+    "Picture names of a COCO file, its boxes as a table whose path is the picture's name, and problems"
+    data,rows,lost = _coco_data(root/file),[],[]
+    images,kinds = (_by_id(data, *of, root/file) for of in (('images', 'file_name'), ('categories', 'name')))
+    for a,where in _entries(data, 'annotations', root/file):
+        if (i := images.get(_field(a, 'image_id', where))) is None: lost.append(a.get('id', where))
+        else:
+            kind = kinds.get(_field(a, 'category_id', where))
+            if kind is None: raise ValueError(f"{where}: category {a['category_id']}; there is {[*kinds]}")
+            at = f"{where}: its image {i['file_name']}"
+            size = [_field(i, k, at, (int, float)) for k in ('width','height')]
+            rows.append((i['file_name'], kind['name'], *_corners(a, where), *size))
     boxes = pd.DataFrame(rows, columns=BOX_COLUMNS)
-    boxes.attrs['names'] = list(names.values())
-    return [Path(i['file_name']).name for i in images.values()],boxes
+    boxes.attrs['names'] = [k['name'] for k in kinds.values()]
+    words = f'annotations of other images are left out: {len(lost)}, such as {lost[0]}' if lost else ''
+    problems = [('warning', 'boxes of no listed image', str(file), words)]*bool(lost)
+    return list(dict.fromkeys(i['file_name'] for i in images.values())),boxes,problems
 
 # %% ../nbs/01f_public_formats.ipynb #78d212bf
 def counted_kinds(
@@ -106,25 +160,25 @@ def _drawn(paths, boxes, problems, kinds, unit):
     kinds = counted_kinds(boxes.attrs['names'], kinds)
     shown = set(boxes.path[boxes.kind.isin(kinds)])
     source = [_source_name(p) for p in paths]
-    images = pd.DataFrame(dict(path=paths, group=source, sitting=paths, study_type='OTHER',
+    images = pd.DataFrame(dict(path=pd.Series(paths, dtype=str), group=source, sitting=paths, study_type='OTHER',
         label=[int(p in shown) for p in paths]))
     return Listed(images, boxes, problems, kinds, f"a box of class {' or '.join(kinds)}", unit)
 
 # %% ../nbs/01f_public_formats.ipynb #1727d6b4
-def _placed(boxes, found):
-    "Boxes whose path is a file name, with the path instead; those of missing pictures are left out"
-    boxes = boxes[boxes.path.isin(found)]
-    return boxes.assign(path=[found[n][0] for n in boxes.path])
+def _placed(boxes, places):
+    "Boxes whose path is a listed name, with the path instead; those of pictures that are not used are left out"
+    boxes = boxes[boxes.path.isin(places)]
+    return boxes.assign(path=[places[n] for n in boxes.path])
 
 def _read_coco(root, files, kinds):
     "`Listed` of one or more COCO files, each beside or above its pictures"
-    paths,tables,problems,classes = [],[],[],[]
+    paths,tables,problems,classes,pictures = [],[],[],[],_pictures(root)
     for file in files:
-        names,boxes = _coco_boxes(root/file)
-        found = _pictures(root, Path(file).parent.as_posix().removeprefix('.'))
-        problems += _missing(names, found) + _not_listed(names, found)
-        paths += [found[n][0] for n in names if n in found]
-        tables.append(_placed(boxes, found))
+        names,boxes,faults = _coco_boxes(root, file)
+        places,doubts = _find_pictures(names, pictures, posixpath.dirname(file))
+        problems += faults + doubts
+        paths += dict.fromkeys(places.values())
+        tables.append(_placed(boxes, places))
         classes += boxes.attrs['names']
     boxes = pd.concat(tables, ignore_index=True)
     boxes.attrs['names'] = classes
@@ -161,6 +215,43 @@ def _yolo_names(file):
     return dict(enumerate(names)) if isinstance(names, list) else {int(k):v for k,v in names.items()}
 
 # %% ../nbs/01f_public_formats.ipynb #45233b7a
+def _beside(path):
+    "The folder above that of a file, and its name without suffix"
+    return posixpath.dirname(posixpath.dirname(path)),Path(path).stem
+
+def _usual_label(picture):
+    "The usual label file of a picture, '' for one that lies in no folder `images`"
+    *folders,name = picture.split('/')
+    if 'images' not in folders: return ''
+    last = len(folders)-1 - folders[::-1].index('images')
+    return '/'.join([*folders[:last], 'labels', *folders[last+1:], f'{Path(name).stem}.txt'])
+
+def _says_boxes(file):
+    "Does a text file begin with a line of numbers, as a label file does?"
+    return re.match(r'\s*\d+(\s+[-+.\deE]+){4,}\s*(\n|$)', file.read_text(encoding='utf-8-sig', errors='replace'))
+
+# %% ../nbs/01f_public_formats.ipynb #0f5e5696
+def _yolo_labels(root, file, paths):
+    "Picture -> its label file, and problems; ValueError where there are labels and none is a picture's"
+    texts = [p for p in walk_files(root, posixpath.dirname(file)) if p.endswith('.txt')]
+    known = set(texts)
+    fits = {p:[t] for p in paths if (t := _usual_label(p)) in known}
+    beside,used = {},{t for t, in fits.values()}
+    for t in texts:
+        if t not in used: beside.setdefault(_beside(t), []).append(t)
+    fits = {p:fits.get(p) or beside.get(_beside(p), []) for p in paths}
+    problems = [('error', 'ambiguous file', p, f"its labels may be {' or '.join(t[:3])}")
+        for p,t in fits.items() if len(t)>1]
+    used = {t for some in fits.values() for t in some}
+    rest = [t for t in texts if t not in used and _says_boxes(root/t)]
+    if rest and not used:
+        where = _usual_label(paths[0]) or f'the folder of {paths[0]}' if paths else 'images'
+        raise ValueError(f'{root/file}: {len(rest)} label files, such as {rest[0]}, of which none belongs to a '
+            f'picture; labels are looked for at {where}')
+    problems += [('warning', 'labels of no picture', t, 'no picture belongs to them') for t in rest]
+    return {p:t[0] for p,t in fits.items() if len(t)==1},problems
+
+# %% ../nbs/01f_public_formats.ipynb #1195db6c
 def _yolo_table(paths, labels, root, names):
     "Boxes of pictures; `labels` maps a picture to its label file"
     rows = [(p, *box, np.nan, np.nan) for p in paths if p in labels for box in _yolo_file(root/labels[p], names)]
@@ -170,11 +261,9 @@ def _yolo_table(paths, labels, root, names):
 
 def _read_yolo(root, file, kinds):
     "`Listed` of a YOLO tree"
-    under = Path(file).parent.as_posix().removeprefix('.')
-    paths = sorted(p for found in _pictures(root, under).values() for p in found)
-    texts = {(Path(p).parent.parent, Path(p).stem):p for p in walk_files(root, under) if p.endswith('.txt')}
-    labels = {p:texts[key] for p in paths if (key := (Path(p).parent.parent, Path(p).stem)) in texts}
-    return _drawn(paths, _yolo_table(paths, labels, root, _yolo_names(root/file)), [], kinds, 'share')
+    paths = _pictures(root, posixpath.dirname(file))
+    labels,problems = _yolo_labels(root, file, paths)
+    return _drawn(paths, _yolo_table(paths, labels, root, _yolo_names(root/file)), problems, kinds, 'share')
 
 # %% ../nbs/01f_public_formats.ipynb #fb985d4f
 def id_runs(
@@ -218,14 +307,13 @@ def _fracatlas_rows(file, every):
 def _read_fracatlas(root, file, every):
     "`Listed` of FracAtlas"
     at,(rows,names) = Path(file).parent,_fracatlas_rows(root/file, every)
-    found = _pictures(root, (at/'images').as_posix())
-    problems = _missing(names, found) + _not_listed(names, found)
-    problems += [('warning', 'picture in both folders', *places[:2]) for places in found.values() if len(places)>1]
-    rows = rows[rows.image_id.isin(found)]
-    rows = rows.assign(path=[found[n][0] for n in rows.image_id])
-    boxes = _placed(_coco_boxes(root/at/_fracatlas_masks)[1], found)
+    places,problems = _find_pictures(names, _pictures(root, (at/'images').as_posix()))
+    rows = rows[rows.image_id.isin(places)]
+    rows = rows.assign(path=[places[n] for n in rows.image_id])
+    _,boxes,lost = _coco_boxes(root, at/_fracatlas_masks)
+    boxes = _placed(boxes.assign(path=boxes.path.map(posixpath.basename)), places)
     boxes = boxes[boxes.path.isin(rows.path)]
-    problems += _fracatlas_doubts(rows, boxes)
+    problems += [*lost, *_fracatlas_doubts(rows, boxes)]
     images = rows[['path','group','sitting','study_type','label']].reset_index(drop=True)
     return Listed(images, boxes, problems, ['fractured'], 'a fracture')
 
@@ -248,18 +336,32 @@ def _graz_rows(file, every):
     first = flags.initial_exam.eq(1) & flags.cast.eq(0) & flags.metal.eq(0)
     return (table if every else table[first]),table.name
 
+# %% ../nbs/01f_public_formats.ipynb #f7d32242
+def _graz_pictures(root, under):
+    "Pictures of GRAZPEDWRI-DX, without those of `folder_structure` that lie elsewhere too"
+    found,copies = _pictures(root, under),posixpath.join(under, 'folder_structure', '')
+    first = {Path(p).name for p in found if not p.startswith(copies)}
+    return [p for p in found if not p.startswith(copies) or Path(p).name not in first]
+
+def _graz_lost(texts, stems, folder):
+    "A warning for each label file of no listed picture; ValueError where all are"
+    lost = sorted(set(texts)-stems)
+    if lost and len(lost)==len(texts):
+        raise ValueError(f'{folder}: its labels, as {lost[0]}.txt, are of no listed picture')
+    return [('warning', 'labels of no picture', texts[s], 'no listed picture belongs to them') for s in lost]
+
 # %% ../nbs/01f_public_formats.ipynb #204a6ba4
 def _read_graz(root, file, every):
     "`Listed` of GRAZPEDWRI-DX"
     at,(rows,names) = Path(file).parent,_graz_rows(root/file, every)
-    found = _pictures(root, at.as_posix().removeprefix('.'))
-    rows = rows[rows.name.isin(found)].assign(path=lambda r: [found[n][0] for n in r.name])
+    places,problems = _find_pictures(names, _graz_pictures(root, posixpath.dirname(file)))
+    rows = rows[rows.name.isin(places)].assign(path=lambda r: [places[n] for n in r.name])
     yolo = root/at/'folder_structure/yolov5'
-    texts = {f.stem:f.relative_to(root).as_posix() for f in yolo.glob('labels/*.txt')}
+    texts = {f.stem:f.relative_to(root).as_posix() for f in sorted(yolo.glob('labels/**/*.txt'))}
+    problems += _graz_lost(texts, {Path(n).stem for n in names}, yolo)
     labels = {p:texts[stem] for p,stem in zip(rows.path, rows.filestem) if stem in texts}
     boxes = _yolo_table(rows.path, labels, root, _yolo_names(yolo/'meta.yaml'))
     drawn = rows.path.isin(boxes.path[boxes.kind=='fracture']).astype(int)
-    problems = _missing(names, found) + _not_listed(names, found)
     problems += [('warning', 'csv and boxes disagree', p, f'fracture in the csv {a}, in the boxes {b}')
         for p,a,b in zip(rows.path, rows.label, drawn) if a!=b]
     images = rows[['path','group','sitting','study_type','label']].reset_index(drop=True)

@@ -20,7 +20,7 @@ from .skeleton import bone_name
 from .pathology import KINDS
 from .phantom import example_study
 from .dicom_grey import frame_count, read_dicom
-from .images import PICTURE_FORMATS, is_dicom, read_picture
+from .images import PICTURE_FORMATS, is_dicom, machine_lacks, read_picture
 from .layout import shown_name
 from .input_check import unusual_greys
 from .headers import header, refusal_of
@@ -67,6 +67,7 @@ def picture_size(
             return picture.size if turned else picture.size[::-1]
     except Image.DecompressionBombError: raise ValueError('far too many pixels') from None
     except Exception as error: # Pillow and pydicom raise many kinds
+        if machine_lacks(error): raise
         if 'DICOM' in str(error): raise ValueError(str(error)) from None
         raise ValueError(f"not a picture that can be read ({', '.join(PICTURE_FORMATS)}, DICOM)") from None
 

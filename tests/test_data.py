@@ -1,5 +1,5 @@
 """What the data notebook should not carry: dirt, varieties, scale, processes, properties."""
-import io, os, pickle, subprocess, sys, time
+import errno, io, os, pickle, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
@@ -216,6 +216,14 @@ def test_repeated_pictures(made):
     (root/held).write_bytes((root/a).read_bytes())
     assert problems(check_index(made)) == {('picture in train and elsewhere', p) for p in (a, b, sick)}
 
+def test_a_study_in_the_wrong_list_is_left_out(made):
+    "Its line names no picture, so that the error names the study"
+    root,study = Path(made.attrs['root']),made[made.split=='train'].study.iloc[0]
+    with open(root/'valid_labeled_studies.csv', 'a') as f: f.write(f"{study}/,{int(study.endswith('positive'))}\n")
+    report = check_index(made)
+    assert problems(report) == {('list and folder disagree', study)}
+    assert study not in set(report.usable(made).study)
+
 def test_listed_twice_and_listed_in_the_wrong_list(made):
     root,held = Path(made.attrs['root']),made.path[made.split=='valid'].iloc[0]
     with open(root/'train_image_paths.csv', 'a') as f: f.write(f'MURA-v1.1/{held}\n')
@@ -344,6 +352,20 @@ def test_store_resumes(made, tmp_path, monkeypatch):
     assert len(seen) == len(made)-n
     for p in made.path: assert np.array_equal(store[p], np.asarray(Image.open(Path(made.attrs['root'])/p)))
 
+@pytest.mark.parametrize('error', [MemoryError('too much'), *(OSError(n, os.strerror(n)) for n in (errno.EMFILE,
+    errno.ENFILE, errno.ENOMEM))], ids=repr)
+def test_want_of_memory_or_handles_is_no_fault_of_a_picture(made, tmp_path, monkeypatch, error):
+    "Also while a picture is decoded: an error that stops, so that no good picture is dropped"
+    import mura_nb.images as images
+    from mura_nb.studies import picture_size
+    def lacks(*_, **__): raise error
+    monkeypatch.setattr(images, 'decode_picture', lacks)
+    file = Path(made.attrs['root'])/made.path[0]
+    with pytest.raises(type(error)): images.scan_file(file)
+    with pytest.raises((MemoryError, OSError)): image_store(made, folder=tmp_path/'s', strict=False)
+    monkeypatch.setattr(Image, 'open', lacks)
+    with pytest.raises(type(error)): picture_size(file)
+
 @pytest.mark.parametrize('harm', ['index','pixels','cut'])
 def test_store_survives_a_damaged_folder(made, tmp_path, harm):
     store = image_store(made, folder=tmp_path/'s')
@@ -405,6 +427,17 @@ def test_patient_split_of_few_patients_and_errors(made):
     for frac in (0, 1, -.1, 2):
         with pytest.raises(ValueError, match='between 0 and 1'): patient_split(made, frac)
     with pytest.raises(ValueError, match='no training images'): patient_split(made[made.split=='valid'])
+
+def test_an_unlabelled_study_is_split_and_named(made):
+    "It counts as a kind of its own; a study of test may have none"
+    df = made.assign(label=made.label.where(made.study!=made.study[made.split=='train'].iloc[0]))
+    bare = df.study[df.label.isna()].iloc[0]
+    tune = patient_split(df, .5)
+    assert tune.dtype == bool and 0 < df.patient[tune].nunique() < df.patient[df.split=='train'].nunique()
+    assert patient_split(made.astype({'label':object}), .5).equals(patient_split(made, .5))
+    assert problems(check_index(df), 'warnings') == {('no label', bare)} and not problems(check_index(df))
+    test = df.assign(split=df.split.where(df.study!=bare, 'test'))
+    assert ('no label', bare) not in problems(check_index(test), 'warnings')
 
 def test_fingerprint_sees_labels_and_paths_but_not_order(made):
     assert index_fingerprint(made) == index_fingerprint(made[::-1])

@@ -296,6 +296,29 @@ def test_seed_comparison_shows_every_training():
         compare_seeds(noisy[:1], many)
 
 
+def test_seed_comparison_without_a_value_is_undefined():
+    "As `compare`: one label alone has no AUC, and a resample never stands in for the data"
+    studies = mura_like()[:60]
+    same = [studies.assign(label=1, prob=np.linspace(0.1, 0.9, 60) ** k) for k in (1, 2)]
+    r = compare_seeds(same, same, n_boot=20)
+    assert np.isnan([r.value, r.lo, r.hi, r.p]).all() and r.verdict == 'cannot tell' and len(r.table) == 4
+    assert '–' in r._repr_markdown_()
+    one = [d.assign(label=np.arange(60) == 7).astype({'label': int}) for d in same]
+    r = compare_seeds(one, one, n_boot=200)
+    assert r.value == 0 and r.p == 1  # 1 - 1/e of the resamples hold the abnormal study
+
+
+def test_undefined_resamples_are_left_out_up_to_half():
+    a, b = (np.tile([x - 0.02, x, x + 0.02], (5, 1)) for x in (0.92, 0.90))
+    whole = seed_interval(a, b)
+    a[3, 0] = np.nan
+    np.testing.assert_allclose(seed_interval(a, b), whole)
+    b[2, 1] = np.nan  # two of four
+    assert seed_interval(a, b)[0] == whole[0] and np.isnan(seed_interval(a, b)[1:]).all()
+    a[0, 0] = np.nan
+    assert np.isnan(seed_interval(a, b)).all()
+
+
 # ---- paired comparison
 def test_compare_is_the_difference_of_evaluations():
     a, b = studies_of(200, 1), studies_of(200, 1)
@@ -604,6 +627,8 @@ def test_floor():
     assert unseen.prob.nunique() == 1
     with pytest.raises(ValueError, match='allowed: 0'):
         floor(train.assign(label=pd.NA), valid)
+    some = train.label.where(~train.study.isin(train.study.unique()[:500])).astype('Int8')
+    pd.testing.assert_frame_equal(floor(train.assign(label=some), valid), floor(train[some.notna()], valid))
 
 
 def test_report_table():

@@ -1,5 +1,5 @@
 "Public datasets: each trap of their formats, on trees that `public_trees` makes; and a real part, where it is at hand."
-import os, shutil
+import json, os, shutil
 import numpy as np, pandas as pd, pytest
 from mura_nb.core import types_of
 from mura_nb.data import check_index, counts, image_store, load_data, mura_index
@@ -163,6 +163,115 @@ def test_coco_export(tmp_path):
     one, _ = public_index(tmp_path/'train'/'_annotations.coco.json')
     assert len(one) == 3 and (tmp_path/'train'/one.path[0]).is_file()
     assert set(boxes.kind) == {'fracture', 'angle'}
+
+
+def coco_tree(root, names, listed, boxes=((0, 0),), **changes):
+    "Pictures at `names`, and a COCO file of the names `listed`; boxes: annotation id, image id"
+    for k, n in enumerate(names): save(root/n, noise(k))
+    data = dict(categories=[dict(id=0, name='fracture')],
+        images=[dict(id=k, file_name=n, width=20, height=30) for k, n in enumerate(listed)],
+        annotations=[dict(id=a, image_id=i, category_id=0, bbox=[1, 2, 3, 4]) for a, i in boxes]) | changes
+    write(root/'a.coco.json', json.dumps(data))
+    return root
+
+
+@pytest.mark.parametrize('listed', ['images/0.png', './images/0.png', 'images\\\\0.png'])
+def test_a_coco_name_is_a_path(tmp_path, listed):
+    "Masks of the same name lie beside, and come first in the alphabet"
+    df, boxes = public_index(coco_tree(tmp_path, ['Masks/0.png', 'images/0.png'], [listed]))
+    assert df.path.tolist() == boxes.path.tolist() == ['images/0.png']
+    assert problems_of(df)[['problem', 'path']].to_numpy().tolist() == [['image not listed', 'Masks/0.png']]
+
+
+def test_coco_pictures_of_the_same_name_stay_two(tmp_path):
+    df, boxes = public_index(coco_tree(tmp_path, ['a/0.png', 'b/0.png'], ['a/0.png', 'b/0.png'], [(0, 1)]))
+    assert sorted(df.path) == ['a/0.png', 'b/0.png'] and not public_problems(df)
+    assert boxes.path.tolist() == df.path[df.label == 1].tolist() == ['b/0.png']
+
+
+def test_a_coco_name_that_may_mean_two_pictures_is_left_out(tmp_path):
+    names = ['a/0.png', 'b/0.png', 'deep/x/1.png', 'deep/y/1.png', 'c/2.png', 'd/3.png']
+    df, _ = public_index(coco_tree(tmp_path, names, ['0.png', 'x/1.png', 'elsewhere/2.png', 'e/3.png', 'f/3.png']))
+    assert sorted(df.path) == ['c/2.png', 'deep/x/1.png']
+    t = problems_of(df)
+    assert t.path[(t.problem == 'ambiguous file') & (t.level == 'error')].tolist() == ['0.png', 'e/3.png', 'f/3.png']
+    assert t.path[t.problem == 'image not listed'].tolist() == ['deep/y/1.png']
+    with pytest.raises(FileNotFoundError, match='ambiguous file: 0.png'):
+        public_index(coco_tree(tmp_path/'more', names, ['0.png']))
+
+
+BOX = dict(id=9, image_id=0, category_id=0, bbox=[1, 2, 3, 4])
+RUNS = dict(size=[30, 20], counts='abc')
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(annotations=[BOX | dict(category_id=7)]), 'annotations, id 9: category 7; there is .0.'),
+    (dict(annotations=[dict(id=9, image_id=0, category_id=0, segmentation=RUNS)]), 'annotations, id 9: neither a box'),
+    (dict(annotations=[BOX | dict(bbox=['a', 1, 2, 3])]), 'annotations, id 9: neither a box'),
+    (dict(annotations=[dict(id=9, category_id=0)]), 'annotations, id 9: lacks image_id'),
+    (dict(annotations=[BOX | dict(image_id=[1])]), 'annotations, id 9: image_id is'),
+    (dict(images=[dict(id=0, file_name='0.png')]), 'annotations, id 0: its image 0.png: lacks width'),
+    (dict(images=[dict(id=0)]), 'images, id 0: lacks file_name'),
+    (dict(images=[dict(id=0, file_name=n, width=20, height=30) for n in ('0.png', '1.png')]), 'of 0.png and of 1.png'),
+    (dict(images=['0.png']), 'it lacks images'), (dict(categories={}), 'it lacks categories')])
+def test_coco_entries_that_make_no_sense(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=f'a.coco.json: .*{message}'):
+        public_index(coco_tree(tmp_path, ['0.png', '1.png'], ['0.png'], **changes))
+
+
+def test_annotations_of_pictures_that_are_not_listed_are_told(tmp_path):
+    df, boxes = public_index(coco_tree(tmp_path, ['0.png'], ['0.png'], [(0, 0), (3, 5), (4, 5)]))
+    assert len(df) == len(boxes) == 1 and 'left out: 2, such as 3' in problems_of(df).detail.item()
+
+
+def yolo_tree(root, files):
+    "Pictures and label files of a tree with one class"
+    write(root/'data.yaml', 'names: [fracture]')
+    for n, text in files.items():
+        if n.endswith('.txt'): write(root/n, text)
+        else: save(root/n, noise(len(n)))
+    return root
+
+
+@pytest.mark.parametrize(('picture', 'label'), [('images/train/x.png', 'labels/train/x.txt'),
+    ('d/images/images/a/x.png', 'd/images/labels/a/x.txt'), ('train/images/x.png', 'train/labels/x.txt'),
+    ('train/images/x.png', 'train/lables/x.txt'), ('images/x.png', 'labels/x.txt'), ('x.png', 'x.txt')])
+def test_yolo_labels_are_found(tmp_path, picture, label):
+    "Beside them a readme, and a copy of the labels under another name where the usual one is there"
+    files = {picture: None, label: '0 .5 .5 .2 .4', 'README.txt': 'Made up', 'classes.txt': 'fracture'}
+    if '/labels/' in label: files[label.replace('labels', 'labels_old')] = '0 .1 .1 .1 .1'
+    df, boxes = public_index(yolo_tree(tmp_path, files))
+    assert df.label.tolist() == [1] and boxes.x0.round().tolist() == [8]
+    assert named(df, 'labels of no picture') == (['x.txt'] if '/labels/' in label else [])
+
+
+def test_yolo_labels_that_are_of_no_picture(tmp_path):
+    label = '0 .5 .5 .2 .4'
+    root = yolo_tree(tmp_path, {'images/a.png': None, 'labels/b.txt': label, 'labels/c.txt': ''})
+    with pytest.raises(ValueError, match='1 label files, such as labels/b.txt, of which none.*labels/a.txt'):
+        public_index(root)
+    df, _ = public_index(yolo_tree(root, {'images/a.png': None, 'labels/a.txt': label}))
+    assert named(df, 'labels of no picture') == ['b.txt'] and df.label.tolist() == [1]
+    df, _ = public_index(yolo_tree(root, {'a/p/d.png': None, 'a/one/d.txt': label, 'a/two/d.txt': ''}))
+    assert named(df, 'ambiguous file') == ['d.png']
+
+
+def test_graz_pictures_that_lie_where_yolo_looks_too(tmp_path):
+    root = make_graz(tmp_path)
+    plain, boxes = public_index(root)
+    for p in plain.path: save(root/'folder_structure/yolov5/images/train'/os.path.basename(p), noise(1))
+    df, _ = public_index(root)
+    assert df.path.tolist() == plain.path.tolist() and not named(df, 'ambiguous file')
+    labels = root/'folder_structure/yolov5/labels'
+    for f in list(labels.glob('*.txt')): write(labels/'train'/f.name, f.read_text()) or f.unlink()
+    assert len(public_index(root)[1]) == len(boxes) == 4
+    write(labels/'train/other.txt', '3 0.5 0.5 0.2 0.4')
+    assert named(public_index(root)[0], 'labels of no picture') == ['other.txt']
+
+
+def test_a_fracatlas_picture_in_both_folders_is_an_error(tmp_path):
+    root = make_fracatlas(tmp_path)
+    save(fracatlas_picture(root, 6, True), noise(99))
+    df, _ = public_index(root)
+    assert named(df, 'ambiguous file') == ['IMG0000006.jpg'] and not df.path.str.contains('0000006').any()
 
 
 def test_splits_depend_on_the_seed_and_not_on_the_order():

@@ -668,6 +668,73 @@ def test_what_encode_does_not_overwrite(images, tmp_path):
     assert len(D.encode(df[:8], store, encoder, foreign, overwrite=True))==8
 
 
+def test_an_open_database_follows_its_file(tmp_path):
+    "Codes, rows and what is in memory are of one file, whatever was written over it"
+    codes,rows = made()
+    db = database(tmp_path/'x.hdf5', codes, rows)
+    assert len(db.nearest(codes[0], 3)) == 3
+    shown = db.nearest(codes[0], 1, 'ELBOW', per='image')
+    other,fewer = made(30, seed=5, split='valid')
+    os.replace(database(tmp_path/'y.hdf5', other, fewer).path, db.path)
+    assert len(db)==30 and (db.codes()==other).all() and db.rows().equals(D.Database(db.path).rows())
+    assert db.nearest(other[3], 1, per='image').path.tolist()==[fewer.path[3]]!=shown.path.tolist()
+    D.add_rows(db.path, *made(3, seed=6))
+    assert len(db)==33 and db.matching('ELBOW').shape==(33,)
+
+
+def test_codes_of_another_network_are_told(tmp_path):
+    "A code of the network before means nothing in them; a map for its codes neither, for good"
+    codes,rows = made()
+    db = database(tmp_path/'x.hdf5', codes, rows)
+    mapped = C.Recoded(db, 'half', C.CodeMap(C.Projection(np.zeros(8, np.float32), np.ones(8, np.float32))))
+    file = D.create_database(tmp_path/'y.hdf5', 8, CARD | dict(weights='xyz'))
+    D.add_rows(file, codes[:9], rows[:9])
+    os.replace(file, db.path)
+    with pytest.raises(D.DatabaseError, match='codes of network xyz, no longer of abc'): db.nearest(codes[0], 1)
+    assert len(db.nearest(codes[0], 9, per='image'))==9
+    for _ in range(2):
+        with pytest.raises(D.DatabaseError, match='no longer of abc'): mapped.nearest(codes[0], 1)
+
+
+def test_a_database_that_is_replaced_during_a_search(tmp_path, monkeypatch):
+    codes,rows = made()
+    db = database(tmp_path/'x.hdf5', codes, rows)
+    other = database(tmp_path/'y.hdf5', *made(30, seed=5)).path
+    real = D.nearest_rows
+    def meanwhile(*args):
+        found = real(*args)
+        if other.is_file(): os.replace(other, db.path)
+        return found
+    monkeypatch.setattr(D, 'nearest_rows', meanwhile)
+    with pytest.raises(D.InUse, match='was replaced while it was searched'): db.nearest(codes[3], 2, per='image')
+    assert len(db.nearest(codes[3], 2, per='image'))==2
+
+
+class Codes:
+    "An encoder that reads no picture"
+    key = 'abc'
+    def batches(self, df, store, batch_size): yield np.ones((len(df), 8), np.float32)
+
+
+def test_only_images_of_the_same_dataset_are_added(tmp_path, monkeypatch):
+    "The same relative paths are other images in another folder; the command says how many were there"
+    from types import SimpleNamespace
+    codes,rows = made()
+    one,two = (SimpleNamespace(root=tmp_path/n) for n in ('one', 'two'))
+    file = D.create_database(tmp_path/'x.hdf5', 8, CARD | dict(data=D._data_name(one)))
+    D.add_rows(file, codes[:50], rows[:50])
+    monkeypatch.setattr(D.Database, 'encoder', Codes())
+    with pytest.raises(D.DatabaseError, match='was made from dataset one-.*these images are of two-'):
+        D.encode_more(rows, two, D.Database(file))
+    monkeypatch.setattr(D.Database, 'use', lambda *_: None)
+    said = []
+    assert len(D.encode_more(rows, one, D.Database(file), 100, said.append))==60
+    assert said==['10 images added, 50 were there already']
+    old = database(tmp_path/'old.hdf5', codes[:50], rows[:50]) # made before files said so
+    assert len(D.encode_more(rows, two, old, 100))==60
+    assert 'one-' not in D.Database(file)._repr_markdown_()
+
+
 def test_image_queries(images, tmp_path):
     df,store,encoder = images
     db = D.Database(D.encode(df, store, encoder, tmp_path/'x.hdf5').path, encoder, store.root)

@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest
+from mura_nb import label_shares
+from mura_nb.core import fingerprint
 from mura_nb.geometry import BOX
 from mura_nb.boxes import LocalisationData, abnormal_images, peak_offset, score_boxes
 from mura_nb.data import mura_index
@@ -103,3 +105,18 @@ def test_a_table_without_boxes_is_no_truth(tmp_path):
     (tmp_path/'truth').mkdir()
     (tmp_path/'truth/boxes.csv').write_text('path,kind,bone,x0,y0,x1,y1,mask,pair\n')
     assert known_boxes(tmp_path) is None
+
+
+def test_a_kept_trial_depends_on_its_true_boxes(monkeypatch):
+    "What is learned and what is hit changes with a corrected box, not with one of a picture that is not among the rows"
+    rows = pd.DataFrame(dict(path=[f'{i}.png' for i in range(40)], patient=np.arange(40)//2, split='train',
+        study=[f's{i}' for i in range(40)], study_type='ARM', label=np.arange(40)//2 % 2))
+    store = SimpleNamespace(table=pd.DataFrame(dict(pixels=rows.path.to_numpy()), rows.path))
+    monkeypatch.setattr(label_shares, 'cached', lambda name, key, make: fingerprint(key))
+    def key(truth):
+        truth = pd.DataFrame(truth, columns=['path', 'x0', 'y0', 'x1', 'y1']).set_index('path')
+        data = LocalisationData(rows, None, store, truth)
+        return label_shares.run_trial(label_shares.Trial(1., 'ImageNet', 0, 0), data)
+    first = key([('2.png', 1, 2, 3, 4), ('3.png', 5., 6, 7, 8)])
+    assert first == key([('3.png', 5, 6, 7, 8.), ('2.png', 1, 2, 3, 4), ('other.png', 1, 1, 2, 2)])
+    assert first != key([('2.png', 1, 2, 3, 5), ('3.png', 5, 6, 7, 8)])
