@@ -176,22 +176,22 @@ def tuned_columns(
 _MAX_VIEWS = 5 # five views or more count as five
 
 def _count_views(
-    index: pd.DataFrame, # a row an image
-    label: bool, # must every row have a label?
+    index: pd.DataFrame, # a row an image, labels may be missing
 ) -> pd.DataFrame: # a row a study with its number of views
     "Studies of an index, sorted, with their number of views"
-    d = check_rows(index, prob=False, label=label)
+    d = check_rows(index, prob=False)
     out = d.groupby('study')[STUDY_COLUMNS[1:]].first().reset_index()
     return out.assign(views=d.groupby('study').size().clip(upper=_MAX_VIEWS).to_numpy())
 
 # %% ../nbs/03_evaluation.ipynb #41193bf5
 def floor(
-    train: pd.DataFrame, # training index, a row an image: study, patient, study_type, label
+    train: pd.DataFrame, # training index, a row an image: study, patient, study_type, label; without label: left out
     df: pd.DataFrame, # index to predict, labels may be missing
     strength: float = 10, # the type's share counts as much as this many studies
 ) -> pd.DataFrame: # a row a study, ready for `evaluate`
-    "Probability of abnormality from study type and number of views alone"
-    t, d = _count_views(train, True), _count_views(df, False)
+    "Probability of abnormality from study type and number of views alone; ValueError without training labels"
+    t, d = _count_views(train).dropna(subset='label'), _count_views(df)
+    if t.empty: raise ValueError('no training study has a label; allowed: 0 (normal) or 1 (abnormal)')
     rate = d.study_type.map(t.groupby('study_type').label.mean()).fillna(t.label.mean())
     cells = t.groupby(['study_type', 'views']).label.agg(['sum', 'count'])
     abnormal, n = cells.reindex(pd.MultiIndex.from_frame(d[['study_type', 'views']])).fillna(0).to_numpy().T

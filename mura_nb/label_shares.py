@@ -16,6 +16,7 @@ import pandas as pd
 from .core import Table, fmt_ci, progress
 from .settings import Recipe, settings
 from .results import cached, load_table, save_headline, save_table
+from .geometry import BOX
 from .data import patient_split
 from .comparison import compare_seeds
 from .networks import weights_key
@@ -105,7 +106,9 @@ def run_trial(
         near = neighbour_labels(net, recipe, train, test, data.store)
         found = carry_over(net, card, data, test)
         return found.assign(neighbours=found.path.map(near), labels=len(train))
-    key = [2, recipe.card(), folds, *trial, data_key(rows, data.store), start and weights_key(start)]
+    boxes = data.truth.loc[data.truth.index.isin(rows.path), BOX].astype(float)
+    key = [3, recipe.card(), folds, *trial, data_key(rows, data.store), start and weights_key(start),
+        sorted(boxes.itertuples(name=None))]
     return cached('label_shares/trial', key, make)
 
 # %% ../nbs/08d_label_shares.ipynb #bc67418c

@@ -395,7 +395,7 @@ IndexFile = Annotated[Path, typer.Option(show_default=False,
     help='File to write. Default: database.hdf5 of the results')]
 Half = Annotated[bool, typer.Option('--half', help='Codes in half precision')]
 Overwrite = Annotated[bool, typer.Option('--overwrite', help='Replace codes of other images or another network')]
-Add = Annotated[bool, typer.Option('--add', help='Add images that the file does not hold yet')]
+Add = Annotated[bool, typer.Option('--add', help='Add images of the same dataset that the file does not hold yet')]
 BatchSize = Annotated[int, typer.Option(help='Images a batch', min=1)]
 INDEX_EXAMPLES = _examples('index', 'index --model fusenet_local_b64 --db local.hdf5',
     'index /path/to/MURA-v1.1 --db mura.hdf5 --half')
@@ -421,7 +421,7 @@ def index_command( # noqa: PLR0913
     if first: typer.echo(f'processes: {n}')
     with first_process(): df,store,_ = load_data(folder)
     train = df[(df.split=='train') & df.label.notna()]
-    if add: res = encode_more(train, store, Database(db), batch_size)
+    if add: res = encode_more(train, store, Database(db), batch_size, first and typer.echo)
     else:
         kind = 'half' if half else 'single'
         res = encode(train, store, load_encoder(model), db, kind, batch_size, overwrite=overwrite)
