@@ -1,7 +1,7 @@
 """What a page of the site shows and in which order, both with Quarto (publish.py) and with pandoc (render.py).
 
 Run as a program it writes nbs/sidebar.yml, the list of pages that Quarto reads, and README.md from nbs/index.ipynb."""
-import ast, copy, os, re, shutil
+import ast, copy, os, re, shutil, threading
 import nbformat, yaml
 from nbdev.config import get_config
 from nbdev.doclinks import NbdevLookup, patch_name
@@ -69,10 +69,17 @@ def option(cell, key):
     value = directives(cell).get(key, '')
     return yaml.safe_load(value) if value.startswith(('"', "'")) else value
 
+PARSER = threading.Lock()  # Python 3.11 may raise SystemError where two threads parse at once
+
+def statements(cell):
+    "The top level of an exported cell's code"
+    if not EXPORTS & directives(cell).keys(): return []
+    with PARSER: return ast.parse(source_of(cell)).body
+
 def defined(cell):
     "Functions, classes and their methods that an exported cell defines, named as nbdev's index names them"
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    for t in ast.parse(source_of(cell)).body if EXPORTS & directives(cell).keys() else ():
+    for t in statements(cell):
         if isinstance(t, functions): yield from [name] if isinstance(name := patch_name(t), str) else name
         if isinstance(t, ast.ClassDef): yield t.name
         if isinstance(t, ast.ClassDef): yield from (f'{t.name}.{m.name}' for m in t.body if isinstance(m, functions))
