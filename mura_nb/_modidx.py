@@ -1508,7 +1508,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.networks._timm_body': ('networks.html#_timm_body', 'mura_nb/networks.py'),
                                   'mura_nb.networks._torchvision_body': ('networks.html#_torchvision_body', 'mura_nb/networks.py'),
                                   'mura_nb.networks._torchvision_weights': ('networks.html#_torchvision_weights', 'mura_nb/networks.py'),
-                                  'mura_nb.networks._trim_memory': ('networks.html#_trim_memory', 'mura_nb/networks.py'),
                                   'mura_nb.networks._weights_source': ('networks.html#_weights_source', 'mura_nb/networks.py'),
                                   'mura_nb.networks._window': ('networks.html#_window', 'mura_nb/networks.py'),
                                   'mura_nb.networks.borrowed': ('networks.html#borrowed', 'mura_nb/networks.py'),

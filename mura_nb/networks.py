@@ -12,7 +12,7 @@ __all__ = ['SHARPNESS', 'HIGHEST', 'MAP_LAYERS', 'POOL_LAYERS', 'RARE', 'TOLERAN
            'picture_networks']
 
 # %% ../nbs/03a_networks.ipynb #65c427d6
-import ctypes, difflib, hashlib, importlib, math, sys
+import difflib, hashlib, importlib, math, sys
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -445,15 +445,9 @@ def _body_modules(body):
     return [m for name,child in body.named_children() for m in (child.children() if name=='features' else [child])]
 
 # %% ../nbs/03a_networks.ipynb #63128a85
-def _trim_memory():
-    "Give back to the system what glibc's malloc holds and nobody uses; does nothing elsewhere"
-    try: ctypes.CDLL('libc.so.6').malloc_trim(0)
-    except (OSError, AttributeError): return
-
 @contextmanager
 def _still(norms):
     "Batch normalisation by the batch, with running statistics that stay as they are"
-    _trim_memory()
     norms = [m for m in norms if m.track_running_stats]
     before = [(m.momentum, m.num_batches_tracked.clone()) for m in norms]
     try:
