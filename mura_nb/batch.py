@@ -199,10 +199,11 @@ def predicting_networks(
     if isinstance(named, tuple) and isinstance(named[0], ExportedNetwork): return [named]
     one = named is None or isinstance(named, (str, Path)) and str(named)
     quick = one and engine in ('auto','onnx') and precision=='single' and pictures<=WITHOUT_TORCH
-    if quick and (found := load_exported(weights_file(named))): return [found]
+    file = weights_file(named) if quick else None
+    if file and (found := load_exported(file)): return [found]
     from mura_nb.networks import picture_networks # here: torch takes seconds to import, and may not be needed
     nets = picture_networks(model)
-    found = load_exported(weights_file(named)) if quick and _graph_written(weights_file(named), nets) else None
+    found = load_exported(file) if file and _graph_written(file, nets) else None
     return [found] if found else nets
 
 # %% ../nbs/11c_batch.ipynb #7b2fcfa0

@@ -18,7 +18,7 @@ from .settings import Recipe, is_public, settings
 from .images import ImageStore, scan_files
 from .geometry import Geometry, epoch_sizes, eval_geometry, train_geometry
 from .randomise import item_view, variation_names
-from .layout import SPLITS, deal, parse_path, read_lists, shown_files, shown_name, steady_hash
+from .layout import SPLITS, dataset_name, deal, parse_path, read_lists, shown_files, shown_name, steady_hash
 from .public import index_rows, link_public, public_card, public_index, public_problems
 
 # %% ../nbs/02_data.ipynb #5fcd3a5d
@@ -197,7 +197,7 @@ def image_store(
     )->ImageStore:
     "The image store of an index, built or brought up to date"
     root = _root(df, root).resolve()
-    folder = folder or settings().cache/f'{root.name}-{steady_hash(root)}'
+    folder = folder or settings().cache/dataset_name(root)
     return ImageStore(root, df.path, folder, workers, strict)
 
 # %% ../nbs/02_data.ipynb #4b618465

@@ -26,7 +26,7 @@ from mura_nb.core import (ALL_TYPES, CannotWrite, Table, fingerprint, progress, 
 from .settings import Recipe, settings
 from .results import ModelFiles
 from .geometry import eval_view, view_geometry
-from .layout import steady_hash
+from .layout import dataset_name
 from .data import eval_dl
 
 # %% ../nbs/07b_database.ipynb #f2cef189
@@ -426,11 +426,6 @@ def _if_there(path, key, encoder, overwrite):
             'or another network than asked for; overwrite=True replaces them')
 
 # %% ../nbs/07b_database.ipynb #b5097781
-def _data_name(store):
-    "A name for the dataset folder of an image store"
-    root = Path(store.root).resolve()
-    return f'{root.name}-{steady_hash(root)}'
-
 def _encode_together(df, store, encoder, path, key, precision, batch_size):
     "Encode in all processes, each a stretch, and join what they made"
     from fastai.torch_core import distrib_barrier, rank_distrib # here: fastai takes seconds to import
@@ -440,7 +435,7 @@ def _encode_together(df, store, encoder, path, key, precision, batch_size):
     mine = df[_stretch(len(df), batch_size, rank, n)]
     _encode_part(encoder, mine, store, parts[rank], precision, batch_size)
     distrib_barrier()
-    about = dict(key=key, data=_data_name(store))
+    about = dict(key=key, data=dataset_name(store.root))
     with first_process():
         if not rank:
             _join(parts, path, encoder.model.head.in_features, encoder.card() | about, precision)
@@ -476,8 +471,9 @@ def encode_more(
     say=None # function that is told in words how many were added
     )->Database: # opened anew
     "Encode images that a database does not hold yet, and append them, all or none; DatabaseError for another dataset"
-    if (made := Database(db.path).card.get('data', _data_name(store)))!=_data_name(store):
-        raise DatabaseError(f'{db.path}: was made from dataset {made}, these images are of {_data_name(store)}')
+    name = dataset_name(store.root)
+    if (made := Database(db.path).card.get('data', name))!=name:
+        raise DatabaseError(f'{db.path}: was made from dataset {made}, these images are of {name}')
     from mura_nb.distributed import first_process  # here: it imports torch
     with first_process():
         new = df[~df.path.isin(_stored_paths(db.path))].drop_duplicates('path')

@@ -721,7 +721,7 @@ def test_only_images_of_the_same_dataset_are_added(tmp_path, monkeypatch):
     from types import SimpleNamespace
     codes,rows = made()
     one,two = (SimpleNamespace(root=tmp_path/n) for n in ('one', 'two'))
-    file = D.create_database(tmp_path/'x.hdf5', 8, CARD | dict(data=D._data_name(one)))
+    file = D.create_database(tmp_path/'x.hdf5', 8, CARD | dict(data=D.dataset_name(one.root)))
     D.add_rows(file, codes[:50], rows[:50])
     monkeypatch.setattr(D.Database, 'encoder', Codes())
     with pytest.raises(D.DatabaseError, match='was made from dataset one-.*these images are of two-'):
