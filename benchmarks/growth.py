@@ -53,7 +53,7 @@ def steps(root):
     "Seconds of each step in the folder, and the highest memory, GiB"
     import torch
     from bench import threads
-    from mura_nb.core import timed
+    from mura_nb.core import time_calls, timed
     from mura_nb.data import image_store, mura_index
     from mura_nb.database import encode
     torch.set_num_threads(threads())
@@ -67,9 +67,7 @@ def steps(root):
     db = kept['encode']
     query = db.codes(slice(0, 1))[0]
     def search(): return db.nearest(query, 5, index='exact')
-    search()
-    measured('search', lambda: [search() for _ in range(5)])
-    found['search'] /= 5
+    found['search'] = time_calls(dict(one=search), repeat=21).one.median()
     found['memory'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024**2  # kB on Linux
     files = [f for f in [*(root/'store').rglob('*'), root/'codes.hdf5'] if f.is_file()]
     found['disk'] = sum(f.stat().st_size for f in files)/1024**3

@@ -611,6 +611,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'mura_nb.database._opened': ('database.html#_opened', 'mura_nb/database.py'),
                                   'mura_nb.database._places': ('database.html#_places', 'mura_nb/database.py'),
                                   'mura_nb.database._possible': ('database.html#_possible', 'mura_nb/database.py'),
+                                  'mura_nb.database._products': ('database.html#_products', 'mura_nb/database.py'),
                                   'mura_nb.database._reserve': ('database.html#_reserve', 'mura_nb/database.py'),
                                   'mura_nb.database._scores': ('database.html#_scores', 'mura_nb/database.py'),
                                   'mura_nb.database._spans': ('database.html#_spans', 'mura_nb/database.py'),
