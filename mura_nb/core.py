@@ -43,8 +43,8 @@ def _keep_memory():
     import ctypes
     try: mallopt = ctypes.CDLL('libc.so.6').mallopt
     except (OSError, AttributeError): return
-    M_MMAP_MAX,M_TRIM_THRESHOLD,M_TOP_PAD = -4,-1,-2 # of malloc.h
-    for option,value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31-1), (M_TOP_PAD, 2**28)): mallopt(option, value)
+    M_MMAP_MAX,M_TRIM_THRESHOLD,M_TOP_PAD = -4,-1,-2 # of malloc.h; a threshold of -1: never trimmed
+    for option,value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 2**28)): mallopt(option, value)
 
 # %% ../nbs/00_core.ipynb #b9ca69aa
 def seed_everything(
