@@ -16,11 +16,6 @@ export MURA_NB_DATA := $(if $(strip $(DATA)),$(shell cd "$(DATA)" 2>/dev/null &&
 # PyTorch's threads spin only briefly while they wait: as fast on a quiet machine, about 1.5 times faster beside another busy program
 export GOMP_SPINCOUNT ?= 1000
 
-# freed memory stays with the process (glibc): else PyTorch's tensors are given back and zeroed anew at every step; training
-# was measured 1.5 times as fast at batch size 16 and 2.5 times at 64 (4.4 instead of 2.3 GB with recomputed activations)
-export MALLOC_MMAP_MAX_ ?= 0
-export MALLOC_TRIM_THRESHOLD_ ?= 100000000000
-
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 

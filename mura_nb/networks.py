@@ -23,7 +23,7 @@ from weakref import WeakKeyDictionary
 import numpy as np, torch
 from torch import nn
 from torch.nn.functional import conv2d, interpolate, softplus
-from .core import compute_device, fingerprint
+from .core import compute_device, fingerprint, keep_memory
 from .settings import POOLINGS, settings_file
 from .results import load_weights
 from .shipped import default_model, weights_file
@@ -155,6 +155,7 @@ def create_body(
     source,_,name = backbone.partition(':')
     if source not in ('timm','torchvision'):
         raise ValueError(f'backbone {backbone!r}: must be timm:NAME or torchvision:NAME')
+    keep_memory() # of the activations from one batch to the next
     make = dict(timm=_timm_body, torchvision=_torchvision_body)[source]
     if weights=='packaged':
         body = packaged_net(name if source=='timm' else backbone)

@@ -111,7 +111,7 @@ QUESTIONS = { # program -> the question; words of its rows -> what limits them
         'batch 1':'calling each layer; the arithmetic is small'}),
     'bootstrap':('intervals by resampled patients', {'':'a product of counts and sums; the loop calls Python'}),
     'search':('exact search', {
-        'types mixed':'reading the codes of all types, as the others are left out afterwards',
+        'types mixed':'reading the rows of one type from all over the memory, one after the other',
         '':'reading every code once from memory'}),
     'maps':('heat maps', {'one pass':"the engine's forward pass", '':"PyTorch's forward pass"}),
     'step':('a training step', {'':"forward and backward pass; fastai's callbacks are a few Python calls a step"}),
@@ -121,6 +121,13 @@ QUESTIONS = { # program -> the question; words of its rows -> what limits them
         'stage':'two passes of both branches, over images and mirror images'}),
     'simulate':('simulation', {'':'rays through meshes and filters; the rest is posing and drawing in Python'}),
     'report':('the report', {'first':'compiling the rays', 'from nothing':'training', '':'loading and drawing'})}
+
+# %% ../nbs/16_speed.ipynb #b7d3419e
+def _machines(rows):
+    "The machines of some rows; where there are several, with the programs measured on each"
+    programs = rows.groupby('machine', sort=False).program.unique()
+    if len(programs)==1: return programs.index[0]
+    return '; '.join(f"{', '.join(some)} on {machine}" for machine,some in programs.items())
 
 # %% ../nbs/16_speed.ipynb #bd8f9764
 def _limit(program, question):
@@ -140,8 +147,9 @@ def bench_table(
                 'ratio':f'{r.ratio:.2f} [{r.low:.2f}, {r.high:.2f}]',
                 'wanted':'' if pd.isna(r.wanted) else f'{r.wanted:g}', 'limited by':_limit(program, r.question)})
     columns = ['question','ours','beside','ratio','wanted','limited by']
-    about = f'{rows.machine[0]}, {rows.threads[0]} threads; {rows.versions[0]}; {rows.date.max()}.' if len(rows) else ''
-    return Table(pd.DataFrame(shown, columns=columns).fillna(''), f'Medians and quartiles of paired runs. {about}')
+    caption = 'Medians and quartiles of paired runs.'
+    if len(rows): caption += f' {_machines(rows)}; {rows.threads[0]} threads; {rows.versions[0]}; {rows.date.max()}.'
+    return Table(pd.DataFrame(shown, columns=columns).fillna(''), caption)
 
 # %% ../nbs/16_speed.ipynb #c4967659
 def growth_table(
@@ -157,7 +165,7 @@ def growth_table(
     shown = shown[sorted(shown)]
     shown[most] = shown.iloc[:,-1]*most/shown.columns[-1]
     shown.columns = [f'{int(n):,} images' for n in shown]
-    caption = 'Seconds and GiB by number of small images; the last column in proportion to the one before it.'
+    caption = f'By number of small images; the last column in proportion to the one before it. {_machines(own)}.'
     return Table(shown.reset_index(), caption, dict.fromkeys(shown.columns, '.3g'))
 
 # %% ../nbs/16_speed.ipynb #751998f5
