@@ -1,4 +1,5 @@
 "What chapters share: findings, the timer, the cache, model files. Single cases are tested in the rooms 0, 0g and 0h."
+import platform, subprocess, sys
 import numpy as np, pandas as pd, pytest
 from mura_nb import core
 from mura_nb.results import ModelFiles, cache_file, cached, finding, load_weights, model_paths, save_model
@@ -60,3 +61,26 @@ def test_model_files_are_where_save_model_writes(tmp_path):
     assert files.card.is_file() and model_paths(files.card) == (files.model, files.card)
     card, tensors = load_weights(files.card)
     assert card['sha256'] == core.file_sha256(files.model) and tensors['weight'].shape == (1, 2)
+
+
+PASSES = """
+import resource, torch
+from mura_nb.networks import SingleLogit
+x = torch.zeros(64, 3, 160, 160)
+def pages(step):
+    def once():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        step()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return min(once() for _ in range(5))
+print(pages(lambda: x + 1))
+net = SingleLogit('timm:test_resnet')
+print(pages(lambda: net(x).sum().backward()))
+"""
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='what is kept is known of glibc alone')
+def test_a_network_keeps_its_memory():
+    "Where a network was made the system clears no memory anew in a pass, as it does before"
+    done = subprocess.run([sys.executable, '-c', PASSES], capture_output=True, text=True, check=True)
+    before,after = map(int, done.stdout.split())
+    assert before > 1000 and after < 300
