@@ -6,8 +6,8 @@ import os, subprocess, sys
 from bench import ROOT, key, read_table
 from mura_nb.core import timed
 
-PROGRAMS = ('shell', 'predict', 'bootstrap', 'search', 'maps', 'step', 'loader', 'fusenet', 'simulate', 'report',
-            'growth')
+PROGRAMS = ('shell', 'predict', 'bootstrap', 'search', 'maps', 'step', 'memory', 'loader', 'fusenet', 'simulate',
+            'report', 'growth')
 LONG = ('growth10',)
 
 

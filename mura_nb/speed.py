@@ -115,6 +115,7 @@ QUESTIONS = { # program -> the question; words of its rows -> what limits them
         '':'reading every code once from memory'}),
     'maps':('heat maps', {'one pass':"the engine's forward pass", '':"PyTorch's forward pass"}),
     'step':('a training step', {'':"forward and backward pass; fastai's callbacks are a few Python calls a step"}),
+    'memory':('memory that is kept', {'':'the arithmetic; without it the system clears pages as well'}),
     'loader':('loading images', {'training with':'resizing on the processors that train as well',
         '':'resizing and rotating; decoded pixels come from a file in memory'}),
     'fusenet':('training FuseNet', {'local':"the local branch's own step, with crops cut before",
