@@ -41,8 +41,8 @@ def types_of(
 def keep_memory():
     "Let glibc's malloc reuse freed memory, in this process from now on; does nothing on other systems"
     import ctypes # here: needed once
-    try: mallopt = ctypes.CDLL('libc.so.6').mallopt
-    except (OSError, AttributeError): return
+    try: mallopt = ctypes.pythonapi.mallopt # of the C library that Python runs on: no file is opened
+    except AttributeError: return
     M_MMAP_MAX,M_TRIM_THRESHOLD,M_TOP_PAD = -4,-1,-2 # of malloc.h; a threshold of -1: never trimmed
     for option,value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 2**28)): mallopt(option, value)
 
