@@ -46,6 +46,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'mura_nb.alignment.response_offset': ('alignment.html#response_offset', 'mura_nb/alignment.py'),
                                    'mura_nb.alignment.response_table': ('alignment.html#response_table', 'mura_nb/alignment.py'),
                                    'mura_nb.alignment.suspicious_views': ('alignment.html#suspicious_views', 'mura_nb/alignment.py'),
+                                   'mura_nb.alignment.train_aligned': ('alignment.html#train_aligned', 'mura_nb/alignment.py'),
                                    'mura_nb.alignment.write_offsets': ('alignment.html#write_offsets', 'mura_nb/alignment.py')},
             'mura_nb.answer_page': { 'mura_nb.answer_page.DrawnView': ('answer_page.html#drawnview', 'mura_nb/answer_page.py'),
                                      'mura_nb.answer_page._environment': ('answer_page.html#_environment', 'mura_nb/answer_page.py'),

@@ -6,7 +6,7 @@
 __all__ = ['PATCH', 'WINDOW', 'VIEWS', 'PATCHES', 'LEARNED', 'fill_patch', 'patch_responses', 'response_curve', 'response_offset',
            'suspicious_views', 'layer_offsets', 'write_offsets', 'align_network', 'response_table', 'response_figure',
            'displacement_parts', 'parts_view', 'placed_peaks', 'hit_table', 'hits_view', 'abnormal_truth',
-           'network_hits', 'alignment_tables', 'placement_figure', 'alignment_row', 'networks_view']
+           'network_hits', 'alignment_tables', 'placement_figure', 'train_aligned', 'alignment_row', 'networks_view']
 
 # %% ../nbs/04bb_alignment.ipynb #c4801da7
 from pathlib import Path
@@ -15,17 +15,19 @@ from torch import nn
 from .core import Table, fmt_ci, fmt_num, progress, seed_everything
 from .settings import Recipe, settings
 from .results import ModelFiles, cached, save_table, update_card
+from .phantom import make_phantom
 from .geometry import BOX, eval_geometry, eval_view, warp
 from .public import boxes_by_image, known_boxes
-from .data import load_data
+from .data import load_data, patient_split
 from .metrics import mean_intervals
 from .pooling import pool_studies
-from .splits import abnormal_rows
+from .splits import abnormal_rows, evaluated_rows, tuning_split
 from .evaluation import evaluate
 from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, borrowed, device_of, hooked, load_networks,
     map_cells, map_layer, net_input, weights_key)
 from .training import data_key
 from .predictions import load_predictions
+from .baselines import run_recipe
 from .maps import any_hit, cam_and_logit, file_map, map_peak, scaled
 
 # %% ../nbs/04bb_alignment.ipynb #53e6f3cd
@@ -367,16 +369,31 @@ def placement_figure(
     plt.close(fig)
     return fig
 
+# %% ../nbs/04bb_alignment.ipynb #5c0e82a3
+def train_aligned(
+    name:str # of a recipe of `settings().alignment`
+    )->dict: # the finished card
+    "Train a network of this study; where radiographs are simulated for it, on these; a finished one is loaded"
+    s,(df,store,_) = settings(),load_data()
+    recipe,tune = s.recipe(name),tuning_split(df)
+    if not (s.simulated and s.alignment_studies): return run_recipe(recipe, df, store, tune)
+    folder = s.root/'data'/f'alignment-{s.profile}'
+    make_phantom(folder, s.alignment_studies, s.seed+1, valid_frac=.05, size=s.size)
+    more = load_data(folder)
+    read = evaluated_rows(df, tune),store
+    return run_recipe(recipe, more.df, more.store, patient_split(more.df, .1, s.seed), read=read)
+
 # %% ../nbs/04bb_alignment.ipynb #fdd16099
 LEARNED = .7 # tuning AUC below which a network is said to have learned little
 
 def alignment_row(
-    name:str # of a trained recipe
-    )->dict: # recipe, backbone, auc, and for each layer: right, down, spreads (px, from the layers), hits, gains
+    name:str # of a recipe of `settings().alignment`
+    )->dict: # recipe, backbone, trained_on (images), auc, and for each layer: right, down, spreads (px), hits, gains
     "What a network reached on the tuning split, how far its maps are displaced, and what placing them brings"
+    card = train_aligned(name)
     offsets,hits = align_network(name).set_index('layer'),network_hits(name)
     auc = evaluate(pool_studies(load_predictions(name, 'tune')), n_boot=0)['auc'].value
-    row = dict(recipe=name, backbone=settings().recipe(name).backbone, auc=auc)
+    row = dict(recipe=name, backbone=card['recipe']['backbone'], trained_on=card['data']['train_images'], auc=auc)
     for layer in MAP_LAYERS:
         row |= {f'{layer}_{k}':offsets[k][layer] for k in ('x','y','x_spread','y_spread')}
         if hits is None: continue
@@ -394,7 +411,7 @@ def networks_view(
     "Displacement and hits of the networks trained from random weights"
     def row(r):
         reached = fmt_num(r.auc) + (' (learned little)' if r.auc<LEARNED else '')
-        found = {'network':f"`{r['recipe']}`", 'tuning AUC':reached,
+        found = {'network':f"`{r['recipe']}`", 'trained on':f"{r['trained_on']} images", 'tuning AUC':reached,
             'right, down, px':f"{r[f'{layer}_x']:.1f}, {r[f'{layer}_y']:.1f}"}
         if f'{layer}_tiles' not in r: return found
         ci = lambda p: fmt_ci(*(r[f'{layer}_{p}_{k}'] for k in ('gain','gain_lo','gain_hi')))

@@ -132,11 +132,12 @@ def run_recipe(
     store, # its image store
     tune:pd.Series, # true for the tuning split, from `patient_split(df)`
     out:Path=None, # results folder, default the profile's
-    start:nn.Module=None # a trained network to start from, as in `fit`
+    start:nn.Module=None, # a trained network to start from, as in `fit`
+    read:tuple=None # (index rows, their image store) to predict, default tuning split and internal test of `df`
     )->dict: # the finished card
     "Train a recipe, predict with it, calibrate it; what is done already is loaded"
     model,card = fit(recipe, df, store, tune, out, start=start)
-    rows = evaluated_rows(df, tune)
+    rows,store = read or (evaluated_rows(df, tune), store)
     key,files = data_key(rows, store),ModelFiles(recipe.name, out)
     with first_process():
         card = load_card(files.model)

@@ -149,6 +149,17 @@ def test_loss_that_is_not_a_number(data, tmp_path):
         def before_batch(self): self.learn.xb = (self.xb[0]*float('nan'),)
     with pytest.raises(FloatingPointError, match='lower lr'): B.fit(TINY, *data, tmp_path, [Nan()])
 
+def test_a_recipe_is_read_on_other_images_than_it_learned_from(data, tmp_path):
+    df,store,tune = data
+    made_up(tmp_path/'other', seed=5)
+    other = mura_index(tmp_path/'other')
+    rows,pictures = other.assign(split=['tune','valid']*(len(other)//2)),image_store(other, folder=tmp_path/'store')
+    card = B.run_recipe(replace(TINY, epochs=1), df, store, tune, tmp_path, read=(rows, pictures))
+    pred,(net,_) = P.load_predictions('tiny', out=tmp_path),N.load_model(tmp_path/'models/tiny')
+    assert pred.path.tolist()==rows.path.tolist()
+    assert card['data']['train_images']==((df.split=='train') & ~tune).sum()
+    np.testing.assert_allclose(pred.logit, P.predict(net, rows, pictures, TINY).logit, atol=1e-5)
+
 def test_run_recipe_writes_what_others_read(data, tmp_path):
     df,store,tune = data
     one = replace(TINY, epochs=1)

@@ -72,7 +72,10 @@ def pages(step):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         step()
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-    return min(once() for _ in range(5))
+    seen = []
+    while len(seen) < 15 and min(seen, default=300) >= 300: # the system takes a page back now and then
+        seen.append(once())
+    return min(seen)
 print(pages(lambda: torch.ones(2**24)))
 net = SingleLogit('timm:test_resnet')
 print(pages(lambda: net(x).sum().backward()))
