@@ -8,7 +8,7 @@ from bench import ROOT, paired, row, save, small, threads
 import torch
 
 SIDE, BATCHES, PASSES = small(192, 32), small((16, 64), (4,)), small(3, 1)
-WAYS = {'training': 'a training step', 'answering': "a network's answers"}
+WAYS = {'training': 'forward and backward pass', 'answering': "a network's answers"}
 
 
 def passes(way, batch):

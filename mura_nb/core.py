@@ -43,8 +43,10 @@ def keep_memory():
     import ctypes # here: needed once
     try: mallopt = ctypes.pythonapi.mallopt # of the C library that Python runs on: no file is opened
     except AttributeError: return
-    M_MMAP_MAX,M_TRIM_THRESHOLD,M_TOP_PAD = -4,-1,-2 # of malloc.h; a threshold of -1: never trimmed
-    for option,value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, -1), (M_TOP_PAD, 2**28)): mallopt(option, value)
+    M_MMAP_MAX,M_TRIM_THRESHOLD,M_TOP_PAD = -4,-1,-2 # numbers of the options in malloc.h
+    mallopt(M_MMAP_MAX, 0) # no tensor gets memory of its own, which would be given back with it
+    mallopt(M_TRIM_THRESHOLD, -1) # nothing that is free is given back
+    mallopt(M_TOP_PAD, 2**28) # and the process grows by 256 MiB at a time
 
 # %% ../nbs/00_core.ipynb #b9ca69aa
 def seed_everything(
@@ -56,7 +58,6 @@ def seed_everything(
     np.random.seed(seed)
     torch.manual_seed(seed)
     torch.set_flush_denormal(True)
-    keep_memory()
 
 # %% ../nbs/00_core.ipynb #4cf9f684
 def compute_device(): # torch.device

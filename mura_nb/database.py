@@ -531,13 +531,12 @@ GATHERED = 64 # rows copied together at a time
 def _products(q, x, at):
     "Inner products of a code (C,), or of several (m, C), with the rows of x (n, C) at some places"
     if isinstance(at, slice) or 5*len(at)>len(x): return (q@x.T)[...,at]
-    pieces = (x.take(at[i:i+GATHERED], 0, mode='clip') for i in range(0, len(at), GATHERED)) # clip: without a buffer
+    pieces = (x.take(at[i:i+GATHERED], 0, mode='clip') for i in range(0, len(at), GATHERED)) # clip: none is checked
     return np.concatenate([q@piece.T for piece in pieces], -1)
 
 # %% ../nbs/07b_database.ipynb #6378cef3
 def _scores(x, sums, q, metric, at=slice(None)):
-    """Scores that order rows (n, C), or those `at` some places, as the distance to a code (C,), or to each of several
-    (m, C), does; and the largest error of each"""
+    "Scores that sort rows (n, C) `at` some places by distance to a code (C,) or to several (m, C), and their errors"
     sums = sums[at]
     f,q = np.finfo(np.float32),np.asarray(q, np.float64)
     q2,error = (q*q).sum(-1, keepdims=True),4*q.shape[-1]*f.eps

@@ -72,7 +72,8 @@ def cost_table(
     rows = pd.DataFrame(columns)
     sums = {k:v.max() if k=='memory, GiB' else v.sum() for k,v in rows.drop(columns='step').items()}
     total = dict(step='the whole report') | sums
-    caption = (f"What the report costs on MURA, from a rehearsal at {share:.0%} of its size on simulated radiographs. "
+    caption = (f"What the report costs on MURA, from a rehearsal with {share:.0%} of its number of images, "
+        'simulated, in which steps with a network ran for some batches and are extrapolated. '
         'Memory is the highest that was measured, disk is in proportion. '
         'Hours on a GPU are estimated by the rule under *Hours by step*, not measured.')
     rows = pd.concat([rows, pd.DataFrame([total])], ignore_index=True)
@@ -107,12 +108,14 @@ def load_bench(
 QUESTIONS = { # program -> the question; words of its rows -> what limits them
     'shell':('one file from the shell', {'':'importing pandas and ONNX Runtime, and four views that check the graph'}),
     'predict':('prediction by each engine', { # the first words that fit
-        'batch 16':'the arithmetic of the convolutions; PyTorch uses the same library for it',
+        'ResNet':'the arithmetic of the convolutions',
+        'batch 16':'writing and reading maps between layers, several of which an engine joins',
         'batch 1':'calling each layer; the arithmetic is small'}),
     'bootstrap':('intervals by resampled patients', {'':'a product of counts and sums; the loop calls Python'}),
     'search':('exact search', {
         'types mixed':'reading the rows of one type from all over the memory, one after the other',
-        '':'reading every code once from memory'}),
+        'each type together':'reading the codes of one type from memory',
+        '':"reading the codes from memory, for which a matrix product is faster than a sum"}),
     'maps':('heat maps', {'one pass':"the engine's forward pass", '':"PyTorch's forward pass"}),
     'step':('a training step', {'':"forward and backward pass; fastai's callbacks are a few Python calls a step"}),
     'memory':('memory that is kept', {'':'the arithmetic; without it the system clears pages as well'}),
@@ -145,7 +148,7 @@ def bench_table(
         if own.empty: shown.append({'question':question, 'ours':'not measured yet'})
         for r in own.itertuples():
             shown.append({'question':r.question, 'ours':f'{r.ours:.3g} {r.unit}', 'beside':f'{r.peer:.3g}, {r.beside}',
-                'ratio':f'{r.ratio:.2f} [{r.low:.2f}, {r.high:.2f}]',
+                'ratio':f'{r.ratio:.2f}' + f' [{r.low:.2f}, {r.high:.2f}]'*(r.pairs>1),
                 'wanted':'' if pd.isna(r.wanted) else f'{r.wanted:g}', 'limited by':_limit(program, r.question)})
     columns = ['question','ours','beside','ratio','wanted','limited by']
     caption = 'Medians and quartiles of paired runs.'
