@@ -1,9 +1,8 @@
 """How fast are the five nearest among as many codes as MURA has training images, exactly?
 
 36,808 random codes of 2,048 numbers, as a ResNet-50 gives, one query after the other, beside scikit-learn's brute
-force and faiss' flat index; then among one study type only. All give the same rows, else it stops. The
-last row times a sum over every code, which reads each of them once. million.py makes the table of the room
-07c_large."""
+force and faiss' flat index; then among one study type only. All give the same rows, else it stops. The last row
+times a sum over every code, which reads each of them once. million.py makes the table of the room 07c_large."""
 from bench import paired, row, save, small, threads
 import faiss, numpy as np, torch
 from sklearn.neighbors import NearestNeighbors

@@ -27,7 +27,7 @@ from .networks import (MAP_LAYERS, PLACEMENTS, SingleLogit, borrowed, device_of,
     map_cells, map_layer, net_input, weights_key)
 from .training import data_key
 from .predictions import load_predictions
-from .baselines import run_recipe
+from .baselines import run_recipe, train_recipes
 from .maps import any_hit, cam_and_logit, file_map, map_peak, scaled
 
 # %% ../nbs/04bb_alignment.ipynb #53e6f3cd
@@ -374,14 +374,13 @@ def train_aligned(
     name:str # of a recipe of `settings().alignment`
     )->dict: # the finished card
     "Train a network of this study; where radiographs are simulated for it, on these; a finished one is loaded"
-    s,(df,store,_) = settings(),load_data()
-    recipe,tune = s.recipe(name),tuning_split(df)
-    if not (s.simulated and s.alignment_studies): return run_recipe(recipe, df, store, tune)
+    s = settings()
+    if not (s.simulated and s.alignment_studies): return train_recipes([name])[name]
     folder = s.root/'data'/f'alignment-{s.profile}'
     make_phantom(folder, s.alignment_studies, s.seed+1, valid_frac=.05, size=s.size)
-    more = load_data(folder)
-    read = evaluated_rows(df, tune),store
-    return run_recipe(recipe, more.df, more.store, patient_split(more.df, .1, s.seed), read=read)
+    more,(df,store,_) = load_data(folder),load_data()
+    read = evaluated_rows(df, tuning_split(df)),store
+    return run_recipe(s.recipe(name), more.df, more.store, patient_split(more.df, .1, s.seed), read=read)
 
 # %% ../nbs/04bb_alignment.ipynb #fdd16099
 LEARNED = .7 # tuning AUC below which a network is said to have learned little
@@ -408,7 +407,7 @@ def networks_view(
     caption:str, # what it was measured on
     layer:str='last' # one of `MAP_LAYERS`
     )->Table: # a row a network
-    "Displacement and hits of the networks trained from random weights"
+    "Displacement and hits of the networks of this study"
     def row(r):
         reached = fmt_num(r.auc) + (' (learned little)' if r.auc<LEARNED else '')
         found = {'network':f"`{r['recipe']}`", 'trained on':f"{r['trained_on']} images", 'tuning AUC':reached,

@@ -115,7 +115,7 @@ QUESTIONS = { # program -> the question; words of its rows -> what limits them
     'search':('exact search', {
         'types mixed':'reading the rows of one type from all over the memory, one after the other',
         'each type together':'reading the codes of one type from memory',
-        '':"reading the codes from memory, for which a matrix product is faster than a sum"}),
+        '':'reading the codes from memory, for which a matrix product is faster than a sum'}),
     'maps':('heat maps', {'one pass':"the engine's forward pass", '':"PyTorch's forward pass"}),
     'step':('a training step', {'':"forward and backward pass; fastai's callbacks are a few Python calls a step"}),
     'memory':('memory that is kept', {'':'the arithmetic; without it the system clears pages as well'}),
