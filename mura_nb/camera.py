@@ -252,7 +252,7 @@ def expose(
     rng, (height, width) = np.random.default_rng([exposure.seed, 2]), beam.shape
     y, x = np.mgrid[-.5:.5:height*1j, -.5:.5:width*1j]
     mean = exposure.quanta*(1 + exposure.tilt[0]*x + exposure.tilt[1]*y)*np.exp(-beam)
-    quanta = mean + np.sqrt(mean)*rng.standard_normal(beam.shape, dtype=np.float32) # Poisson, normal at these counts
+    quanta = mean + np.sqrt(mean)*rng.standard_normal(beam.shape, dtype=np.float32) # Poisson, nearly
     quanta = scipy.ndimage.gaussian_filter(quanta.astype(np.float32), exposure.blur)
     shown = -np.log(np.maximum(quanta, 1)/exposure.quanta)
     return (np.clip((shown - window[0])/(window[1] - window[0]), 0, 1)**exposure.gamma*255).astype(np.uint8)

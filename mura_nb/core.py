@@ -202,6 +202,7 @@ def as_json(
     if isinstance(value, (set, frozenset)): return sorted(value)
     if isinstance(value, Path): return value.as_posix()
     if isinstance(value, np.generic): return value.item()
+    if isinstance(value, np.ndarray) and value.dtype.hasobject: return value.tolist() # its bytes are addresses
     if isinstance(value, np.ndarray):
         return [str(value.dtype), list(value.shape), hashlib.sha256(np.ascontiguousarray(value)).hexdigest()]
     kind = type(value).__name__
@@ -256,8 +257,9 @@ def _cell(value, how):
 def index_columns(
     df:pd.DataFrame # any
     )->pd.DataFrame: # with a plain index
-    "A frame whose named index has become columns"
-    return df if isinstance(df.index, pd.RangeIndex) and df.index.name is None else df.reset_index()
+    "A frame whose index has become columns, unless it only numbers the rows"
+    plain = df.index.nlevels==1 and df.index.name is None and pd.api.types.is_integer_dtype(df.index)
+    return df.reset_index(drop=True) if plain else df.reset_index()
 
 # %% ../nbs/00_core.ipynb #2f1e619f
 class Table:

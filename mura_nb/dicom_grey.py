@@ -201,7 +201,8 @@ def modality_values(
     if values.ndim==3: return values,None
     padded = _padding(ds, values)
     if ds.get('ModalityLUTSequence'): return look_up(values, _table(ds, 'ModalityLUTSequence')),padded
-    return apply_modality_lut(values, ds),padded
+    rescaled = apply_modality_lut(values, ds)
+    return values if np.array_equal(rescaled, values) else rescaled,padded # whole numbers stay whole
 
 # %% ../nbs/00f_dicom_grey.ipynb #74574064
 def grey_range(

@@ -198,12 +198,12 @@ def avulsion(
 ) -> Abnormality: # a chip moves outwards
     "A chip torn off the margin of a bone's end."
     size, distance = site.measure(rng, 'avulsion', 'size', 'distance')
-    size = min(size, .6*site.radius)
+    size, distance = min(size, .6*site.radius), distance*np.clip(site.radius/6, .5, 1)
     end = site.axis if site.place > .5 else -site.axis
     outwards = unit_vector(draw_across(rng, site.axis) + rng.uniform(.2, 1)*end)
     rest, chip, rim = cut_chip(site, size, outwards)
     turn = rotation_about(draw_across(rng, site.axis), rng.uniform(0, 20))
-    chip = replace(chip, move=rigid_motion(turn, outwards*distance*np.clip(site.radius/6, .5, 1), rim.mean(0)))
+    chip = replace(chip, move=rigid_motion(turn, outwards*distance, rim.mean(0)))
     return broken_bone(site, [rest, chip], rim, avulsion=size, distance=distance)
 
 # %% ../nbs/00d_fractures.ipynb #8988f411
@@ -212,11 +212,11 @@ def articular(
     site: Site, # near an end of a bone
 ) -> Abnormality: # a corner with a piece of the joint surface is lower
     "A line from the joint surface to the cortex beside it."
-    step, = site.measure(rng, 'articular', 'step')
+    step = site.measure(rng, 'articular', 'step')[0]*np.clip(site.radius/8, .4, 1)
     end = site.axis if site.place > .5 else -site.axis
     outwards = unit_vector(draw_across(rng, site.axis) + rng.uniform(.4, 1.1)*end)
     rest, chip, rim = cut_chip(site, site.radius*rng.uniform(.6, 1.3), outwards)
-    move = rigid_motion(shift=-end*step*np.clip(site.radius/8, .4, 1) + outwards*rng.uniform(0, .5))
+    move = rigid_motion(shift=-end*step + outwards*rng.uniform(0, .5))
     return broken_bone(site, [rest, replace(chip, move=move)], rim, step=step)
 
 # %% ../nbs/00d_fractures.ipynb #613e21d5
@@ -265,7 +265,7 @@ def draw_style(
     "Draw a style of fracture that can occur at a place."
     rows = STYLES
     if abs(place - .5) < .3: rows = rows[~rows['only near an end']]
-    if name in CARPALS: rows = rows[rows['style'].isin(['line', 'fissure', 'avulsion'])]
+    if name in CARPALS: rows = rows[rows['style'].isin(['line', 'fissure'])]
     weights = rows['weight in children' if child else 'weight'].to_numpy()
     return str(rng.choice(rows['style'], p=weights/weights.sum()))
 

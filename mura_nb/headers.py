@@ -78,7 +78,7 @@ def refusal_of(
     if force or not tags: return ''
     if tags['modality'] not in RADIOGRAPHY:
         return f"modality {tags['modality']}, not a radiograph ({', '.join(RADIOGRAPHY[:-1])})"
-    if is_other_part(tags['part']): return f"body part {tags['part']}, of which networks here have seen none"
+    if is_other_part(tags['part']): return f"body part {tags['part']}, on which no network here was trained"
     return ''
 
 # %% ../nbs/01k_headers.ipynb #cb8b3c54

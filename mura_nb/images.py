@@ -249,9 +249,9 @@ class LeftAsideWarning(PictureWarning): "Something that a user named is not used
 def _left_words(left):
     "What is left aside, in words; left: kind -> names"
     suffixes = ', '.join(sorted({Path(p).suffix or 'no suffix' for p in left['']}))
-    yield from [f"{len(left[''])} that are no pictures ({suffixes})"]*bool(left[''])
-    yield from [f"{len(left['DICOMDIR'])} that list the contents of a disc (DICOMDIR)"]*bool(left['DICOMDIR'])
-    yield from [f"{len(left['picture'])} that belong to a disc's viewer (no DICOM)"]*bool(left['picture'])
+    if left['']: yield f"{len(left[''])} that are no pictures ({suffixes})"
+    if left['DICOMDIR']: yield f"{len(left['DICOMDIR'])} that list the contents of a disc (DICOMDIR)"
+    if left['picture']: yield f"{len(left['picture'])} that belong to a disc's viewer (no DICOM)"
 
 def radiograph_files(
     root:Path, # folder
@@ -271,8 +271,9 @@ def picture_files(
     folder:Path # of a study
     )->list: # Paths; image2 before image10
     "The pictures that lie in a folder; FileNotFoundError where there are none, warnings as `radiograph_files`"
-    files = [folder/name for folder in [Path(folder)]
-             for name in radiograph_files(folder, [f.name for f in folder.iterdir() if os.path.isfile(f)])]
+    folder = Path(folder)
+    names = [f.name for f in folder.iterdir() if os.path.isfile(f)]
+    files = [folder/name for name in radiograph_files(folder, names)]
     if not files: raise FileNotFoundError(f"{folder}: no pictures in this folder ({', '.join(SUFFIXES)}, or any DICOM)")
     return files
 

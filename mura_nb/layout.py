@@ -114,7 +114,8 @@ def walk_files(
     found,todo,entered = [],[under],set()
     while todo:
         here = todo.pop()
-        try: state,entries = os.stat(Path(root)/here),list(os.scandir(Path(root)/here))
+        folder = Path(root)/here
+        try: state,entries = os.stat(folder),sorted(os.scandir(folder), key=lambda e: e.name, reverse=True)
         except OSError as e:
             if failed is None: raise
             failed[here] = e.strerror

@@ -74,7 +74,7 @@ def resample_patients(
 
 # %% ../nbs/01d_leaks.ipynb #8c7d38db
 def pooled_auc(
-    views: pd.DataFrame, # study_type, patient, abnormal (bool); index 0..n-1
+    views: pd.DataFrame, # study_type, patient, abnormal (bool); index: the row in `features`
     features: np.ndarray, # (n, k)
     weights: np.ndarray, # (1 + n_boot, n) from `resample_patients`
 ) -> tuple: # (auc, lo, hi, n): 95 % interval, abnormal views; nan without five abnormal patients in a study type

@@ -37,7 +37,7 @@ SIZES = pd.DataFrame([
      'enchondromas are 10 to 50 mm long (Melamud et al. 2014); ours 8 to 50'),
     ('joint', 'loss of joint space', '', .6, 1., 'grades 3 and 4 of Kellgren and Lawrence 1957'),
     ('joint', 'spur over joint radius', '', .3, .6,
-     'at least 1 and at most 4.5 mm: mild (below 3) to moderate (3 to 7) of Samilson and Prieto 1983'),
+     'typically 1 to 4.5 mm, each .7 to 1.1 of it: mild (below 3) to moderate (3 to 7) of Samilson and Prieto 1983'),
     ('dislocation', 'shift', 'mm', 6, 32,
      'no contact left between the joint surfaces; by joint, see DISLOCATIONS'),
 ], columns=['kind', 'size', 'unit', 'low', 'high', 'source'])
@@ -269,7 +269,7 @@ def draw_blob(
     rng: np.random.Generator, # source of the draws
     radii, # (3,) semi-axes along the columns of `frame`, mm
     frame: np.ndarray, # (3, 3)
-    rings: int=14, # of vertices; twice as many vertices around
+    rings: int=14, # bands from pole to pole; twice as many vertices around
 ) -> Mesh: # closed, centred at the origin
     "An uneven ellipsoid."
     polar = np.linspace(0, np.pi, rings + 1)[1:-1]

@@ -314,8 +314,7 @@ def plan_studies(
     hardware_in_normal: float=0., # chance that a normal study carries hardware, 0..1
 ) -> pd.DataFrame: # split, study_type, label, kind ('' if normal), patient, number, folder, views, rgb
     "Draw which studies a simulated dataset holds, in MURA's proportions. Raises ValueError outside these limits."
-    if studies < 28:
-        raise ValueError(f'studies is {studies}: at least 28, so that every study type has both labels in both splits')
+    if studies < 28: raise ValueError(f'studies is {studies}: at least 28 are needed')
     for name, value in dict(valid_frac=valid_frac, hardware_in_normal=hardware_in_normal).items():
         if not 0 <= value <= 1: raise ValueError(f'{name} is {value}: allowed is 0 to 1')
     rng, valid = np.random.default_rng([seed, 0]), round(studies*valid_frac)

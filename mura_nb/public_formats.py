@@ -79,7 +79,6 @@ def _corners(annotation, where=''):
     "x0, y0, x1, y1 of an annotation, from its box or else around its outline; ValueError that says where"
     box,outline = annotation.get('bbox'),annotation.get('segmentation')
     try:
-        if isinstance(outline, dict) and not box: raise ValueError('a mask in runs has no outline')
         if len(box or [])==4:
             x,y,w,h = map(float, box)
             points = np.array([(x, y), (x+w, y+h)])
@@ -147,8 +146,9 @@ def counted_kinds(
     unknown = sorted(set(kinds or ())-set(names))
     if unknown: raise ValueError(f"no class {', '.join(unknown)}; there is {', '.join(names)}")
     if kinds: return [n for n in names if n in kinds]
-    said = [n for n in names if re.search('fracture|positive', n, re.I)]
-    return said or [n for n in names if n.lower() not in ('text','healthy','normal')]
+    fractured = [n for n in names if re.search('fracture|positive', n, re.I)]
+    healthy = [n for n in names if re.search(r'(?<![a-z])(no|non|not|un|without)[\W_]*fracture', n, re.I)]
+    return [n for n in fractured or names if n not in healthy and n.lower() not in ('text','healthy','normal')]
 
 # %% ../nbs/01f_public_formats.ipynb #eac424e4
 def _source_name(name):

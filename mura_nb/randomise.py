@@ -61,7 +61,7 @@ def move_affinely(
     linear = scale*np.array([[1, shear[0]], [shear[1], 1]])
     centre = np.array([w/2, h/2])
     shift = centre - linear@centre + length*np.array([np.cos(direction), np.sin(direction)])
-    g,margin = Geometry(np.c_[linear, shift]) @ Geometry.rotate(turn, centre),min(h, w)//4
+    g,margin = Geometry(np.c_[linear, shift]) @ Geometry.rotate(turn, centre),max(h, w)//4
     mirrored = np.pad(np.asarray(img, np.float32), margin, 'reflect')
     return Moved(warp(mirrored, g @ Geometry.crop(margin, margin), img.shape), g)
 
@@ -147,7 +147,7 @@ def close_collimator(
     )->np.ndarray: # (h, w) float32
     "Shutters at some sides (chosen here)"
     h,w = img.shape
-    left,top,right,bottom = rng.uniform(.01, .08, 4)*(rng.random(4)<.6) - .15*(rng.random(4)<.1)
+    left,top,right,bottom = rng.uniform(.01, .08, 4)*(rng.random(4)<.6) - .15*(rng.random(4)<.1) # one in ten stays open
     corners = np.array([(left, top), (1-right, top), (1-right, 1-bottom), (left, 1-bottom)])*(w, h)
     corners = Geometry.rotate(rng.normal(0, 1.5), (w/2, h/2)).points(corners)
     picture = Image.new('L', (w, h), 0)
@@ -458,7 +458,7 @@ def _spoilers(seed):
 # %% ../nbs/01h_randomise.ipynb #6aeee76a
 def randomise(
     img:np.ndarray, # (h, w) grey values 0..255
-    names, # as for `variation_names`
+    names, # of `PICTURE_VARIATIONS`, as `variation_names` gives them
     seed:tuple, # whole numbers of at least 0: of the training, the epoch, the picture
     other:np.ndarray=None # (any h, w) a second exposure for plates; choose it without regard to the label of `img`
     )->Randomised:

@@ -196,9 +196,9 @@ class _Compared(_Run):
 @dataclass(frozen=True)
 class _Simulated(_Compared):
     "What is simulated"
-    studies:int = knob(int, 'studies simulated', 1, 1_000_000, default=0)
-    valid_frac:float = knob(float, 'share of the simulated patients in valid', .01, .9, default=.25)
-    size:int = knob(int, 'long side of a simulated radiograph, px', 32, 4096, default=512)
+    studies:int = knob(int, 'studies simulated', 28, 1_000_000, default=0)
+    valid_frac:float = knob(float, 'share of the simulated studies in valid', .01, .9, default=.25)
+    size:int = knob(int, 'long side of a simulated radiograph, px', 64, 2048, default=512)
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
     alignment_studies:int = knob(int, 'ablation: studies simulated for `alignment`; 0: none', 0, 1_000_000, default=0)
 

@@ -728,7 +728,7 @@ def lay_out(
     return XrayView(positioning.projection, rotation, (low + high - extent)/2, mm_per_px, shape)
 
 # %% ../nbs/00a_skeleton.ipynb #8bd6be0e
-TISSUE_COLOURS = dict(bone='#888888', metal='#4477aa', spur='#ee6677', lytic='#228833', sclerotic='#ccbb44')
+TISSUE_COLOURS = dict(bone='#888888', metal='#4477aa', spur='#aa3377', lytic='#228833', sclerotic='#ccbb44')
 
 def show_parts(
     ax, # matplotlib axes
@@ -792,5 +792,5 @@ def field_table(
                       for k in range(patients)]
             height, width, inside = np.transpose(fields)
             rows.append((kind, projection, turn, bones, height.mean(), width.mean(), inside.min()))
-    return pd.DataFrame(rows, columns=['study type', 'projection', 'turned, degrees', 'must be inside', 'height, mm',
-                                       'width, mm', 'inside'])
+    return pd.DataFrame(rows, columns=['study type', 'projection', 'turned, degrees',
+        'bones inside, whole or in part', 'height, mm', 'width, mm', 'inside'])

@@ -23,7 +23,7 @@ def test_a_chest_is_refused_unless_forced(tmp_path):
     dicoms.write(tmp_path/'hand.dcm', GREY, study='1.2.2', BodyPartExamined='HAND')
     views, unread = views_of([tmp_path])
     assert views.study.tolist() == ['1.2.2'] and [u.path for u in unread] == [str(tmp_path/'chest.dcm')]
-    assert unread[0].why == 'body part CHEST, of which networks here have seen none; --force judges it all the same'
+    assert unread[0].why == 'body part CHEST, on which no network here was trained; --force judges it all the same'
     forced, unread = views_of([tmp_path], force=True)
     assert sorted(forced.study) == ['1.2.1', '1.2.2'] and not unread
     listed = tmp_path/'list.csv'

@@ -100,7 +100,7 @@ function checkWhat(set, limits) {
   const modality = wordOf(set, "x00080060");
   if (!limits.modalities.includes(modality)) refuse(`This DICOM file is no radiograph, but of modality ${modality}.`);
   const part = wordOf(set, "x00180015");
-  if (isOtherPart(part, limits)) refuse(`This is a ${part}, of which the network has seen none.`);
+  if (isOtherPart(part, limits)) refuse(`This is a ${part}, on which the network was not trained.`);
 }
 
 // As `headers.is_other_part`.
@@ -182,7 +182,7 @@ function modalityValues(set, stored) {
   const table = tableOf(set, "x00283000");
   if (table) return { values: lookUp(stored, table), whole: true };
   const [slope, shift] = [numberOf(set, "x00281053") || null, numberOf(set, "x00281052")];
-  const plain = shift === null && (slope === null || slope === 1);
+  const plain = !shift && (slope === null || slope === 1);
   if (plain) return { values: stored, whole: stored instanceof Uint8Array || stored instanceof Uint16Array };
   return { values: Float64Array.from(stored, (v) => v * (slope ?? 1) + (shift ?? 0)), whole: false };
 }
