@@ -23,7 +23,7 @@ RULES = {'youden': lambda m: m['sensitivity'] + m['specificity'] - 1,
 def operating_point(
     tune: pd.DataFrame, # studies of the tuning split
     rule: str = 'youden', # youden (sensitivity + specificity - 1), kappa or accuracy: the threshold makes it largest
-) -> float: # threshold, halfway between two neighbouring probabilities; the one nearest to .5 where several are as good
+) -> float: # .5, or halfway between two neighbouring probabilities: the nearest to .5 of the best ones
     "The threshold that is best on the tuning split by a rule (Youden 1950); ValueError without both classes"
     if rule not in RULES: raise ValueError(f'unknown rule {rule!r}; allowed: {", ".join(RULES)}')
     d = check_studies(tune)

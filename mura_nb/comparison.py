@@ -245,6 +245,7 @@ def compare_mean(
     k, models = len(many), [check_pair(d, many[0])[0] for d in (*many, *others)]
     draws = _paired_draws(models, [threshold]*len(models), metric, n_boot, seed)['ALL']
     value, lo, hi, used = interval(draws[:, :k].mean(1) - draws[:, k:].mean(1), centred=metric == 'ece')
+    if lo == hi and not all(np.array_equal(d.prob, models[0].prob) for d in models): lo = hi = np.nan
     each = tuple(draws[0, :k])
     sd = np.std(each, ddof=1) if k > 1 else np.nan
     return MeanComparison(metric, value, lo, hi, two_sided(used), each, draws[0, k:].mean(), sd, len(models[0]), n_boot)
@@ -262,7 +263,7 @@ def seed_interval(
     paired: bool = False, # does seed i of a belong to seed i of b?
 ) -> tuple: # value (mean of a less mean of b), lo, hi, p, degrees of freedom
     """95 % interval over patients and seeds (Obuchowski and Rockette 1995; Hillis 2007), seeds nested in methods;
-    NaN where the value, or at least half of the resamples, is undefined"""
+    NaN where the value, or at least half of the resamples, is undefined; p too where nothing varies"""
     from scipy.special import stdtr, stdtrit # here: scipy takes a tenth of a second to import
     value, used = a[0].mean() - b[0].mean(), ~np.isnan(np.hstack([a, b])).any(1)
     if not used[0] or 2*used[1:].sum() <= len(used)-1: return value, np.nan, np.nan, np.nan, np.nan
@@ -273,7 +274,8 @@ def seed_interval(
     spread = sum(s**2/f for s, f, _ in arms)
     se, df = variance**.5, variance**2/spread if spread else 1e9
     half = stdtrit(df, .975)*se
-    return value, value-half, value+half, 2*stdtr(df, -abs(value)/se) if se else 1., df
+    p = 2*stdtr(df, -abs(value)/se) if se else np.nan if value else 1.
+    return value, value-half, value+half, p, df
 
 # %% ../nbs/02d_comparison.ipynb #cf1a1baf
 @dataclass(frozen=True)

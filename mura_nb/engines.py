@@ -496,9 +496,10 @@ def _processor():
     return sorted({l for l in info.read_text().splitlines() if l.startswith(('model name','flags','Features'))})
 
 def _kept_shares(note):
-    "The share that was found before, or all that are to be tried"
-    try: return [json.loads(note.read_text())['share']]
+    "The share that was found before, then the others"
+    try: kept = json.loads(note.read_text())['share']
     except (OSError, ValueError, KeyError): return SINGLE_SHARES
+    return [kept, *(share for share in SINGLE_SHARES if share!=kept)]
 
 def _placed(run, side, whole):
     "An engine that knows the side of its views, and whether its logit is the whole answer"
@@ -510,13 +511,12 @@ def _mixed(file, want, threads, side, whole):
     "OpenVINO in bfloat16 with as few first layers in single precision as possible"
     key = fingerprint(_imported('openvino').__version__, _processor(), NEAR, SINGLE_SHARES, whole)
     note,off = file.with_name(f'{file.stem}-{key}.json'),math.inf
-    for share in (shares := _kept_shares(note)):
+    for share in _kept_shares(note):
         run = _placed(_OpenVINO(file, 'bf16', threads, share), side, whole)
         try: good,off = _passes(run, want, 'bf16')
         except RuntimeError: continue # OpenVINO 2026.4 cannot compile some networks at some shares
         if not good: continue
-        if len(shares)>1:
-            with write_atomic(note) as tmp: tmp.write_text(json.dumps(dict(share=share, off=off)) + '\n')
+        with write_atomic(note) as tmp: tmp.write_text(json.dumps(dict(share=share, off=off)) + '\n')
         return run
     note.unlink(missing_ok=True)
     raise NotEqual(f'openvino, bf16: logits differ from PyTorch by {off:.2g} (root mean square), with {share:.0%} '
@@ -672,7 +672,8 @@ def write_graph(
     differ, nothing is written; ValueError, TypeError: another kind of network"""
     require_packages('onnx', 'onnxruntime')
     part,file = part_of(model),graph_path(model)
-    if part.role!='network' or reads_crops(part.card): raise ValueError(f'{model}: more or less than one network')
+    if part.role!='network' or reads_crops(part.card):
+        raise ValueError(f'{model}: must be one network that reads whole pictures, not FuseNet or one that reads crops')
     views = probe_views(part.recipe.crop)
     want,proto = _reference_logits(part.net, views),_without_weights(_unjoined(part), file.with_suffix('.safetensors'))
     about = dict(weights=part.card['sha256'], probes=json.dumps(want.tolist()))

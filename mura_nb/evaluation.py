@@ -296,8 +296,9 @@ def reported_caption(
     df = mura_index(settings().data) if df is None else df
     if not is_mura(df): return ''
     here, need = df.study[df.split == 'valid'].nunique(), source_sizes()['ALL']
-    return (f'**As reported on MURA** by the source report: threshold ½, no intervals, no kappa. Its fractions need '
-            f'{need:,} studies, this validation set (v1.1) has {here:,}: most likely it read an earlier release.')
+    return (f'**As reported on MURA** by the source report: threshold ½, no intervals, no kappa. Its accuracies are '
+            f'shares of {need:,} studies, while this validation set (v1.1) has {here:,}: they were most likely '
+            'measured on an earlier release.')
 
 # %% ../nbs/03_evaluation.ipynb #805b0c6e
 def kind_table(

@@ -104,7 +104,7 @@ def fits(self:ExportedNetwork,
 def load_exported(
     model:Path # of a trained network, with or without suffix
     )->tuple: # `ExportedNetwork` and its card; None where there is no graph that does
-    "A network without PyTorch, where its graph lies beside it, belongs to it and is exact on this machine"
+    "A network without PyTorch, where its graph lies beside it, belongs to it and agrees with PyTorch on this machine"
     if importlib.util.find_spec('onnxruntime') is None or not graph_path(model).is_file(): return None
     try:
         net = ExportedNetwork(model)
@@ -145,7 +145,8 @@ def answer_pictures(
     readers:int=2, # threads that read ahead, at least 1
     force:bool=False # judge DICOM files of any modality and body part
     ): # yields `PictureProbability`, in the order of `images`
-    "What a network says of many pictures"
+    "What a network says of many pictures. ValueError for a batch size, or readers, below 1"
+    if min(batch_size, readers)<1: raise ValueError(f'batch_size {batch_size}, readers {readers}: at least 1 each')
     pool,todo = ThreadPoolExecutor(readers),deque()
     def batch(): return [(i, f.result()) for i,f in (todo.popleft() for _ in range(min(batch_size, len(todo))))]
     try:

@@ -61,10 +61,11 @@ def taught_boxes(
     "The true boxes that a recipe learns from. ValueError where none is known"
     folder = df.attrs.get('root')
     table = known_boxes(folder, every=True) if folder else None
-    if table is None:
+    own = None if table is None else table.loc[table.path.isin(df.path), ['path','x0','y0','x1','y1']]
+    if own is None or own.empty:
         raise ValueError(f'recipe {recipe.name}: box_loss = {recipe.box_loss} needs true boxes, but none is known of '
             f'{folder or "these images"}; leave it out, or use a dataset with boxes, such as a simulated one')
-    return table.loc[table.path.isin(df.path), ['path','x0','y0','x1','y1']]
+    return own
 
 # %% ../nbs/03g_located.ipynb #f6042dba
 def boxed_store(

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.functional import conv2d, interpolate, softplus
 from .core import compute_device, fingerprint, keep_memory
 from .settings import POOLINGS, settings_file
-from .results import load_weights
+from .results import load_weights, model_paths
 from .shipped import default_model, weights_file
 
 # %% ../nbs/03a_networks.ipynb #fe66243a
@@ -357,8 +357,8 @@ class SingleLogit(nn.Module):
         pool_layer:str='last'): # the map that is pooled, one of `POOL_LAYERS`; the body ends with it
         super().__init__()
         with gpu_arithmetic(precision): pass # ValueError where it is unknown
-        self.body,self.precision = create_body(backbone, weights),precision
         self.pooling,self.pool_layer = _checked_map(pooling, pool_layer)
+        self.body,self.precision = create_body(backbone, weights),precision
         self.body = _pooled_body(self)
         self.stats = Renormalise(*input_stats(backbone))
         self.pool,self.head = nn.AdaptiveAvgPool2d(1),_head(self)
@@ -655,9 +655,8 @@ def weights_key(
     )->str: # twelve hexadecimal digits; changes with its weights, running statistics or pooling
     "Fingerprint of a network's state"
     def digest(v): return hashlib.sha256(v.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
-    pooling = [getattr(model, 'pooling', 'mean')]
-    if pooling==['mean']: pooling = [] # as ever
-    return fingerprint(sorted((k, digest(v)) for k,v in model.state_dict().items()), *pooling)
+    state,pooling = sorted((k, digest(v)) for k,v in model.state_dict().items()),getattr(model, 'pooling', 'mean')
+    return fingerprint(state) if pooling=='mean' else fingerprint(state, pooling)
 
 # %% ../nbs/03a_networks.ipynb #c3197cfa
 def versions()->dict: # package -> version
@@ -732,7 +731,7 @@ def load_networks(
         raise TypeError(f'model {model!r}: must be the name of a recipe, the path of a model, '
             'a pair (network, card) or a list of these')
     path = weights_file(model)
-    files = [f for f in (path.with_suffix('.safetensors'), path.with_suffix('.json')) if f.is_file()]
+    files = [f for f in model_paths(path) if f.is_file()]
     net,card = _load_once(path, tuple(f.stat().st_mtime_ns for f in files))
     return [(net, dict(card))]
 

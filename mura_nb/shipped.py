@@ -46,11 +46,11 @@ def default_model(
 # %% ../nbs/02f_shipped.ipynb #e7dad73e
 def weights_file(
     model=None # a recipe's name, a model's path, `shipped`; default `default_model`
-    )->Path: # .safetensors, which need not exist
+    )->Path: # path of the weights, with or without suffix; it need not exist
     "Where the weights of a model are"
     if model is None: return default_model()
     if model==SHIPPED: return shipped_file()
-    return Path(model) if Path(model).with_suffix('.safetensors').is_file() else ModelFiles(model).model
+    return Path(model) if model_paths(model)[0].is_file() else ModelFiles(model).model
 
 # %% ../nbs/02f_shipped.ipynb #972739ab
 def resolve_models(

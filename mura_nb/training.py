@@ -104,7 +104,7 @@ class RecordLosses(Callback):
         epoch,lr,seconds = len(self.history)+1,self.lr,time.perf_counter()-self.began
         if not math.isfinite(train + tune):
             raise FloatingPointError(f'{self.schedule.name}: the loss is not a number in epoch {epoch}; '
-                f'lower lr = {self.schedule.lr} in settings.ini')
+                f'lower its learning rate, {self.schedule.lr}')
         self.history.append(dict(epoch=epoch, lr=lr, train_loss=train/n, tune_loss=tune/m if m else math.nan,
             best=False, drop=False, seconds=seconds, images_per_s=(n+m)/seconds))
 
@@ -510,4 +510,5 @@ def outputs(
     batches = torch.arange(len(data)).split(batch_size)
     try: found = [(call or net)(*data.inputs(rows, side, device)).cpu() for rows in batches]
     finally: net.train(was_training)
-    return torch.cat(found).squeeze(-1)
+    found = torch.cat(found)
+    return found.squeeze(1) if found.ndim==2 else found

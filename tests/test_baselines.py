@@ -147,7 +147,7 @@ def test_loss_that_is_not_a_number(data, tmp_path):
     class Nan(Callback):
         order = 61
         def before_batch(self): self.learn.xb = (self.xb[0]*float('nan'),)
-    with pytest.raises(FloatingPointError, match='lower lr'): B.fit(TINY, *data, tmp_path, [Nan()])
+    with pytest.raises(FloatingPointError, match='lower its learning rate'): B.fit(TINY, *data, tmp_path, [Nan()])
 
 def test_a_recipe_is_read_on_other_images_than_it_learned_from(data, tmp_path):
     df,store,tune = data

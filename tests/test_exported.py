@@ -168,5 +168,5 @@ def test_only_a_network_that_reads_whole_pictures_has_a_graph(tmp_path):
     for kind, net in dict(fusenet=FuseNet(recipe), single_logit=SingleLogit(recipe.backbone, 'none')).items():
         card = dict(architecture=kind, recipe=recipe.card(), **cards[kind])
         model = save_model(net.eval(), card, tmp_path/kind)
-        with pytest.raises(ValueError, match='more or less than one network'): write_graph(model)
+        with pytest.raises(ValueError, match='must be one network that reads whole pictures'): write_graph(model)
         assert not graph_path(model).exists()
