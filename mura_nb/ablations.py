@@ -21,6 +21,7 @@ from .pooling import pool_studies
 from .comparison import compare
 from .evaluation import evaluate
 from .networks import SingleLogit, load_model
+from .engines import has_bf16
 from .training import adam
 from .predictions import load_predictions
 from .baselines import loss_curves
@@ -223,13 +224,11 @@ def step_speed(
 def device_name()->str:
     "Where networks run here, and whether it computes in bfloat16 itself"
     kind = compute_device().type
-    if kind=='cuda':
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-        return f"{torch.cuda.get_device_name()}, {'with' if has else 'without'} bfloat16 arithmetic"
-    if kind!='cpu': return kind
-    has = any(getattr(torch.cpu, f'_is_{k}_supported', bool)() for k in ('avx512_bf16','amx_tile'))
+    if kind not in ('cpu','cuda'): return kind
+    bf16 = f"{'with' if has_bf16(kind) else 'without'} bfloat16 arithmetic"
+    if kind=='cuda': return f'{torch.cuda.get_device_name()}, {bf16}'
     n = torch.get_num_threads()
-    return f"processor {'with' if has else 'without'} bfloat16 arithmetic, {n} thread{'' if n==1 else 's'}"
+    return f"processor {bf16}, {n} thread{'' if n==1 else 's'}"
 
 # %% ../nbs/04a_ablations.ipynb #7b54a613
 def pretraining(
@@ -281,13 +280,13 @@ def equal_epochs(
 # %% ../nbs/04a_ablations.ipynb #d903755b
 def _speeds(recipes, steps, out):
     "Images a second of recipes, from the table of an earlier run or measured"
-    try: kept = load_table('backbone_speed', out).set_index('recipe').images_per_s
-    except FileNotFoundError: kept = pd.Series(dtype=float)
-    if {r.name for r in recipes} <= set(kept.index): return kept.to_dict()
-    found = {r.name:step_speed(r.backbone, r.precision, r.batch_size, r.crop, steps) for r in recipes}
-    rows = pd.DataFrame(dict(recipe=list(found), images_per_s=list(found.values()), device=device_name()))
-    save_table(rows, 'backbone_speed', out)
-    return found
+    try: rows = load_table('backbone_speed', out).to_dict('records')
+    except FileNotFoundError: rows = []
+    new = [r for r in recipes if r.name not in {row['recipe'] for row in rows}]
+    rows += [dict(recipe=r.name, images_per_s=step_speed(r.backbone, r.precision, r.batch_size, r.crop, steps),
+        device=device_name()) for r in new]
+    if new: save_table(pd.DataFrame(rows), 'backbone_speed', out)
+    return {row['recipe']:row['images_per_s'] for row in rows}
 
 # %% ../nbs/04a_ablations.ipynb #2c737062
 def timed_recipes(

@@ -29,7 +29,7 @@ from .predictions import load_predictions
 from .maps import LEVEL, PEAK, SCORES, map_boxes, map_peak, read_level, scores, thirds
 from .chance import CHANCE, ceiling, chance_boxes, seen_part
 from .ensemble import mean_members
-from mura_nb.evidence import (CAM_METHODS, LARGER, STRIDE, cam_method, method_words, operating_threshold,
+from mura_nb.evidence import (LARGER, STRIDE, cam_method, method_words, operating_threshold,
     predict_views)
 
 # %% ../nbs/06c_boxes.ipynb #358b754f
@@ -123,11 +123,10 @@ class MapSource:
 OWN_METHODS = ('plain','earlier','hires','hires_shifted','hires_larger') # of the baseline, compared in every report
 
 def map_sources()->dict: # name -> `MapSource`
-    "The maps that are compared: of the baseline, of FuseNet, of its second look, of the ensemble"
-    s,look = settings(),getattr(settings(), 'look', None)
+    "The maps that are compared: of the baseline, of FuseNet, of the ensemble"
+    s = settings()
     found = {m:MapSource((s.baseline,), m, method_words(m)) for m in OWN_METHODS}
     for m in ('plain','hires'): found[f'fusenet {m}'] = MapSource((s.fusenet,), m, method_words(f'fusenet {m}'))
-    if look and 'looks' in CAM_METHODS: found['looks'] = MapSource((look,), 'looks', CAM_METHODS['looks'].description)
     words = f'mean of the ensemble: {method_words("hires")}'
     return found | {'ensemble hires':MapSource(tuple(s.ensemble), 'hires', words)}
 

@@ -28,11 +28,12 @@ class Projection:
 
 # %% ../nbs/07d_codes.ipynb #3581494f
 class CodeMap:
-    "Maps side by side, each with its share of the squared distance: from plain codes to other codes"
+    "Maps side by side, each with its share of the squared distance; ValueError unless each has one"
     def __init__(self,
         *parts, # `Projection` each
         shares=None): # of the squared distance, one a part; default 1 each
-        self.parts,self.shares = parts,tuple(shares or [1.]*len(parts))
+        self.parts,self.shares = parts,tuple([1.]*len(parts) if shares is None else shares)
+        if len(self.shares)!=len(parts): raise ValueError(f'{len(self.shares)} shares of {len(parts)} maps: one each')
 
     def __call__(self, codes)->np.ndarray: # (n, C) -> (n, d) float32
         return np.concatenate([np.float32(np.sqrt(s))*p(codes) for p,s in zip(self.parts, self.shares)], 1)

@@ -246,7 +246,7 @@ class LazyCrops:
     def __contains__(self, path): return path in self.at
 
     def __getitem__(self, which):
-        path,mirrored = which
+        path,mirrored = which if isinstance(which, tuple) else (which, False)
         boxes = self.boxes[int(mirrored), self.at[path]].reshape(-1, 4)
         return cut_bag(self.store[path], boxes, self.recipe, mirrored, self.side)
 

@@ -12,6 +12,7 @@ from .core import fmt_num
 from .settings import data_source, settings
 from .public import known_boxes
 from .data import load_data
+from .drawing import TRUTH, draw_box, draw_heat
 
 # %% ../nbs/06d_disagreement.ipynb #e47c914d
 def votes(
@@ -81,11 +82,9 @@ def gallery(
     for ax,(_,row) in zip(axes[0], rows.iterrows()):
         path = paths[row.study]
         true = [] if boxes is None else list(boxes[boxes.path==path].itertuples())
-        ax.imshow(store[path], cmap='gray', vmin=0, vmax=255)
-        for b in true:
-            ax.add_patch(plt.Rectangle((b.x0, b.y0), b.x1-b.x0, b.y1-b.y0, fill=False, ls='--', lw=1.2, ec='C1'))
+        draw_heat(ax, store[path])
+        draw_box(ax, [(b.x0, b.y0, b.x1, b.y1) for b in true], TRUTH, '--')
         ax.set_title(vote_title(row, names, [b.kind for b in true]), fontsize=8)
-        ax.axis('off')
     fig.suptitle(title, fontsize=10)
     plt.close(fig)
     return fig

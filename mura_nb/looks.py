@@ -265,4 +265,4 @@ def fused_predictions(
     *branches # `BranchFeatures` of each branch
     )->pd.DataFrame: # as `predict` gives it
     "Predictions from kept features of the plain view"
-    return as_predictions(df, outputs(layer, pooled_features(df, *branches)).reshape(-1))
+    return as_predictions(df, outputs(layer, pooled_features(df, *branches)))
