@@ -19,7 +19,7 @@ export GOMP_SPINCOUNT ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.ready-$(shell cat requirements.lock pyproject.toml setup.py | cksum | tr ' ' -)
 
-.PHONY: report ablations rehearse bench test test-all torture lab notebooks site pdf gpu-wheels lock sbom audit reruns shipped clean help choice setup
+.PHONY: report ablations rehearse bench test test-all torture lab notebooks site pdf gpu-wheels lock sbom vulnerabilities reruns shipped clean help choice setup
 .DEFAULT_GOAL := report
 
 report: choice $(STAMP)  ## run the chapters and render them to _site/
@@ -71,8 +71,8 @@ sbom:  ## maintainers: after make lock, install it anew and list it in sbom.json
 	   uv pip install --quiet --python "$$d/bin/python" --no-deps --require-hashes -r requirements.lock && \
 	   uvx --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o sbom.json "$$d/bin/python"
 
-audit:  ## known vulnerabilities of the packages of the lock file, where PyPI's list of them is reachable (needs uv)
-	@$(PYTHON) tools/audit.py
+vulnerabilities:  ## known vulnerabilities of the packages of the lock file, where PyPI's list of them is reachable (needs uv)
+	@$(PYTHON) tools/vulnerabilities.py
 
 reruns: choice $(STAMP)  ## is the same seed the same numbers, here, with other kernels, with another Pillow? (ONLY=twice or processors)
 	@$(BIN)/python tools/reruns.py $(if $(ONLY),--only $(ONLY))

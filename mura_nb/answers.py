@@ -263,7 +263,8 @@ def __repr__(self:StudyAnswer):
 def _repr_markdown_(self:StudyAnswer):
     numbers = f'calibrated probability {fmt_num(self.prob, 2)}, operating point {fmt_num(self.cut, 2)}'
     boxes = answer_table(self)[['file', 'calibrated', 'x0', 'y0', 'x1', 'y1']]
-    return f'**{self.verdict}**, {numbers} (`{self.model.name}`)\n\n{Table(boxes)._repr_markdown_()}'
+    table = Table(boxes, '', dict.fromkeys(('x0', 'y0', 'x1', 'y1'), '.0f'))
+    return f'**{self.verdict}**, {numbers} (`{self.model.name}`)\n\n{table._repr_markdown_()}'
 
 # %% ../nbs/11e_answers.ipynb #b76e932b
 def _localise_views(study, model):
@@ -284,7 +285,7 @@ def _localise_views(study, model):
 # %% ../nbs/11e_answers.ipynb #9f9d1e42
 def answer_study(
     study, # a `Study`, a `SampleStudy`, or paths of its views
-    model=None, # an `OfferedModel` or its name, default the first of `offered_models`
+    model=None, # an `OfferedModel` or its name, default as `choose_model` chooses
     study_type:str=None, # similar images of this study type only, default all
     database=None # as in `open_database`
     )->StudyAnswer:
@@ -309,7 +310,7 @@ def _view_records(answer):
             for view, result, found in zip(answer.study.views, answer.localised, answer.found)]
 
 def _truth_record(study):
-    "What is known of a simulated study, None of any other"
+    "What is known of a sample study, None of any other"
     sample = study.sample
     if sample is None: return None
     known = {name: getattr(sample, name) for name in ('study', 'study_type', 'label', 'kind', 'bone')}

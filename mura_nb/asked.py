@@ -134,12 +134,16 @@ def _foreign_input(pictures, size, depth, last):
     return x[:,0] if not depth else np.moveaxis(x, 1, -1) if last else x
 
 # %% ../nbs/08ff_asked.ipynb #d35e6b82
+_SHAPING = ('Cast','Flatten','Gather','Identity','Reshape','Slice','Squeeze','Unsqueeze')
+
 def _makes_probabilities(path):
-    "Is the last operation of a file a sigmoid or a softmax?"
+    "Does a file end in a sigmoid or a softmax, apart from changes of shape?"
     import onnx # here: an extra
     graph = onnx.load(str(path), load_external_data=False).graph
-    made = {name:node.op_type for node in graph.node for name in node.output}
-    return made.get(graph.output[0].name) in ('Sigmoid','Softmax')
+    made = {name:node for node in graph.node for name in node.output}
+    node = made.get(graph.output[0].name)
+    while node is not None and node.op_type in _SHAPING: node = made.get(node.input[0])
+    return node is not None and node.op_type in ('Sigmoid','Softmax')
 
 def _probability(out, done, path):
     "Probability of abnormal from one or two numbers a picture; done: they are probabilities already"

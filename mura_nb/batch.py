@@ -104,7 +104,7 @@ def _of_line(file, line):
     if label is not None and (label := LABELS.get(label.lower())) is None:
         line.setdefault('wrong', f"label {line['label']!r} is not 0 or 1")
     try: kind = checked_type(line['study_type']) if 'study_type' in line else None
-    except ValueError as e: kind = line.setdefault('wrong', str(e)) and None
+    except ValueError as e: line.setdefault('wrong', str(e))
     if 'wrong' in line: return [dict(_row(path, shown=path), wrong=f"{file}: {line['wrong']}")]
     found = _find(path, Path(os.path.abspath(file)).parent)
     given = dict(study=line.get('study'), study_type=kind, label=label)

@@ -121,7 +121,8 @@ def given_view(
     "What the network reaches, as it is printed"
     words = dict(auc='AUC, by image', hit='the peak of the finer map lies in a true box')
     return scores_view(table, words, f'The network that comes with the package, on images ({real_words()}) of groups '
-        'that it has not seen; 95 % intervals of resampled groups.')
+        'that it has not seen; 95 % intervals of resampled groups; a share with fewer than ten hits or misses has an '
+        'exact interval.')
 
 # %% ../nbs/08f_given.ipynb #500b6917
 class Way(NamedTuple):

@@ -133,7 +133,7 @@ def measure_detector(
     net, # the detector
     pictures:Pictures # from `pair_pictures`
     )->pd.DataFrame: # score, value, lo, hi, n; also the table metal_detector
-    "The detector on the test: AUC by image; precision and recall of its masks by pixel; threshold by image"
+    "The detector on the test: AUC by image; precision and recall of its masks by pixel; level of the map"
     rows,level = detector_rows(pictures, 'valid'),metal_level(net, pictures)
     recipe,n_boot = settings().recipe(settings().metal),settings().n_boot
     pred = predict(net, rows, pictures.store, recipe)

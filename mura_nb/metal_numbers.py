@@ -414,7 +414,7 @@ def found_view(
     words = dict(auc='AUC by image: metal or none', found='images with metal in which it is found',
         false='images without metal in which it is found')
     return scores_view(table, words, f'{of}: metal found by a detector that has learned from simulated metal only; '
-        '95 % intervals of resampled patients.')
+        '95 % intervals of resampled patients; a share with fewer than ten hits or misses has an exact interval.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #5fbfc94e
 def examples_figure(

@@ -86,7 +86,7 @@ class Published:
         return self.card.get('recipe', {})
     @property
     def threshold(self)->float: # operating threshold, 0..1
-        return self.card.get('threshold', operating_point(self.studies['tune']))
+        return self.card['threshold'] if 'threshold' in self.card else operating_point(self.studies['tune'])
 
 # %% ../nbs/14_models.ipynb #4521cbf2
 def gather(

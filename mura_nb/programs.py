@@ -71,8 +71,9 @@ def run_command(
     from IPython.display import Markdown, display # here: help must come at once
     from typer.testing import CliRunner
     from mura_nb.settings import settings  # here: help must come at once
-    result = CliRunner().invoke(cli, [str(a) for a in args])
-    text = result.stdout + result.stderr
+    result = CliRunner(env=dict(FORCE_COLOR=None)).invoke(cli, [str(a) for a in args]) # rich must see no terminal
+    lines = (result.stdout + result.stderr).splitlines()
+    text = '\n'.join(line for line in lines if '%|' not in line) # without progress bars
     for old,new in {**(short or {}), str(settings().root):'.'}.items(): text = text.replace(str(old), new)
     display(Markdown(f'```\n{text.rstrip()}\n```'))
     return result
@@ -125,7 +126,8 @@ Dataset = Annotated[Path, typer.Argument(show_default=False,
 RowsBy = Annotated[str, typer.Option(help='A row a study, or a row an image', **_one_of('study','image'))]
 EngineName = Annotated[str, typer.Option(help='What computes; auto: the fastest that is installed and as exact',
     **_one_of('auto','torch','onnx','openvino'))]
-Precision = Annotated[str, typer.Option(help='bf16 is faster and less exact, on processors that have it',
+Precision = Annotated[str, typer.Option(
+    help='bf16 is less exact, and faster for many pictures at once, on processors that have it',
     **_one_of('single','bf16'))]
 PREDICT_EXAMPLES = _examples('predict scan.dcm', 'predict study/ --model ensemble',
     'predict MURA-v1.1/valid --format csv > probabilities.csv', 'predict a.png b.png --one-study --by image')
@@ -181,7 +183,7 @@ def locate_command( # noqa: PLR0913
     say_networks(nets)
     found = locate_studies(views, out, nets, threshold, dicom)
     print_table(found.boxes, form)
-    n = sum(f'{files}{os.pathsep}'.count(f'.dcm{os.pathsep}') for files in found.boxes.dicom)
+    n = sum(len(files.split(os.pathsep)) for files in found.boxes.dicom if files)
     words = f'overlays: {len(found.boxes)}; DICOM files: {n}'
     if found.file: typer.echo(f'written: {out/found.file.name}; {words}', err=True)
     report_unread(unread + found.unread, found.boxes)
@@ -465,7 +467,7 @@ def audit_command(
     seed:Seed=17, # of the patients
     size:LongSide=320 # px
     ):
-    "Say what a network reads: how far metal, a marker and other things move its answer, beside a fracture."
+    "Say what a network reads: how far metal, a marker and other things move its answer, compared with a fracture."
     from mura_nb.asked import audited_model # here: torch takes seconds to import
     from mura_nb.audit import audit_shortcuts, card_rows, fracture_sentence # here: as above
     from mura_nb.core import seed_everything # here: as above
@@ -488,7 +490,7 @@ def rehearse_command(
     share:Share=1, # of MURA's studies
     folder:Work=None # of everything that is written
     ):
-    "Walk the way of profile paper over simulated data of MURA's size: time, memory and disk of each step."
+    "Carry out profile paper on simulated data of MURA's size: time, memory and disk of each step."
     from mura_nb.rehearsal import over_bounds, rehearse  # here: torch takes seconds to import
     table = rehearse(share, folder)
     shown = table[['step','unit','count','seconds','peak_gib','disk_gb','cpu_hours']]

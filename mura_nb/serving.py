@@ -114,7 +114,7 @@ def _check_request(engine, precision, threads):
 def load_engine(
     model=None, # a recipe's name, the path of a model, a pair (network, card), or a list of these: an ensemble
     engine:str='auto', # auto, openvino, onnx or torch
-    precision:str='single', # single (probabilities within 1e-3 of PyTorch's), or bf16 (2e-2) where the processor has it
+    precision:str='single', # single (probabilities within 1e-3 of PyTorch's), or bf16 (less exact), where there is any
     threads:int=None # at least 1, default as many as PyTorch uses
     )->Engine: # keeps the weights as they are now
     """A model ready to look at pictures; default `shipped.default_model`. ValueError: another engine or precision;

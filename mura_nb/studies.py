@@ -104,7 +104,7 @@ def read_view(
     "A radiograph within the limits. ValueError in words for the visitor where it is not, or shows nothing"
     file = Path(file)
     megabytes = file.stat().st_size/1e6
-    if megabytes > limits.megabytes: raise ValueError(f'{megabytes:.0f} MB; allowed are {limits.megabytes}')
+    if megabytes > limits.megabytes: raise ValueError(f'{megabytes:.2f} MB; allowed are {limits.megabytes}')
     if why := refusal_of(header(file)): raise ValueError(why)
     height, width = picture_size(file)
     size = f'{width} x {height} pixels'

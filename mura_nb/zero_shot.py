@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LEVERS', 'SEEDS', 'LEVER_SIZE', 'FINER_MAP', 'Lever', 'of_kinds', 'lever_data', 'lever_name', 'train_lever',
            'by_image', 'finer_map', 'carry_over', 'image_scores', 'run_lever', 'lever_row', 'hit_gain', 'lever_gains',
-           'measure_levers', 'real_results', 'real_words', 'levers_view']
+           'lever_trainings', 'measure_levers', 'real_results', 'real_words', 'levers_view']
 
 # %% ../nbs/08c_zero_shot.ipynb #f460c933
 from dataclasses import replace
@@ -187,14 +187,21 @@ def lever_gains(
         rows += [(name, 'auc', auc.value, auc.lo, auc.hi, seeds), (name, 'hit', *hit_gain(*arms), seeds)]
     return pd.DataFrame(rows, columns=['lever','score','value','lo','hi','seeds'])
 
+# %% ../nbs/08c_zero_shot.ipynb #caedfb03
+def lever_trainings(
+    names=None # of `LEVERS`, default all
+    )->list: # pairs (name, seed)
+    "The trainings of the study, in the order in which they are run"
+    seeds = range(max(SEEDS.values()))
+    return [(name, seed) for seed in seeds for name in names or LEVERS if seed<SEEDS.get(name, 1)]
+
 # %% ../nbs/08c_zero_shot.ipynb #be4d1186
 def measure_levers(
     names=None # of `LEVERS`, default all
     )->pd.DataFrame: # a row a training, as `lever_row`; also the tables levers and lever_gains
     "Train a network with each lever and try it on the real radiographs of the profile"
     data,found,rows = localisation_data(),{},[]
-    todo = [(name, seed) for seed in range(3) for name in names or LEVERS if seed<SEEDS.get(name, 1)]
-    for name,seed in todo:
+    for name,seed in lever_trainings(names):
         real = run_lever(name, seed, data)
         found.setdefault(name, []).append(real)
         rows.append(lever_row(name, seed, real))

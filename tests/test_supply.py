@@ -6,9 +6,9 @@ import test_lock
 
 
 @pytest.fixture
-def audit(root):
-    "tools/audit.py; mura_nb has a room of this name"
-    spec = importlib.util.spec_from_file_location('audit_of_packages', root/'tools'/'audit.py')
+def vulnerabilities(root):
+    "tools/vulnerabilities.py"
+    spec = importlib.util.spec_from_file_location('vulnerabilities', root/'tools'/'vulnerabilities.py')
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -20,29 +20,29 @@ BAD = dict(name='jinja2', version='2.10', vulns=[HOLE])
 SKIPPED = dict(name='torch', skip_reason='Dependency not found on PyPI and could not be audited')
 
 
-def test_a_known_vulnerability_fails(audit):
-    status, lines = audit.verdict([CLEAN, BAD], '')
+def test_a_known_vulnerability_fails(vulnerabilities):
+    status, lines = vulnerabilities.verdict([CLEAN, BAD], '')
     assert status and lines == ['jinja2 2.10: PYSEC-2019-217, mended in 2.10.1',
                                 'vulnerabilities: 1 new ones known of 2 packages']
 
 
-def test_one_that_does_not_matter(audit, monkeypatch):
-    monkeypatch.setattr(audit, 'KNOWN', {'CVE-2019-10906': 'no templates of others'})
-    assert audit.verdict([CLEAN, BAD], '') == (False, ['vulnerabilities: 0 new ones known of 2 packages'])
+def test_one_that_does_not_matter(vulnerabilities, monkeypatch):
+    monkeypatch.setattr(vulnerabilities, 'KNOWN', {'CVE-2019-10906': 'no templates of others'})
+    assert vulnerabilities.verdict([CLEAN, BAD], '') == (False, ['vulnerabilities: 0 new ones known of 2 packages'])
 
 
 @pytest.mark.parametrize('rows, why, words', [
     ([], 'no answer within ten minutes', 'not reachable, not checked (no answer within ten minutes)'),
     ([SKIPPED], '', 'not reachable, not checked (the registry has no list of them)'),
     ([SKIPPED, CLEAN], '', '0 new ones known of 1 packages; 1 not reachable, not checked')])
-def test_no_answer_is_said_and_fails_nothing(audit, rows, why, words):
-    status, lines = audit.verdict(rows, why)
+def test_no_answer_is_said_and_fails_nothing(vulnerabilities, rows, why, words):
+    status, lines = vulnerabilities.verdict(rows, why)
     assert not status and lines == [f'vulnerabilities: {words}']
 
 
-def test_no_uv(audit, monkeypatch):
-    monkeypatch.setattr(audit.shutil, 'which', lambda name: None)
-    assert audit.ask() == ([], 'uv is not installed')
+def test_no_uv(vulnerabilities, monkeypatch):
+    monkeypatch.setattr(vulnerabilities.shutil, 'which', lambda name: None)
+    assert vulnerabilities.ask() == ([], 'uv is not installed')
 
 
 # where `make sbom` runs

@@ -1,4 +1,4 @@
-"""make audit: are vulnerabilities known of any package of the lock file? Asks PyPI through pip-audit, which uv fetches.
+"""make vulnerabilities: which are known of packages of the lock file? Asks PyPI through pip-audit, which uv fetches.
 
 Exit status 1 where one is known that is not in KNOWN below; where there is no answer that is said, and it is 0."""
 import json, shutil, subprocess, sys
