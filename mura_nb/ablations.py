@@ -282,11 +282,13 @@ def _speeds(recipes, steps, out):
     "Images a second of recipes, from the table of an earlier run or measured"
     try: rows = load_table('backbone_speed', out).to_dict('records')
     except FileNotFoundError: rows = []
-    new = [r for r in recipes if r.name not in {row['recipe'] for row in rows}]
-    rows += [dict(recipe=r.name, images_per_s=step_speed(r.backbone, r.precision, r.batch_size, r.crop, steps),
-        device=device_name()) for r in new]
-    if new: save_table(pd.DataFrame(rows), 'backbone_speed', out)
-    return {row['recipe']:row['images_per_s'] for row in rows}
+    kept,here = {row['recipe']:row for row in rows},device_name()
+    new = [r for r in recipes if r.name not in kept]
+    if new and any(kept[r.name].get('device')!=here for r in recipes if r.name in kept): new = recipes
+    kept |= {r.name:dict(recipe=r.name, images_per_s=step_speed(r.backbone, r.precision, r.batch_size, r.crop, steps),
+        device=here) for r in new}
+    if new: save_table(pd.DataFrame(list(kept.values())), 'backbone_speed', out)
+    return {name:row['images_per_s'] for name,row in kept.items()}
 
 # %% ../nbs/04a_ablations.ipynb #2c737062
 def timed_recipes(

@@ -134,15 +134,17 @@ def _foreign_input(pictures, size, depth, last):
     return x[:,0] if not depth else np.moveaxis(x, 1, -1) if last else x
 
 # %% ../nbs/08ff_asked.ipynb #d35e6b82
-_SHAPING = ('Cast','Flatten','Gather','Identity','Reshape','Slice','Squeeze','Unsqueeze')
+_SHAPING = ('Cast','Clip','Flatten','Gather','Identity','Reshape','Slice','Squeeze','Unsqueeze')
 
 def _makes_probabilities(path):
-    "Does a file end in a sigmoid or a softmax, apart from changes of shape?"
+    "Does a file end in a sigmoid or a softmax, apart from changes of shape, type or range?"
     import onnx # here: an extra
     graph = onnx.load(str(path), load_external_data=False).graph
     made = {name:node for node in graph.node for name in node.output}
     node = made.get(graph.output[0].name)
     while node is not None and node.op_type in _SHAPING: node = made.get(node.input[0])
+    if node is not None and node.op_type=='Concat': # p beside 1-p
+        node = next((m for n in node.input if (m := made.get(n)) and m.op_type=='Sigmoid'), None)
     return node is not None and node.op_type in ('Sigmoid','Softmax')
 
 def _probability(out, done, path):

@@ -216,7 +216,7 @@ def baselines_table(
     )->Table: # a row a study type, a column a recipe
     "Accuracy by study type and AUC in the report's layout; all metrics go to `tables/baselines.csv`"
     s = settings()
-    save_table(pd.concat([r.table.assign(model=n) for n,r in results.items()]).reset_index(drop=True), 'baselines')
+    save_table(pd.concat([r.table.assign(model=n) for n,r in results.items()]), 'baselines')
     return report_table(results, f"Internal test, {data_source(s)}.")
 
 # %% ../nbs/04_baselines.ipynb #585c0ef5
@@ -228,7 +228,7 @@ def calibrated_table(
     s = settings()
     tune,valid = (pool_studies(load_predictions(name, k)) for k in ('tune','valid'))
     tuned = tuned_columns(name, valid, tune, n_boot=s.n_boot)
-    save_table(pd.concat([r.table.assign(model=n) for n,r in tuned.items()]).reset_index(drop=True), 'baseline_tuned')
+    save_table(pd.concat([r.table.assign(model=n) for n,r in tuned.items()]), 'baseline_tuned')
     shown = dict(sensitivity='sensitivity', specificity='specificity', accuracy='accuracy', kappa='kappa', f1='F1',
         brier='Brier score', ece='calibration error')
     columns = {**tuned, 'floor':base}

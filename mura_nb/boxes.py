@@ -29,8 +29,7 @@ from .predictions import load_predictions
 from .maps import LEVEL, PEAK, SCORES, map_boxes, map_peak, read_level, scores, thirds
 from .chance import CHANCE, ceiling, chance_boxes, seen_part
 from .ensemble import mean_members
-from mura_nb.evidence import (LARGER, STRIDE, cam_method, method_words, operating_threshold,
-    predict_views)
+from .evidence import LARGER, STRIDE, cam_method, method_words, operating_threshold, predict_views
 
 # %% ../nbs/06c_boxes.ipynb #358b754f
 @dataclass
@@ -328,7 +327,7 @@ def scores_beside_chance(
     data:LocalisationData, # with true boxes
     method:str # of the boxes, for the ceiling
     )->dict: # map, random, centre, other, ceiling -> as `scores`, one row per image
-    "A map's scores, those of chance boxes, and those of the best map on the same grid"
+    "A map's scores, those of chance boxes, and those of a map on the same grid that is made from the true box"
     s = settings()
     recipe = s.recipe(s.baseline)
     found = images[['path','study_type','patient']].merge(boxes[boxes['rank']==0], on='path', how='left',

@@ -274,7 +274,7 @@ def seed_interval(
     spread = sum(s**2/f for s, f, _ in arms)
     se, df = variance**.5, variance**2/spread if spread else 1e9
     half = stdtrit(df, .975)*se
-    p = 2*stdtr(df, -abs(value)/se) if se else np.nan if value else 1.
+    p = 2*stdtr(df, -abs(value)/se) if se>1e-12 else np.nan if abs(value)>1e-12 else 1.
     return value, value-half, value+half, p, df
 
 # %% ../nbs/02d_comparison.ipynb #cf1a1baf

@@ -145,11 +145,11 @@ def _network_views(net, recipe, images, branches):
     return logit,dict(both=views, **{'global':views[:1]}, local=views[1:])[branches]
 
 # %% ../nbs/06a_evidence.ipynb #1c536ca7
-def _view_maps(net, images, views, grid, layer=None, pooled=True, outside=0):
+def _view_maps(net, images, geometries, grid, layer=None, pooled=True, outside=0):
     "Logits (n,) of views, and their heat maps in pixels of the files"
-    pixels = [warp(i, g, (grid.side, grid.side)) for i,g in zip(images, views)]
+    pixels = [warp(i, g, (grid.side, grid.side)) for i,g in zip(images, geometries)]
     logit,heat = cam_and_logit(net, net_input(pixels, device_of(net)), layer, pooled=pooled)
-    maps = [file_map(h, g, grid.side, i.shape, outside, grid.cells) for h,g,i in zip(heat, views, images)]
+    maps = [file_map(h, g, grid.side, i.shape, outside, grid.cells) for h,g,i in zip(heat, geometries, images)]
     return logit.double().numpy(),maps
 
 # %% ../nbs/06a_evidence.ipynb #14875385

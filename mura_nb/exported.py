@@ -145,7 +145,7 @@ def answer_pictures(
     readers:int=2, # threads that read ahead, at least 1
     force:bool=False # judge DICOM files of any modality and body part
     ): # yields `PictureProbability`, in the order of `images`
-    "What a network says of many pictures. ValueError for a batch size, or readers, below 1"
+    "What a network says of many pictures. ValueError, when the first is asked for, for a batch size or readers below 1"
     if min(batch_size, readers)<1: raise ValueError(f'batch_size {batch_size}, readers {readers}: at least 1 each')
     pool,todo = ThreadPoolExecutor(readers),deque()
     def batch(): return [(i, f.result()) for i,f in (todo.popleft() for _ in range(min(batch_size, len(todo))))]

@@ -183,7 +183,7 @@ def locate_command( # noqa: PLR0913
     say_networks(nets)
     found = locate_studies(views, out, nets, threshold, dicom)
     print_table(found.boxes, form)
-    n = sum(len(files.split(os.pathsep)) for files in found.boxes.dicom if files)
+    n = sum(f'{files}{os.pathsep}'.count(f'.dcm{os.pathsep}') for files in found.boxes.dicom)
     words = f'overlays: {len(found.boxes)}; DICOM files: {n}'
     if found.file: typer.echo(f'written: {out/found.file.name}; {words}', err=True)
     report_unread(unread + found.unread, found.boxes)

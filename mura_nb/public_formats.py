@@ -146,9 +146,9 @@ def counted_kinds(
     unknown = sorted(set(kinds or ())-set(names))
     if unknown: raise ValueError(f"no class {', '.join(unknown)}; there is {', '.join(names)}")
     if kinds: return [n for n in names if n in kinds]
-    fractured = [n for n in names if re.search('fracture|positive', n, re.I)]
-    healthy = [n for n in names if re.search(r'(?<![a-z])(no|non|not|un|without)[\W_]*fracture', n, re.I)]
-    return [n for n in fractured or names if n not in healthy and n.lower() not in ('text','healthy','normal')]
+    healthy = r'(?<![a-z])(no|non|not|un|without)[\W_]*fracture'
+    left = [n for n in names if not re.search(healthy, n, re.I) and n.lower() not in ('text','healthy','normal')]
+    return [n for n in left if re.search('fracture|positive', n, re.I)] or left
 
 # %% ../nbs/01f_public_formats.ipynb #eac424e4
 def _source_name(name):

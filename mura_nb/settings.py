@@ -200,7 +200,7 @@ class _Simulated(_Compared):
     valid_frac:float = knob(float, 'share of the simulated studies in valid', .01, .9, default=.25)
     size:int = knob(int, 'long side of a simulated radiograph, px', 64, 2048, default=512)
     vary:tuple = knob(tuple, 'variations of the simulated body and fracture, by name; left out, none', default=())
-    alignment_studies:int = knob(int, 'ablation: studies simulated for `alignment`; 0: none', 0, 1_000_000, default=0)
+    alignment_studies:int = knob(int, 'ablation: studies simulated for `alignment`, or none', 28, 1_000_000, default=0)
 
 # %% ../nbs/00g_settings.ipynb #c968c50b
 @dataclass(frozen=True)

@@ -340,6 +340,12 @@ def test_equal_time_is_measured_once(tmp_path, monkeypatch):
         assert [r.epochs for r in A.timed_recipes(names, out=tmp_path)]==[2, 1]
     assert asked==[LITE, 'torchvision:resnet50']
     assert load_table('backbone_speed', tmp_path).images_per_s.tolist()==[100, 49]
+    save_table(load_table('backbone_speed', tmp_path)[:1], 'backbone_speed', tmp_path)
+    A.timed_recipes(names, out=tmp_path)
+    assert asked[2:]==['torchvision:resnet50'] # the one that is missing
+    save_table(load_table('backbone_speed', tmp_path)[:1].assign(device='another'), 'backbone_speed', tmp_path)
+    A.timed_recipes(names, out=tmp_path)
+    assert asked[3:]==[LITE, 'torchvision:resnet50'] # speeds of another machine are not mixed with new ones
     save_table(pd.DataFrame(dict(recipe=names, images_per_s=[100., 70.])), 'backbone_speed', tmp_path)
     with pytest.raises(ValueError, match='resnet50_smoke_equal: 1 epochs take -29%'):
         A.timed_recipes(names, out=tmp_path)

@@ -289,6 +289,7 @@ def deep_dicoms():
         signed=(TWELVE.astype(np.int16) - 2048, signed),
         spare=(TWELVE + np.uint16(0x2000), {}), one=(TWELVE, dict(RescaleSlope='1', **WINDOW)),
         inverse=(TWELVE, dict(PresentationLUTShape='INVERSE')), negative=(TWELVE, NEGATIVE),
+        same8=(np.uint8(TWELVE >> 5), dict(RescaleSlope='1', RescaleIntercept='0')),
         slope=(TWELVE, dict(RescaleSlope='-2', RescaleIntercept='100')),
         shift=(TWELVE, dict(RescaleIntercept='-9', **WINDOW)), padded=(HOLED, pad | NEGATIVE | WINDOW),
         range=(HOLED, dict(PixelPaddingValue=4000, PixelPaddingRangeLimit=4095)),

@@ -17,7 +17,7 @@ from mura_nb.metrics import METRICS, group_metrics, interval, mean_intervals, me
 from mura_nb.pooling import POOL, check_studies, pool_studies
 from mura_nb.calibration import operating_point, platt, reliability_figure, reliability_table
 from mura_nb.comparison import (
-    compare, compare_seeds, compare_types, delong, detectable, holm, seed_interval, two_sided, verdict)
+    compare, compare_mean, compare_seeds, compare_types, delong, detectable, holm, seed_interval, two_sided, verdict)
 from mura_nb.evaluation import evaluate, floor, report_table, roc_at, source_report, tuned_columns
 
 COUNTS = dict(
@@ -665,3 +665,12 @@ def test_exact_interval_of_a_metric_that_starts_below_zero():
     "Kappa of 1 without an error in ten: Clopper and Pearson's .025^(1/10) of its range from -1 to 1"
     value, lo, hi, _ = interval(np.ones(201), n=10, low=-1.)
     assert (value, hi) == (1, 1) and lo == pytest.approx(-1 + 2*.025**.1)
+
+
+def test_no_interval_where_no_resample_moves_the_difference():
+    s = studies_of(60)
+    sure, surer = s.assign(prob=0.2 + 0.6*s.label), s.assign(prob=0.1 + 0.8*s.label)
+    both = compare_mean([sure], surer, n_boot=50)
+    assert both.value == 0 and np.isnan([both.lo, both.hi]).all()
+    same = compare_mean([sure], sure, n_boot=50)
+    assert (same.value, same.lo, same.hi) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"What comes from others: known vulnerabilities, the bill of materials, licences."
+"Licences and dependencies: known vulnerabilities, the bill of materials, licences."
 import importlib.util, json
 import pytest
 from packaging.utils import canonicalize_name as canonical
