@@ -133,3 +133,22 @@ def test_the_card_moves_maps_and_file(tmp_path):
     (a, b), (c, d) = view.points((38, 40)).astype(int), view.points((48, 36)).astype(int)
     assert abs(moved[b, a] - still[d, c]) <= 0.06 * still.max()
     assert 'offsets' in json.loads(path.with_suffix('.json').read_text())
+
+
+@pytest.mark.parametrize('known', [True, False])
+def test_hits_only_where_boxes_are_known(monkeypatch, known):
+    about = A.pd.DataFrame(dict(path=['a', 'b'], patient=['p', 'q'], label=1))
+    truth = A.pd.DataFrame(dict(x0=0., y0=0., x1=10., y1=10.), index=['a', 'b'])
+    store = dict(a=np.zeros((10, 10)), b=np.zeros((30, 30)))
+    columns = ['path', 'layer', 'placement', 'peak_x', 'peak_y']
+    peaks = A.pd.DataFrame([(p, 'last', 'tiles', 5., 5.) for p in 'ab'], columns=columns)
+    net = nn.Linear(1, 1)
+    net.offsets = {}
+    monkeypatch.setattr(A, 'load_networks', lambda name: [(net, dict(recipe={}))])
+    monkeypatch.setattr(A, 'abnormal_truth', lambda: (about, truth, store) if known else (None, None, store))
+    monkeypatch.setattr(A, 'data_key', lambda *a: 'key')
+    monkeypatch.setattr(A, 'cached', lambda *a: peaks)
+    hits = A.network_hits('any')
+    assert (hits is None) != known
+    if known:
+        assert hits.placement.tolist() == ['tiles', *A.WITHOUT_MAP] and hits.value.tolist()[:2] == [1, .5]
