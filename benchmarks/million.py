@@ -22,7 +22,7 @@ from mura_nb.settings import settings
 from mura_nb.results import save_table
 from mura_nb.data import load_data
 from mura_nb.database import nearest_rows, square_sums
-from mura_nb.large import made_database, measure_search, recall
+from mura_nb.large import made_database, measure_search, recall, search_words
 from mura_nb.similarity import branch_codes
 
 K = 5
@@ -77,9 +77,9 @@ def main(n=1_000_000, ask=50):
     def cut(x, width): return np.ascontiguousarray(x[:,:width])
     t = pd.concat([measured(cut(codes, w), rows, cut(queries, w), types, k) for k,w in sizes])
     save_table(t, 'benchmark_search')
-    name = [m if np.isnan(p) else f'{m}, {p:.0f} lists' for m,p in zip(t.method, t.probes)]
-    shown = {'codes':t.codes, 'width':t.width, 'search':name, 'ms a query':t.ms, "times PyTorch's sum":t.reads,
-        'times as fast as exact':t.faster, 'recall at 5':t.recall, 'memory, MB':t.megabytes, 'built in, s':t.build}
+    shown = {'codes':t.codes, 'width':t.width, 'search':search_words(t), 'ms a query':t.ms,
+        "times PyTorch's sum":t.reads, 'times as fast as exact':t.faster, 'recall at 5':t.recall,
+        'memory, MB':t.megabytes, 'built in, s':t.build}
     formats = {'codes':',', 'width':'d', 'ms a query':'.2f', "times PyTorch's sum":'.2f',
         'times as fast as exact':'.2f', 'memory, MB':',.0f', 'built in, s':'.1f'}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024**2 # kB on Linux

@@ -201,8 +201,8 @@ def modality_values(
     if values.ndim==3: return values,None
     padded = _padding(ds, values)
     if ds.get('ModalityLUTSequence'): return look_up(values, _table(ds, 'ModalityLUTSequence')),padded
-    rescaled = apply_modality_lut(values, ds)
-    return values if np.array_equal(rescaled, values) else rescaled,padded # whole numbers stay whole
+    if ds.get('RescaleSlope', 1)==1 and ds.get('RescaleIntercept', 0)==0: return values,padded # stay whole
+    return apply_modality_lut(values, ds),padded
 
 # %% ../nbs/00f_dicom_grey.ipynb #74574064
 def grey_range(

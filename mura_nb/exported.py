@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INPUT', 'OUTPUTS', 'CLOSE', 'PROBED', 'checked_picture', 'probe_views', 'onnx_session', 'graph_path',
-           'ExportedNetwork', 'load_exported', 'PictureProbability', 'answer_pictures']
+           'ExportedNetwork', 'load_exported', 'PictureProbability', 'check_counts', 'answer_pictures']
 
 # %% ../nbs/03bb_exported.ipynb #77eeccfe
 import importlib.util, json
@@ -137,6 +137,15 @@ def _batch_answers(eng, batch):
         name = 'a picture' if isinstance(image, np.ndarray) else image
         yield PictureProbability(image, float(expit(z)), z, e, warn_unusual(name, why))
 
+# %% ../nbs/03bb_exported.ipynb #c4d649ff
+def check_counts(
+    **counts # name -> value
+    ):
+    "ValueError that names the first of them that is no whole number of at least 1"
+    for name,value in counts.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value<1:
+            raise ValueError(f'{name} {value!r}: must be a whole number of at least 1')
+
 # %% ../nbs/03bb_exported.ipynb #110a9734
 def answer_pictures(
     images, # paths or (h, w) uint8 arrays; any iterable, read a little ahead
@@ -146,7 +155,7 @@ def answer_pictures(
     force:bool=False # judge DICOM files of any modality and body part
     ): # yields `PictureProbability`, in the order of `images`
     "What a network says of many pictures. ValueError, when the first is asked for, for a batch size or readers below 1"
-    if min(batch_size, readers)<1: raise ValueError(f'batch_size {batch_size}, readers {readers}: at least 1 each')
+    check_counts(batch_size=batch_size, readers=readers)
     pool,todo = ThreadPoolExecutor(readers),deque()
     def batch(): return [(i, f.result()) for i,f in (todo.popleft() for _ in range(min(batch_size, len(todo))))]
     try:

@@ -17,7 +17,7 @@ from .metrics import expit, logit
 from .pooling import pool_studies
 from .evaluation import evaluate
 from .networks import load_networks, net_input, wait_for
-from .exported import answer_pictures, probe_views
+from .exported import answer_pictures, check_counts, probe_views
 from .engines import ENGINES, Engine, EngineUnavailable, PRECISIONS, has_bf16, part_of, require_packages
 from .maps import heat_boxes
 from .crops import cut
@@ -105,8 +105,7 @@ def _check_request(engine, precision, threads):
         raise ValueError(f"engine {engine!r}: must be one of auto, {', '.join(ENGINES)}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r}: must be one of {', '.join(PRECISIONS)}")
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads<1):
-        raise ValueError(f'threads {threads!r}: must be a whole number of at least 1')
+    if threads is not None: check_counts(threads=threads)
     if engine=='onnx': require_packages('onnx', 'onnxruntime')
     if engine=='openvino': require_packages('onnx', 'onnxruntime', 'openvino')
 
@@ -142,9 +141,7 @@ def probabilities(
     **options # threads of the engine, as in `load_engine`; force: judge DICOM files of any modality and body part
     ): # yields `exported.PictureProbability`, in the order of `images`
     "Probabilities of many pictures. Errors as `load_engine`, at once"
-    for n,v in dict(batch_size=batch_size, readers=readers).items():
-        if isinstance(v, bool) or not isinstance(v, int) or v<1:
-            raise ValueError(f'{n} {v!r}: must be a whole number of at least 1')
+    check_counts(batch_size=batch_size, readers=readers)
     threads,force = _more(**options)
     return answer_pictures(images, load_engine(model, engine, precision, threads), batch_size, readers, force)
 

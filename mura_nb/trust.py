@@ -63,8 +63,7 @@ def unnoticed_mutants(
     from IPython.display import Markdown # here: not every caller shows something
     file = Path(folder or settings_file()[1]/'results'/'torture')/'mutants_drawn.csv'
     if not file.is_file(): return Markdown('*Not run yet.*')
-    t = pd.read_csv(file, dtype=str, keep_default_na=False).query("caught not in ('True', '')")
-    t = t.sort_values('caught')
+    t = pd.read_csv(file, dtype=str, keep_default_na=False).query("caught not in ('True', '')").sort_values('caught')
     code = {k:[f'`{" ".join(text.split())[:90]}`' for text in t[k]] for k in ('before','after')}
     asked = ['tests/ not asked yet' if c=='not by cells' else since or 'none' for c,since in zip(t.caught, t.since)]
     return Table(pd.DataFrame(dict(room=t.room, line=t.line, **code, noticed=asked)),
