@@ -40,7 +40,7 @@ test: $(STAMP)  ## what must hold before a commit
 test-all: $(STAMP)  ## test (unless this very tree has just passed it) and the slow outer checks
 	@$(BIN)/python tools/check.py --all
 
-torture: $(STAMP)  ## kills, bad input, fuzzing and mutants, an hour or two; its tables go to results/torture (TORTURE=kills|inputs|fuzz|mutants: one)
+torture: $(STAMP)  ## kills, bad input, fuzzing, full disks, mutants (Linux), an hour or two; its tables go to results/torture (TORTURE=kills|inputs|fuzz|machine|mutants: one)
 	@cd tests && ../$(BIN)/python -m torture $(TORTURE)
 
 lab: choice $(STAMP)  ## JupyterLab on the notebooks
@@ -82,7 +82,7 @@ shipped: choice $(STAMP)  ## maintainers: train the recipe `shipped` on DATA, wr
 	@$(BIN)/python tools/report.py --study shipped && $(BIN)/python tools/ship.py
 
 clean:  ## remove what was rendered and cached; results, data and .venv stay
-	rm -rf _site _build _docs _proc .cache build dist
+	rm -rf _site _build _docs _proc nbs/api .cache build dist
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
@@ -95,7 +95,7 @@ choice:
 
 setup: $(STAMP)  ## install into .venv what the project needs; every command that needs it does so itself
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP):
 	@if command -v uv >/dev/null; then \
 	   echo "setting up .venv with uv (once; minutes, mostly PyTorch)"; \
 	   { [ -x $(BIN)/python ] || uv venv --quiet --python '>=3.11' .venv; } && \

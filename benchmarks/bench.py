@@ -17,7 +17,7 @@ from pathlib import Path
 os.environ['MURA_NB_PROFILE'] = 'smoke'  # whichever make was called with: its settings are the starting point
 os.environ.pop('MURA_NB_DATA', None)
 os.environ.setdefault('TQDM_DISABLE', '1')
-import numpy as np, pandas as pd
+import joblib, numpy as np, pandas as pd
 from mura_nb.core import timed, write_atomic
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +39,7 @@ def table_file():
 
 def threads():
     "Of PyTorch: as many as processors, or what OMP_NUM_THREADS says"
-    return int(os.environ.get('OMP_NUM_THREADS') or len(os.sched_getaffinity(0)))
+    return int(os.environ.get('OMP_NUM_THREADS') or joblib.cpu_count())
 
 
 def machine():
@@ -52,8 +52,8 @@ def machine():
 
 def key(program):
     "Changes with the package, the program, the machine and the versions: what a row was measured with"
-    files = sorted((ROOT/'mura_nb').glob('*.py')) + [Path(__file__), ROOT/'benchmarks'/f'{program}.py']
-    about = [machine(), threads(), TINY, *map(version, PACKAGES)]
+    files = [*sorted((ROOT/'mura_nb').glob('*.py')), *sorted((ROOT/'benchmarks').glob('*.py')), ROOT/'settings.ini']
+    about = [program, machine(), threads(), TINY, *map(version, PACKAGES)]
     return hashlib.sha256(b''.join(f.read_bytes() for f in files) + repr(about).encode()).hexdigest()[:12]
 
 

@@ -13,6 +13,7 @@ from .settings import settings_file
 
 # %% ../nbs/16a_trust.ipynb #9fecdbf1
 TORTURES = dict(kills='a run is killed', inputs='bad input', fuzz='changed files, and attacks on the page',
+    machine='a machine that lacks something',
     mutants='small breakages of the code (as it should be: a test notices it)') # kind of torture -> what is done
 
 def load_torture(
@@ -65,6 +66,7 @@ def unnoticed_mutants(
     if not file.is_file(): return Markdown('*Not run yet.*')
     t = pd.read_csv(file, dtype=str, keep_default_na=False).query("caught not in ('True', '')").sort_values('caught')
     code = {k:[f'`{" ".join(text.split())[:90]}`' for text in t[k]] for k in ('before','after')}
-    asked = ['tests/ not asked yet' if c=='not by cells' else since or 'none' for c,since in zip(t.caught, t.since)]
+    none = {'False':'none', 'not by cells':'tests/ not asked yet'}
+    asked = [since or none[c] for c,since in zip(t.caught, t.since)]
     return Table(pd.DataFrame(dict(room=t.room, line=t.line, **code, noticed=asked)),
         'Breakages that the cells of their room did not notice when they were drawn, and what does so by now.')

@@ -31,6 +31,23 @@ def test_smoke_report_must_pass_and_be_rendered(tmp_path, monkeypatch):
     check.report(tmp_path)
 
 
+def test_a_chapter_that_is_killed_is_said_to_be(tmp_path):
+    class Killed:
+        exitcode = -9
+
+        def __init__(self, target, args):
+            pass
+
+        def start(self):
+            pass
+
+        join = start
+
+    (tmp_path / 'said.txt').write_text('of the chapter before')
+    with pytest.raises(check.Failed, match=r'^\nended with -9$'):
+        check.chapter(tmp_path, '05_fusenet.ipynb', [], type('Context', (), dict(Process=Killed)))
+
+
 def test_no_cuda_without_a_card(monkeypatch):
     monkeypatch.setattr(check.shutil, 'which', lambda name: None)
     assert check.has_cuda() is False

@@ -45,6 +45,16 @@ def test_a_sentence_without_its_row_does_not_end_the_report(tmp_path): # chosen 
     assert nb.cells[1].outputs[0].data['text/plain'] == "'and on'"
 
 
+def test_a_sentence_that_is_wrong_itself_ends_the_report(tmp_path): # whatever the tables hold
+    with pytest.raises(runner.CellError, match='NameError'):
+        runner.run_notebook(new_notebook(cells=[code('#| demo\nmisspelt')]), tmp_path, ['demo'])
+
+
+def test_the_report_and_the_tests_leave_out_the_same_cells(root):
+    from nbdev.config import get_config
+    assert runner.FLAGS == set(get_config(root).tst_flags.split())
+
+
 def test_streams_are_joined(done):
     assert done[0][5] == "a\nb\n'c'"
 

@@ -4,7 +4,7 @@ The chapters run in a temporary copy of the tree, so nothing of the user's is to
 with CUDA their cells flagged cuda run too, and after them the whole report on it, to a rendered site.
 pytest runs beside them, each with half of the processors, and its output comes after theirs.
 --all (make test-all) adds the outer checks of tests/; these run alone where this very tree has just passed the rest."""
-import os, shutil, subprocess, sys, tempfile, time
+import os, shutil, signal, subprocess, sys, tempfile, time
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -66,10 +66,11 @@ def run_chapter(d, name, flags, said):
 def chapter(d, name, flags, context):
     "Failed with the cell's error unless the chapter passes"
     said = d/'said.txt'
+    said.write_text('')
     process = context.Process(target=run_chapter, args=(d, name, flags, said))
     process.start()
     process.join()
-    if process.exitcode: raise Failed(said.read_text()[-8000:] if said.exists() else f'ended with {process.exitcode}')
+    if process.exitcode: raise Failed(f'{said.read_text()[-8000:]}\nended with {process.exitcode}')
 
 def report(d):
     "Failed unless the smoke report runs in the copy, its `cuda` cells too, and is rendered"
@@ -78,7 +79,7 @@ def report(d):
 
 def has_cuda():
     "Asked in another process, as what it imports is not needed here"
-    asked = [sys.executable, '-c', 'import torch; 1/torch.cuda.is_available()']
+    asked = [sys.executable, '-c', 'import sys, torch; sys.exit(not torch.cuda.is_available())']
     return bool(shutil.which('nvidia-smi')) and not subprocess.run(asked, capture_output=True).returncode
 
 def steps(d, cuda):
@@ -114,7 +115,10 @@ def beside(args):
             print(said.read(), flush=True)
             return code
         try: yield end
-        finally: tests.terminate()
+        finally:
+            tests.send_signal(signal.SIGINT) # nothing where it has ended; pytest then ends the servers of its tests
+            try: tests.wait(60)
+            except subprocess.TimeoutExpired: tests.kill()
 
 def main():
     every, begin, now = '--all' in sys.argv, time.time(), state()
@@ -126,6 +130,9 @@ def main():
         elif not all_pass(): return 1
         else: print(f'all chapters in {time.time()-begin:.0f} s', flush=True)
         if code := end(): return code
+    if state() != now:
+        print('make test: passed, but the tree was changed meanwhile, so this is not kept', flush=True)
+        return
     PASSED.parent.mkdir(exist_ok=True)
     PASSED.write_text(now)
 

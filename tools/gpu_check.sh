@@ -46,7 +46,7 @@ pack() { # what was run and rendered, to be looked at elsewhere: tools/report.py
     [ ${#found[@]} = 0 ] || tar -czf "$OUT/report.tar.gz" "${found[@]}"
 }
 
-needs='import sys, torch, torchvision, timm, skimage, h5py, numba, pandas, matplotlib, sklearn, seaborn, pytest, rich
+needs='import sys, torch, torchvision, timm, skimage, h5py, numba, pandas, matplotlib, sklearn, pytest, rich
 print(sys.version, torch.__version__, *(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())))
 sys.exit(not (torch.cuda.is_available() or sys.argv[1:] == ["cpu"]))'
 step "what the machine has" 90 "$PYTHON" -c "$needs" "${GPU_CHECK:-}"

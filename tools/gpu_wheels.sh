@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 LIMIT=$((64 << 20))
 # what such a machine has, with all that these need
-HAS="torch torchvision timm scikit-image h5py numba pandas matplotlib scikit-learn seaborn joblib scipy numpy pillow
+HAS="torch torchvision timm scikit-image h5py numba pandas matplotlib scikit-learn joblib scipy numpy pillow
     safetensors huggingface-hub networkx filelock fsspec jinja2 pyyaml packaging typing-extensions setuptools pygments
     psutil pydantic pytest rich typer requests tqdm cloudpickle python-dateutil tzdata"
 # what the run does without, as it would not fit: no site without pandoc, no approximate search without faiss, no

@@ -27,7 +27,7 @@ def paper(tab, site, pdf):
 def main(site=ROOT/'_site'):
     chromium = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if not chromium: sys.exit('make pdf: needs Chromium (apt-get install chromium)')
-    if not (site/'index.html').exists(): sys.exit('make pdf: first make report, or make site')
+    if not (site/'index.html').exists(): sys.exit('make pdf: first make report')
     with sync_playwright() as p:
         browser = p.chromium.launch(executable_path=chromium, args=['--no-sandbox', '--disable-gpu'])
         paper(browser.new_page(), site, site/'report.pdf')

@@ -115,15 +115,15 @@ class Site:
 
 def render_site(notebooks, site, note, simulated=True):
     "Render {name: notebook} to folder `site`, replaced as a whole; captions say that radiographs are simulated"
-    new = Path(tempfile.mkdtemp(dir=site.parent, prefix='.site-'))
-    for folder in ('api', 'pictures', 'sources'): (new/folder).mkdir()
-    for name in ('style.css', 'site.js'): shutil.copyfile(HERE/name, new/name)
-    pages = Site(notebooks, new, note, simulated)
-    with ThreadPoolExecutor(2) as pool:
-        for said in filter(None, pool.map(pages.render, pages.stems)): print(said)
-    pages.search_index()
-    keep_notebooks(notebooks, new)
-    new.chmod(0o755)
-    shutil.rmtree(site, ignore_errors=True)
-    os.replace(new, site)
+    with tempfile.TemporaryDirectory(dir=site.parent, prefix='.site-') as d:
+        new = Path(d)/site.name
+        for folder in ('api', 'pictures', 'sources'): (new/folder).mkdir(parents=True)
+        for name in ('style.css', 'site.js'): shutil.copyfile(HERE/name, new/name)
+        pages = Site(notebooks, new, note, simulated)
+        with ThreadPoolExecutor(2) as pool:
+            for said in filter(None, pool.map(pages.render, pages.stems)): print(said)
+        pages.search_index()
+        keep_notebooks(notebooks, new)
+        shutil.rmtree(site, ignore_errors=True)
+        os.replace(new, site)
     return site/page(pages.stems[0])

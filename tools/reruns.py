@@ -26,7 +26,7 @@ def machine():
 def in_child(mode, *args, cwd=ROOT, **env):
     "This program in a process of its own, where kernels are chosen anew"
     path = os.pathsep.join(filter(None, (env.pop('first', ''), str(cwd))))
-    env = os.environ | dict(PYTHONPATH=path, MURA_NB_PROFILE='smoke') | env
+    env = os.environ | dict(PYTHONPATH=path, MURA_NB_PROFILE='smoke', MURA_NB_DATA='') | env
     subprocess.run([sys.executable, 'tools/reruns.py', mode, *map(str, args)], cwd=cwd, env=env, check=True)
 
 def run_chapters(stems):

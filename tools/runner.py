@@ -15,6 +15,7 @@ STOPPED = '''::: {{.callout-important .stopped}}
 
 What stands above was made by this run; nothing below this place was run.
 :::'''
+WRONG = {'NameError', 'UnboundLocalError', 'SyntaxError', 'ImportError', 'ModuleNotFoundError'}  # of code
 LACKING = '> **⚠ The tables of this run lack what the sentence at this place speaks of.**'
 LATER = '> *This result appears after `make ablations STUDY={}` on these radiographs.*'
 
@@ -84,7 +85,8 @@ def run_cell(client, i, log):
     try: client.execute_cell(cell, i)
     except (CellExecutionError, DeadKernelError) as e:
         if client.stopping: raise KeyboardInterrupt from None
-        if 'demo' not in directives(cell) or isinstance(e, DeadKernelError): raise failure(e, i, log) from None
+        if 'demo' not in directives(cell) or isinstance(e, DeadKernelError) or e.ename in WRONG:
+            raise failure(e, i, log) from None
         study = directives(cell)['demo'] # whose tables the sentence reads, where these are not the report's own
         words = LATER.format(study) if study else LACKING
         cell.outputs = [new_output('display_data', {'text/markdown': words})] # a sentence does not end the report

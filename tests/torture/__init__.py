@@ -1,6 +1,6 @@
-"""make torture: kills, bad input, fuzzing and mutants, each with its table in results/torture.
+"""make torture: kills, bad input, fuzzing, full disks and the like, mutants; tables go to results/torture.
 
-Nothing here is timed, so it may run beside other work; a run that was stopped goes on where its rows end."""
+A run of mutants that was stopped goes on where its rows end; the others begin anew."""
 
 import os, signal, subprocess, time, traceback
 from datetime import date

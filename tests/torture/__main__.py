@@ -1,10 +1,10 @@
-"Run in tests/: python -m torture kills|inputs|fuzz|mutants [--tried N] [--seed S]"
+"Run in tests/: python -m torture kills|inputs|fuzz|machine|mutants [--tried N] [--seed S]"
 
 import argparse, importlib, os, sys, tempfile
 from pathlib import Path
 import torture
 
-KINDS = ('kills', 'inputs', 'fuzz', 'mutants')
+KINDS = ('kills', 'inputs', 'fuzz', 'machine', 'mutants')
 
 if __name__ == '__main__':
     p = argparse.ArgumentParser(description=__doc__)

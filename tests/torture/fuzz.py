@@ -5,7 +5,7 @@ and loaded in a forked process in which nothing may start a process, connect, wr
 atheris is installed (the extra `torture`), parsers are also fuzzed under its guidance by coverage. Then the page:
 twenty uploads at a time."""
 
-import copy, json, random, re, subprocess, sys, tempfile, threading, warnings
+import copy, json, os, random, re, subprocess, sys, tempfile, threading, warnings
 from pathlib import Path
 import numpy as np
 from . import ROOT, child, ended, summary
@@ -52,21 +52,12 @@ ODD = (
 )
 
 
-class RanCode(BaseException):
-    "Something that loading must not do"
-
-
 def watch():
     "From now on in this process, what loading must not do is noted"
-    noted = []
+    noted, sys.dont_write_bytecode = [], True
 
     def heard(event, args):
-        writes = (
-            event == 'open'
-            and isinstance(args[1], str)
-            and set(args[1]) & set('wax+')
-            and not str(args[0]).startswith('/dev')
-        )
+        writes = event == 'open' and args[2] & (os.O_WRONLY | os.O_RDWR) and not str(args[0]).startswith('/dev')
         if writes or FORBIDDEN.match(event):
             noted.append(f'{event} {args!r:.100}')
 
@@ -379,7 +370,6 @@ def guided(name, base, seed, runs):
     "How atheris ended after so many runs: 0 where it found nothing; None where it is not installed"
     if subprocess.run([sys.executable, '-c', 'import atheris'], capture_output=True).returncode:
         return None
-    (base / 'corpus').mkdir(exist_ok=True)
     command = [
         sys.executable,
         '-m',
@@ -478,6 +468,7 @@ def page(base, seed):
             for h, _ in refused
         ]
         kept = [got == want if want else got < 400 for got, (_, want) in zip(asked, refused)]
+        wrong += [f'{file.name!r}: no answer' for file in files if file not in {f for f, _ in answers}]
         wrong += told + [f'{h}: {got}' for (h, _), got, ok in zip(refused, asked, kept) if not ok]
         rows = [
             ('page, alive after twenty uploads at a time', 2, alive),

@@ -411,7 +411,9 @@ class Trial:
         while not rows or rng.random() < 1 / 3:
             plan = self.plan(rng)
             how = self.go(plan)
-            rows.append(dict(step=self.step, at=' '.join(map(str, plan)), ended=how, fault=self.look() if how else ''))
+            killed = how == -9 or (how, self.step) == (3, 'report')  # a report says so of a kernel that was killed
+            fault = '' if how == 0 else self.look() if killed else f'ended with {how}, not by the kill'
+            rows.append(dict(step=self.step, at=' '.join(map(str, plan)), ended=how, fault=fault))
             if how == 0:
                 break
         how = self.go(None)

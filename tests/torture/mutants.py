@@ -285,7 +285,8 @@ class Tree:
         subprocess.run(['tar', '-x', '-C', self.folder], input=tar, check=True)
         for name in self.STATE:
             if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self.kept / name, symlinks=True)
+                left = shutil.ignore_patterns('wheel-*')  # a whole environment, of tests that are not asked here
+                shutil.copytree(ROOT / name, self.kept / name, symlinks=True, ignore=left)
         shutil.rmtree(self.folder / 'results', ignore_errors=True)
         self.restore()
         self.compile()
@@ -343,7 +344,7 @@ class Judge:
         self.log.unlink(missing_ok=True)
         how = ended(child(run_pytest, self.tree.folder, [str(a) for a in args], log=self.log), FILES)
         self.tree.restore()
-        first = re.search(r'^(?:FAILED|ERROR) (\S+)', self.log.read_text(errors='replace'), re.M)
+        first = re.search(r'^(?:FAILED|ERROR) (.+?)(?: - |$)', self.log.read_text(errors='replace'), re.M)
         return how, first[1] if first else ''
 
     def noticed(self, module, file, broken, same):
@@ -363,6 +364,21 @@ class Judge:
                 return f'cell {fell}: {said[fell]}'
             left |= {i: error for i, error in plain.items() if error} | {fell: ''}
 
+    def failing(self, test, module, broken, same):
+        "The first test of a file that fails where the module is broken and not where it is the same, '' for none"
+        left = []
+        while True:
+            self.tree.write(module, broken)
+            how, first = self.pytest(test, *left)
+            if how in (0, 5):
+                return ''
+            self.tree.write(module, same)
+            if self.pytest(first or test, *left)[0] == 0:
+                return first.partition('::')[2] or f'ended with {how}'
+            if not first or first in left:
+                return ''  # it hangs, dies or cannot be read in any case
+            left += ['--deselect', first]
+
     def ask(self, mutant, stage):
         "Who notices a mutant, and how, '' where nobody does: the cells of its room, or the files of tests"
         module, file = mutant['module'], rooms(self.tree.folder)[mutant['module']]
@@ -373,12 +389,9 @@ class Judge:
                 how = self.noticed(module, file, mutant['broken'], same)
                 return file.stem*bool(how), how
             for test in test_files(self.tree.folder, module):
-                self.tree.write(module, mutant['broken'])
-                how, first = self.pytest(test)
-                if how in (0, 5): continue
-                self.tree.write(module, same)
-                if not first or self.pytest(first)[0] == 0:
-                    return test.name, first.partition('::')[2] or f'ended with {how}'
+                how = self.failing(test, module, mutant['broken'], same)
+                if how:
+                    return test.name, how
             return '', ''
         finally: self.tree.write(module, None)
 
@@ -426,23 +439,27 @@ def tell(rows, seed, commit):
 
 
 def main(tried=None, seed=None):
+    "All that are drawn from the commit's hash, or `tried` of them; `seed` is not used"
     for name in HEAVY:
         __import__(name)
-    for name in [k for k in sys.modules if k.split('.')[0] == 'mura_nb']:
-        del sys.modules[name]
+    own = {f.stem for f in (ROOT / 'tests').glob('*.py')} | {'mura_nb'}
+    for name in [k for k in sys.modules if k.split('.')[0] in own]:
+        del sys.modules[name]  # those of the copy are to be imported
     table, rows = TABLES / f'{DRAWN}.csv', []
     if table.is_file():
         rows = pd.read_csv(table, dtype=str, keep_default_na=False).to_dict('records')
     if not any(r['caught'] in ('', CELLS_ONLY) for r in rows):
         rows = []  # it is finished: another run
     commit = rows[0]['commit'] if rows else git('rev-parse', 'HEAD')[:12]
-    seed = int(commit[:8], 16) if seed is None else seed
+    seed = int(commit[:8], 16)
     TABLES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
         judge = Judge(Tree(Path(folder), commit))
         broken = {str(m['number']): m for m in drawn(judge.tree.folder, seed)}
         some = sorted(random.Random(seed).sample([*broken], tried or len(broken)), key=int)
         new = [{k: str(v) for k, v in broken[n].items() if k != 'broken'} for n in some]
+        if any((m := broken.get(r['number'])) is None or m['before'] != r['before'] for r in rows):
+            sys.exit(f'{table}: drawn by other rules than those of today; delete it, and a new list is drawn')
         rows = rows or [m | dict(caught='', by='', how='', since='', commit=commit) for m in new]
         random.Random(seed).shuffle(order := [*rows])  # so that a run that is stopped has been everywhere
         todo = [(r, 'cells') for r in order if r['caught'] == ''] # the quick ones first

@@ -24,7 +24,8 @@ button.onclick = () => {
 
 // a link to exported code opens its fold
 const unfold = () => {
-  const target = at(decodeURIComponent(location.hash.slice(1)))
+  let target = null
+  try { target = at(decodeURIComponent(location.hash.slice(1))) } catch { return } // no address of this page
   const fold = target?.closest('details')
   if (fold) { fold.open = true; fold.scrollIntoView() }
 }
@@ -56,7 +57,11 @@ const index = () => loading ??= new Promise((done, fail) => {
 })
 
 const escaped = s => s.replace(/[&<>"]/g, c => ({'&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;'})[c])
-const marked = (text, words) => escaped(text).replace(new RegExp(`(${words.map(w => escaped(w).replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')})`, 'gi'), '<mark>$1</mark>')
+const marked = (text, words) => {
+  const any = words.map(w => w.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('|')
+  const parts = text.split(new RegExp(`(${any})`, 'gi'))
+  return parts.map((part, i) => i % 2 ? `<mark>${escaped(part)}</mark>` : escaped(part)).join('')
+}
 
 function score([href, page, heading, text], words) {
   let sum = 0
@@ -97,4 +102,4 @@ addEventListener('keydown', e => {
   }
   else if (e.key == 'Enter' && document.activeElement == field && links.length) links[0].click()
 })
-addEventListener('click', e => { if (!e.target.closest('.find')) found.hidden = true; else if (e.target.closest('#found a')) found.hidden = true })
+addEventListener('click', e => { if (!e.target.closest('.find')) found.hidden = true; else if (e.target.closest('#site-found a')) found.hidden = true })
