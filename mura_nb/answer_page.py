@@ -81,10 +81,10 @@ def picture_address(
 def thumbnail(
     file:Path, # a radiograph
     side:int=150 # longest side, in pixels
-    )->str: # a data: address, '' where the file is not there
+    )->str: # a data: address, '' where the file is not there or cannot be read
     "A small picture of a radiograph"
-    if not Path(file).is_file(): return ''
-    picture = Image.fromarray(read_picture(file))
+    try: picture = Image.fromarray(read_picture(file))
+    except (OSError, ValueError): return ''
     picture.thumbnail((side, side))
     return picture_address(picture, quality=80)
 
@@ -159,7 +159,8 @@ def answer_html(
 # %% ../nbs/11f_answer_page.ipynb #b4047654
 def _neighbours(table, root):
     "What a template needs of each image that was found"
-    return [dict(rank=row.rank, study_type=row.study_type.capitalize(), picture=thumbnail(root/row.path),
+    def words(study_type): return study_type.capitalize().replace('_', ' ')
+    return [dict(rank=row.rank, study_type=words(row.study_type), picture=thumbnail(root/row.path),
                  label=None if pd.isna(row.label) else bool(row.label), distance=row.distance)
             for row in table.itertuples()]
 

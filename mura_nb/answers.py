@@ -275,7 +275,8 @@ def _localise_views(study, model):
     paths, small = offered_paths(model), [(view.name, view.small) for view in study.views]
     if all(view.small is view.picture for view in study.views): results = localise(small, paths, model.threshold)
     else:
-        prob, _ = predict_views(load_networks(paths), [view.picture for view in study.views])
+        nets = load_networks(paths)
+        prob = np.array([predict_views(nets, [view.picture])[0][0] for view in study.views]) # a map in memory at a time
         mean = float(prob.mean()) # of the full pictures; threshold 0 below gives every view a box
         known = dict(study_prob=mean, threshold=model.threshold)
         results = [replace(result, prob=float(p), boxes=result.boxes if mean > model.threshold else [], **known)

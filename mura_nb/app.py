@@ -75,12 +75,15 @@ def delete_old_files(
     folder:Path, # with its subfolders
     age:float=None # seconds, default `MAX_AGE`
     ):
-    "Delete files that have not changed for a while, and folders that are empty"
+    "Delete files that have lain there for a while, and folders that are empty"
     age = MAX_AGE if age is None else age
     for path in sorted(Path(folder).rglob('*'), reverse=True):
         with suppress(OSError):
-            if path.is_dir(): path.rmdir()
-            elif time.time() - path.stat().st_mtime >= age: path.unlink()
+            since = time.time() - max(path.stat().st_mtime, path.stat().st_ctime)
+            if path.is_dir():
+                if since >= min(age, SWEEP_EVERY): path.rmdir() # not one that was made a moment ago
+            # files of one upload lie in `folder` itself until the last of them has arrived
+            elif since >= age*(10 if path.parent == Path(folder) else 1): path.unlink()
 
 # %% ../nbs/12_app.ipynb #5768e0e7
 @contextmanager
@@ -128,9 +131,10 @@ def refusal(
     hosts=None # names that the page answers to, default any
     )->tuple: # status and reason, None where the request may pass
     "Why a request is turned away before it is read"
-    name = headers.get('host', '').rsplit(':', 1)[0].strip('[]')
-    if hosts and name not in hosts: return 400, 'this page answers to its own name only'
-    if hosts and headers.get('origin', f'://{headers["host"]}').partition('://')[2] != headers['host']:
+    host = headers.get('host', '')
+    if hosts and host.rsplit(':', 1)[0].strip('[]') not in hosts: return 400, 'this page answers to its own name only'
+    own = host, headers.get('x-forwarded-host', host).split(',')[0].strip() # of a server in front of the page
+    if headers.get('origin', f'://{host}').partition('://')[2] not in own:
         return 403, 'this page takes no requests from other pages'
     length = headers.get('content-length', '0')
     if length.isdigit() and int(length) > largest: return 413, 'larger than a study may be'
@@ -257,7 +261,7 @@ def page_steps(
     def search(answer, kind, wanted):
         return _show_answer(search_again(service, answer, only(kind, wanted))) if answer else _show_nothing()
     def save(answer):
-        if not answer: return ''
+        if not answer: raise ValueError('the answer is no longer kept; give the study again')
         return f'mura_nb-{answer.model.name}.zip {base64.b64encode(answer_archive(answer)).decode()}'
     return {step.__name__: _with_messages(step) for step in (read, pick, look, search, save)}
 
@@ -333,7 +337,8 @@ def _launch_options(host):
     fonts = dict(font=['system-ui', '-apple-system', 'Segoe UI', 'Roboto', 'sans-serif'],
                  font_mono=['ui-monospace', 'Consolas', 'monospace'])
     theme = _gradio().themes.Base(primary_hue='blue', neutral_hue='slate', radius_size='md', **fonts)
-    largest, hosts = LIMITS.files*LIMITS.megabytes*10**6, LOCAL if host in LOCAL else None
+    largest = (LIMITS.files*LIMITS.megabytes + 1)*10**6 # one for what surrounds the files in a request
+    hosts = LOCAL if host in LOCAL else None
     guard = Middleware(RequestGuard, largest=largest, hosts=hosts)
     server = dict(middleware=[guard], docs_url=None, redoc_url=None, openapi_url=None)
     style = (PAGE_FILES/'page.css').read_text()
@@ -369,7 +374,8 @@ def running_page(
         blocks = build_page(warm_up(service)).queue(max_size=20)
         try:
             blocks.launch(server_name=host, server_port=port, **_launch_options(host))
-            yield f"http://{'localhost' if host in LOCAL else host}:{port}/"
+            name = 'localhost' if host in LOCAL else f'[{host}]' if ':' in host else host
+            yield f'http://{name}:{port}/'
         finally: blocks.close(verbose=False)
 
 # %% ../nbs/12_app.ipynb #d0222e37

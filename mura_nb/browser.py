@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 import numpy as np, torch
 from PIL import Image
-from .core import fmt_ci, write_atomic
+from .core import write_atomic
 from .settings import settings
 from .phantom import example_study
 from .input_check import GREY_LIMITS
 from .headers import ARM_WORDS, BODY_PARTS, OTHER_PARTS, RADIOGRAPHY
+from .shipped import shipped_results
 from .networks import input_stats, map_layer, net_input, split_backbone
 from .engines import INPUT, ModelPart, NotEqual, part_of, probe_views, require_packages
 from .maps import cam_and_logit, cells_cam
@@ -258,10 +259,9 @@ def card_words(
     recipe,shipped = card['recipe'],card.get('shipped')
     about = [f"Network {recipe.get('name')}, {recipe['backbone'].partition(':')[2]}."]
     if not shipped: return dict(notice=training_notice(), about=about)
-    reached = [f"{name}: {fmt_ci(r['value'], r['lo'], r['hi'])} ({r['n']:,} {r['what']}; 95 % interval in brackets)."
-               for name,r in shipped.get('numbers', {}).items()]
+    reached = f'{shipped_results(card)}; 95 % intervals in brackets.'
     notice = f"The network was trained on {shipped['trained_on']}; nothing here was validated for diagnosis."
-    return dict(notice=notice, about=about + [f'{words}.' for words in shipped.get('attribution', [])] + reached)
+    return dict(notice=notice, about=[*about, *(f'{words}.' for words in shipped.get('attribution', [])), reached])
 
 # %% ../nbs/12d_browser.ipynb #ceb08151
 # study type, and kind of the abnormality or '' for normal

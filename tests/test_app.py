@@ -449,5 +449,27 @@ def test_markup_stands_in_templates(module):
 def test_page_is_packaged():
     import tomllib
     tools = tomllib.loads((PAGE.parents[1]/'pyproject.toml').read_text())['tool']
-    packed = {f.name for pattern in tools['setuptools']['package-data']['mura_nb'] for f in PAGE.parent.glob(pattern)}
-    assert {f.name for f in PAGE.iterdir()} <= packed
+    packed = {f for pattern in tools['setuptools']['package-data']['mura_nb'] for f in PAGE.parent.glob(pattern)}
+    assert {f for f in PAGE.rglob('*') if f.is_file() and 'node_modules' not in f.parts} <= packed
+
+
+@pytest.mark.parametrize('value, lo, words', [
+    (.5, .25, '50 [25 to 75]'), (.5, np.nan, '50'), (np.nan, np.nan, 'an unknown number')])
+def test_a_proportion_as_a_number_of_a_hundred(value, lo, words):
+    from mura_nb.answers import _per_hundred
+    from mura_nb.evaluation import Estimate
+    assert _per_hundred(Estimate(value, lo, .75, 4)) == words
+
+
+def test_a_picture_that_cannot_be_read_has_no_thumbnail(tmp_path):
+    from mura_nb.answer_page import thumbnail
+    (tmp_path/'a.png').write_bytes(b'no picture')
+    assert thumbnail(tmp_path/'a.png') == thumbnail(tmp_path/'gone.png') == ''
+
+
+def test_an_answer_that_is_no_longer_kept_is_said_to_be(monkeypatch):
+    from types import SimpleNamespace
+    from mura_nb import app
+    monkeypatch.setattr(app, '_gradio', lambda: SimpleNamespace(EventData=object, Error=ValueError))
+    monkeypatch.setattr(app, '_with_messages', lambda function: function)
+    with pytest.raises(ValueError, match='no longer kept'): app.page_steps(None)['save'](None)

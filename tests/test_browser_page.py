@@ -330,10 +330,57 @@ def test_a_dicom_file_without_head(tools, tmp_path, syntax):
         same_as_package(tools, tmp_path/name, 1)
 
 
+def test_a_dicom_file_that_does_not_say_its_syntax_or_goes_on_after_its_end(tools, tmp_path):
+    from pydicom.uid import ExplicitVRLittleEndian
+    ds = dicoms.radiograph(TWELVE, BitsStored=12, HighBit=11)
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    whole = (tmp_path/'a.dcm').read_bytes()
+    (tmp_path/'more.dcm').write_bytes(whole + b'\0\0\0')
+    same_as_package(tools, tmp_path/'more.dcm', 1)
+    at = whole.index(b'\x02\0\x10\0UI')
+    end = at + 8 + int.from_bytes(whole[at+6:at+8], 'little')
+    (tmp_path/'none.dcm').write_bytes(whole[:at] + whole[end:])
+    same_as_package(tools, tmp_path/'none.dcm', 1)
+
+
+def test_a_signed_table_of_an_implicit_file(tools, tmp_path):
+    "Its first value is negative though no pixel is"
+    stored = (TWELVE//2).astype(np.int16)
+    ds = dicoms.radiograph(stored, BitsStored=12, HighBit=11, PixelRepresentation=1,
+        VOILUTSequence=dicoms.table(np.arange(4096), 16, -2048))
+    ds.file_meta.TransferSyntaxUID = '1.2.840.10008.1.2'
+    ds.save_as(tmp_path/'a.dcm', enforce_file_format=True)
+    same_as_package(tools, tmp_path/'a.dcm', 1)
+
+
+def test_where_a_jpeg_ends(tools, tmp_path):
+    "After its pixels, however much follows; not where the small picture in its head ends. Bits and size are read first"
+    grey = Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 200), np.uint8))
+    grey.resize((32, 32)).save(small := io.BytesIO(), 'JPEG')
+    head = b'Exif\0\0' + small.getvalue()
+    grey.save(tmp_path/'a.jpg', quality=95)
+    whole = (tmp_path/'a.jpg').read_bytes()
+    marked = whole[:2] + b'\xff\xe1' + (len(head) + 2).to_bytes(2, 'big') + head + whole[2:]
+    (tmp_path/'a.jpg').write_bytes(marked + bytes(100_000))
+    same_as_package(tools, tmp_path/'a.jpg', 1)
+    with pytest.raises(Exception, match='damaged: it has no end'): grey_of(tools, marked[:-2000])
+    frame = whole.index(b'\xff\xc0')
+    with pytest.raises(Exception, match='has 12 bits'): grey_of(tools, whole[:frame+4] + b'\x0c' + whole[frame+5:])
+    huge = whole[:frame+5] + b'\xff\xdc\xff\xdc' + whole[frame+9:]
+    with pytest.raises(Exception, match='65500 x 65500 pixels'): grey_of(tools, huge)
+
+
+def test_a_png_that_says_it_is_large_is_not_unpacked(tools, tmp_path):
+    from torture.inputs import png as png_of_zeros
+    with pytest.raises(Exception, match='32000 x 32000 pixels'): grey_of(tools, png_of_zeros(32000, 32000, 1))
+
+
 REFUSED = {'raw pixels': dict(PresentationIntentType='FOR PROCESSING'), 'of modality CT': dict(Modality='CT'),
     'This is a CHEST': dict(BodyPartExamined='CHEST'), 'written by mura_nb': dict(Manufacturer='mura_nb'),
     'several frames': dict(NumberOfFrames=2), 'what its pixels mean': dict(PhotometricInterpretation=''),
-    'table of contents': dict(directory='1.2.840.10008.1.3.10')}
+    'table of contents': dict(directory='1.2.840.10008.1.3.10'),
+    'shows no bone of an arm': dict(Modality='MG'), 'in colour, which this page': dict(PhotometricInterpretation='RGB')}
 
 
 @pytest.mark.parametrize('words', REFUSED)
@@ -369,6 +416,17 @@ def test_greys_are_checked_as_in_the_package(tools):
         assert said(picture) == unusual_greys(picture)
     for name, words in dict(black='is blank', white='is blank', strip='a strip').items():
         with pytest.raises(Exception, match=words): said(EMPTY[name][0])
+
+
+def test_a_border_of_half_a_pixel_more_is_rounded_as_in_the_package(tools):
+    "A twentieth of the 90 px of the small copy is 4.5: 4 rows, not 5"
+    from mura_nb.input_check import measure_greys
+    picture = np.full((512, 360), 200, np.uint8)
+    for i in range(5): picture[i*4:512-i*4, i*4:360-i*4] = (10, 20, 30, 220, 240)[i]
+    script = '''async ([pixels, width, height]) => {
+        const m = await import('./check.js')
+        return m.borderOf(m.smallCopy({data: Uint8Array.from(pixels), width, height}, 128)) }'''
+    assert tools.evaluate(script, [picture.ravel().tolist(), 360, 512]) == measure_greys(picture).border == 20
 
 
 def test_colours_become_grey_as_in_the_package(tools, tmp_path):
@@ -411,6 +469,31 @@ def test_it_says_what_locate_says(visit, host, pictures, model, tmp_path):
     assert host.asked[before:] == [], 'something was asked for after the page had loaded'
     quiet = os.getloadavg()[0] < os.cpu_count()
     assert took[0] < (3 if quiet else 20), 'slow'
+
+
+def test_the_shipped_network_says_what_locate_says(browser, pictures, libraries, tmp_path):
+    "The network that the published page holds, with its own pooling, map, level and size"
+    from mura_nb.browser import write_browser_page
+    from mura_nb.gradcam import localise
+    from mura_nb.shipped import shipped_file
+    write_browser_page(tmp_path/'browser', shipped_file(), libraries, {})
+    other, page, took = Host(tmp_path), browser.new_page(), []
+    page.set_default_timeout(90_000)
+    page.goto(other.url)
+    page.wait_for_selector('html[data-ready]')
+    for name in ('plain.png', 'turned.jpg', 'window.dcm'):
+        started = time.perf_counter()
+        give(page, pictures/name)
+        page.locator('figcaption', has_text=name).wait_for()
+        took.append(time.perf_counter() - started)
+        found, want = numbers(page, name), localise(pictures/name, shipped_file())
+        assert abs(found['logit'] - np.log(want.prob/(1 - want.prob))) < .05 and found['called'] == want.called
+        assert len(found['boxes']) == len(want.boxes)
+        for mine, (box, _) in zip(found['boxes'], want.boxes): assert iou(mine['box'], box) >= .9
+    print(f'shipped network: {", ".join(f"{t:.2f}" for t in took)} s after choosing')
+    page.close()
+    other.server.shutdown()
+    assert took[0] < (3 if os.getloadavg()[0] < os.cpu_count() else 20), 'slow'
 
 
 def test_a_map_of_a_larger_view(browser, host, pictures, model, libraries, tmp_path):
@@ -520,7 +603,10 @@ def test_the_site_says_why_it_is_left_out(tmp_path, monkeypatch):
     def refuse(*_): raise RuntimeError('npm is not installed')
     monkeypatch.setattr(mura_nb.browser, 'write_browser_page', refuse)
     (tmp_path/'a.safetensors').touch()
+    monkeypatch.delenv('CI', raising=False)
     assert 'npm is not installed' in publish.add_browser_page(tmp_path, tmp_path) and not list(tmp_path.glob('*.html'))
+    monkeypatch.setenv('CI', '1')
+    with pytest.raises(SystemExit, match='the site is not published'): publish.add_browser_page(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize('pooling,layer', [('lse', 'joined'), ('pcam', 'earlier'), ('mean', 'last')])

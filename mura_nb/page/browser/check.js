@@ -1,8 +1,9 @@
 // Is this a picture that a network can say anything about? As room `input_check` measures it.
 import { refuse } from "./refuse.js";
+import { roundHalfEven } from "./resample.js";
 
 // A copy of at most `side` pixels, means of whole blocks.
-function smallCopy({ data, width, height }, side) {
+export function smallCopy({ data, width, height }, side) {
   const step = Math.ceil(Math.max(width, height) / side);
   const [w, h] = [Math.ceil(width / step), Math.ceil(height / step)];
   const small = new Float64Array(w * h);
@@ -24,8 +25,8 @@ function median(values) {
 }
 
 // Median of the outer twentieth.
-function borderOf({ data, width, height }) {
-  const edge = Math.max(1, Math.round(0.05 * Math.min(width, height)));
+export function borderOf({ data, width, height }) {
+  const edge = Math.max(1, roundHalfEven(0.05 * Math.min(width, height)));
   const inside = (i) => {
     const [x, y] = [i % width, Math.floor(i / width)];
     return x >= edge && x < width - edge && y >= edge && y < height - edge;
@@ -69,7 +70,7 @@ export function unusualGreys(picture, limits) {
   if (greys.levels === 1) refuse(`The picture is blank: every pixel has grey ${greys.darkest} of 255.`);
   const { darkest, brightest } = greys;
   const found = [];
-  const share = Math.round(100 * greys.commonest);
+  const share = roundHalfEven(100 * greys.commonest);
   if (greys.commonest > limits.commonest) found.push(`nearly blank, ${share} % of it has one grey`);
   if (brightest - darkest < limits.spread) found.push(`little contrast, greys ${darkest} to ${brightest} of 255`);
   if (greys.levels < limits.levels) found.push(`only ${greys.levels} greys`);

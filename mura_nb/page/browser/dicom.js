@@ -34,9 +34,34 @@ function withHead(bytes) {
   return whole;
 }
 
-function parse(bytes) {
+// The file from behind its group 0002, whose elements are explicit and little-endian.
+function withoutMeta(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let at = 132;
+  while (at + 12 <= bytes.length && view.getUint16(at, true) === 2) {
+    const long = ["OB", "OW", "SQ", "UN", "UT"].includes(letters(bytes, at + 4, at + 6));
+    at += long ? 12 + view.getUint32(at + 8, true) : 8 + view.getUint16(at + 6, true);
+  }
+  return bytes.subarray(at);
+}
+
+// Where the transfer syntax is missing it is guessed, as where there is no head; what follows the pixels may be broken.
+function parsed(whole) {
+  const { parseDicom } = globalThis.dicomParser;
   try {
-    return globalThis.dicomParser.parseDicom(withHead(bytes));
+    return parseDicom(whole);
+  } catch (error) {
+    if (String(error).includes("required meta header")) return parseDicom(withHead(withoutMeta(whole)));
+    const pixels = error.dataSet?.elements.x7fe00010;
+    if (!pixels) throw error;
+    return parseDicom(whole.subarray(0, pixels.dataOffset + pixels.length));
+  }
+}
+
+function parse(bytes) {
+  if (!globalThis.dicomParser) throw new Error("dicomParser.min.js did not load");
+  try {
+    return parsed(withHead(bytes));
   } catch (error) {
     const deflated = String(error).includes("inflate");
     return refuse(
@@ -87,7 +112,7 @@ function checkDicom(set, limits) {
     refuse("This DICOM file does not say what its pixels mean (photometric interpretation, bits).");
   }
   const colour = (set.uint16("x00280002") ?? 1) > 1 || !kind.startsWith("MONOCHROME");
-  if (colour) refuse("This DICOM file is in colour; a radiograph is grey.");
+  if (colour) refuse("This DICOM file is in colour, which this page does not read. Save it as PNG.");
 }
 
 function checkWhat(set, limits) {
@@ -98,7 +123,9 @@ function checkWhat(set, limits) {
   }
   if (textOf(set, "x00080070") === "mura_nb") refuse("This DICOM file was written by mura_nb; it is no radiograph.");
   const modality = wordOf(set, "x00080060");
-  if (!limits.modalities.includes(modality)) refuse(`This DICOM file is no radiograph, but of modality ${modality}.`);
+  if (!limits.modalities.includes(modality)) {
+    refuse(`This DICOM file is of modality ${modality}, which shows no bone of an arm.`);
+  }
   const part = wordOf(set, "x00180015");
   if (isOtherPart(part, limits)) refuse(`This is a ${part}, on which the network was not trained.`);
 }
@@ -164,7 +191,8 @@ function tableOf(set, tag) {
   const [descriptor, data] = [item?.elements.x00283002, item?.elements.x00283006];
   if (!descriptor || !data?.length || descriptor.length < 4) return null;
   const n = item.uint16("x00283002", 0) || 2 ** 16;
-  const first = descriptor.vr === "SS" ? item.int16("x00283002", 1) : item.uint16("x00283002", 1);
+  const signed = descriptor.vr ? descriptor.vr === "SS" : set.uint16("x00280103") === 1;
+  const first = signed ? item.int16("x00283002", 1) : item.uint16("x00283002", 1);
   const wide = data.length >= 2 * n || data.vr === "US";
   const bytes = item.byteArray.slice(data.dataOffset, data.dataOffset + data.length);
   const all = wide ? new Uint16Array(bytes.buffer, 0, bytes.length >> 1) : bytes;

@@ -1,6 +1,6 @@
 // The page without a server: reads a picture, asks the worker, and shows the answer. Nothing is sent anywhere.
 import { findBoxes, heatMap } from "./boxes.js";
-import { unusualGreys } from "./check.js";
+import { smallCopy, unusualGreys } from "./check.js";
 import { readPicture } from "./picture.js";
 import { Unreadable } from "./refuse.js";
 import { enlarged, evalGeometry, moved, place, shrink, warp } from "./resample.js";
@@ -15,8 +15,8 @@ function say(words, busy = false) {
 
 // ---- the worker, and what it needs
 
-async function fetched(name) {
-  const response = await fetch(name);
+async function fetched(name, how = {}) {
+  const response = await fetch(name, how);
   if (!response.ok) throw new Error(`${name}: ${response.status}`);
   return response;
 }
@@ -49,8 +49,9 @@ function startWorker() {
 
 async function load() {
   say("The network is loading; this takes a moment the first time.", true);
-  const settings = await (await fetched("network.json")).json();
-  const network = new Uint8Array(await (await fetched(settings.file)).arrayBuffer());
+  const settings = await (await fetched("network.json", { cache: "no-cache" })).json();
+  const file = `${settings.file}?${settings.sha256.slice(0, 12)}`; // never the file of an earlier network
+  const network = new Uint8Array(await (await fetched(file)).arrayBuffer());
   const ask = startWorker();
   await ask("load", { network, sides: [settings.side, settings.map.side] }, [network.buffer]);
   return { settings, ask };
@@ -109,19 +110,9 @@ function drawPicture(canvas, { data, width, height }) {
 
 // A copy that is small enough to be shown, means of whole blocks of pixels.
 function reduced(picture) {
-  const factor = Math.ceil(Math.max(picture.width, picture.height) / LARGEST);
-  if (factor === 1) return picture;
-  const [width, height] = [picture.width, picture.height].map((n) => Math.max(1, Math.floor(n / factor)));
-  const data = new Uint8Array(width * height);
-  for (let i = 0; i < data.length; i++) {
-    const [x, y] = [(i % width) * factor, Math.floor(i / width) * factor];
-    let sum = 0;
-    for (let v = 0; v < factor; v++) {
-      for (let u = 0; u < factor; u++) sum += picture.data[(y + v) * picture.width + x + u];
-    }
-    data[i] = Math.round(sum / factor ** 2);
-  }
-  return { data, width, height };
+  if (Math.max(picture.width, picture.height) <= LARGEST) return picture;
+  const small = smallCopy(picture, LARGEST);
+  return { ...small, data: Uint8Array.from(small.data) };
 }
 
 function drawHeat(canvas, { data, width, height }, colours) {
@@ -203,7 +194,7 @@ function showWarning(part, warning) {
   part.prepend(box);
 }
 
-function show(name, picture, answer, settings, seconds) {
+function show(name, picture, answer, settings, after) {
   const part = $("#verdict").content.cloneNode(true);
   const { heat, ...numbers } = answer;
   fillVerdict(part, answer, settings);
@@ -219,12 +210,14 @@ function show(name, picture, answer, settings, seconds) {
   else $(".heat", part).remove();
   drawBoxes(stack, answer.boxes, picture);
   $("figcaption", part).textContent = `${name}, ${picture.width} x ${picture.height} px, ${boxWords(answer.boxes)}`;
-  const about = { file: name, width: picture.width, height: picture.height, network: settings.name };
-  const record = { ...about, ...numbers, seconds, statement: settings.research_only };
+  const network = { network: settings.name, network_sha256: settings.sha256 };
+  const about = { file: name, width: picture.width, height: picture.height, ...network };
+  const record = { ...about, ...numbers, seconds: after.seconds, statement: settings.research_only };
   $(".save", part).addEventListener("click", () => save(record));
   $("#answer").replaceChildren(part);
   const words = `Called ${answer.called ? "abnormal" : "normal"}, ${percent(answer.calibrated)}`;
-  say(`${words}. It took ${seconds.toFixed(1)} seconds here.`);
+  const only = after.files > 1 ? ` Only the first of ${after.files} files was looked at.` : "";
+  say(`${words}. It took ${after.seconds.toFixed(1)} seconds here.${only}`);
 }
 
 function showProblem(name, words) {
@@ -240,7 +233,13 @@ function showProblem(name, words) {
 
 let latest = 0; // of the pictures that were chosen; an answer to an earlier one is not shown
 
-async function answer(name, file, ready) {
+function showStatus() {
+  $("#answer").focus({ preventScroll: true });
+  const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
+  $("#status").scrollIntoView({ behavior: still ? "auto" : "smooth" });
+}
+
+async function answer(name, file, ready, files = 1) {
   const mine = ++latest;
   try {
     const loaded = await ready;
@@ -250,21 +249,24 @@ async function answer(name, file, ready) {
     const warning = unusualGreys(picture, loaded.settings.limits.greys);
     const found = { ...(await look(picture, loaded)), warning };
     if (mine !== latest) return;
-    show(name, picture, found, loaded.settings, (performance.now() - start) / 1000);
-    $("#answer").focus({ preventScroll: true });
-    const still = window.matchMedia("(prefers-reduced-motion: reduce)").matches;
-    $("#status").scrollIntoView({ behavior: still ? "auto" : "smooth" });
+    show(name, picture, found, loaded.settings, { seconds: (performance.now() - start) / 1000, files });
+    showStatus();
   } catch (error) {
     if (mine !== latest) return;
     const known = error instanceof Unreadable;
     showProblem(name, known ? error.message : `Something went wrong in this browser (${error.message || error}).`);
+    showStatus();
   }
 }
 
 // The pictures of the simulated radiographs are loaded with the page, so that choosing one asks for nothing.
 async function offerSamples(ready) {
   for (const button of document.querySelectorAll("[data-sample]")) {
-    const blob = await (await fetched(button.dataset.sample)).blob();
+    const blob = await fetched(button.dataset.sample)
+      .then((response) => response.blob())
+      .catch(() => null);
+    button.hidden = !blob;
+    if (!blob) continue;
     $("img", button).src = URL.createObjectURL(blob);
     const name = button.textContent.trim();
     button.addEventListener("click", () => answer(name, blob, ready));
@@ -273,7 +275,7 @@ async function offerSamples(ready) {
 
 function takeFiles(ready) {
   const [drop, file] = [$("#drop"), $("#file")];
-  const take = (files) => files.length && answer(files[0].name, files[0], ready);
+  const take = (files) => files.length && answer(files[0].name, files[0], ready, files.length);
   file.addEventListener("change", () => {
     take(file.files);
     file.value = ""; // the same file can be chosen again
@@ -288,12 +290,6 @@ function takeFiles(ready) {
 }
 
 async function start() {
-  if (location.protocol === "file:") {
-    say(
-      "This page must come from a web address, as browsers load no network from the disk: python -m http.server, say.",
-    );
-    return;
-  }
   const ready = load();
   takeFiles(ready);
   try {

@@ -1,6 +1,6 @@
 // From a file to a grey picture, 0 black and 255 white, as `images.decode_picture` reads it. Nothing leaves this page.
 import { decodeDicom, isDicom } from "./dicom.js";
-import { decodeDeepPng, isDeep, isOwn } from "./png.js";
+import { decodeDeepPng, isDeep, isOwn, pngSize } from "./png.js";
 import { checkSize, luma, refuse } from "./refuse.js";
 
 const starts = (bytes, ...first) => first.every((value, i) => bytes[i] === value);
@@ -17,27 +17,50 @@ function kindOf(bytes) {
   return starts(bytes.subarray(8), 0x57, 0x45, 0x42, 0x50) ? "image/webp" : "";
 }
 
-// Does a row of bytes stand in the last part of the file?
-function endsWith(bytes, row, within) {
-  for (let i = bytes.length - row.length; i >= Math.max(0, bytes.length - within); i--) {
+// Does a row of bytes stand in a file, from a place on?
+function holds(bytes, row, from = 0) {
+  for (let i = bytes.length - row.length; i >= from; i--) {
     if (row.every((value, k) => bytes[i + k] === value)) return true;
   }
   return false;
 }
 
+// What a JPEG says of itself before its pixels: bits and size (null where it does not say), and where the pixels begin.
+function jpegHead(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  let [at, size] = [2, null];
+  while (at + 9 < bytes.length && bytes[at] === 0xff && bytes[at + 1] !== 0xda) {
+    const kind = bytes[at + 1];
+    const frame = kind >= 0xc0 && kind <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(kind);
+    if (frame) size = { bits: bytes[at + 4], width: view.getUint16(at + 7), height: view.getUint16(at + 5) };
+    at += kind === 0xff ? 1 : 2 + view.getUint16(at + 2);
+  }
+  return { size, at };
+}
+
 function isWhole(bytes) {
-  if (isPng(bytes)) return endsWith(bytes, [0x49, 0x45, 0x4e, 0x44], bytes.length);
-  return !isJpeg(bytes) || endsWith(bytes, [0xff, 0xd9], 2 ** 16);
+  if (isPng(bytes)) return holds(bytes, [0x49, 0x45, 0x4e, 0x44]);
+  return !isJpeg(bytes) || holds(bytes, [0xff, 0xd9], jpegHead(bytes).at);
+}
+
+// Before anything is unpacked.
+function checkSaid(bytes, limits) {
+  const size = isPng(bytes) ? pngSize(bytes) : isJpeg(bytes) ? jpegHead(bytes).size : null;
+  if (size) checkSize(size.width, size.height, limits);
+  if (size && isJpeg(bytes) && size.bits !== 8) {
+    refuse(`This JPEG has ${size.bits} bits, which browsers do not read. Save it as PNG.`);
+  }
 }
 
 // The browser decodes, and turns by the EXIF tag. Colour profiles are left alone.
 async function decodeImage(bytes, limits) {
   if (!isWhole(bytes)) refuse("The file is damaged: it has no end.");
   if (isPng(bytes) && isOwn(bytes)) refuse("This picture was written by mura_nb; it is no radiograph.");
-  if (isPng(bytes) && isDeep(bytes)) return decodeDeepPng(bytes, limits);
+  checkSaid(bytes, limits);
+  if (isPng(bytes) && isDeep(bytes)) return decodeDeepPng(bytes);
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none", premultiplyAlpha: "none" };
   const bitmap = await createImageBitmap(new Blob([bytes], { type: kindOf(bytes) }), options).catch(() =>
-    refuse("The file is damaged, or its picture is far too large."),
+    refuse("The file is damaged: its picture cannot be unpacked."),
   );
   const { width, height } = bitmap;
   checkSize(width, height, limits);
@@ -54,7 +77,7 @@ async function decodeImage(bytes, limits) {
 export async function readPicture(file, limits) {
   if (file.size === 0) refuse("The file is empty.");
   if (file.size > limits.megabytes * 1e6) {
-    refuse(`The file has ${Math.round(file.size / 1e6)} MB; at most ${limits.megabytes} are allowed.`);
+    refuse(`The file has ${(file.size / 1e6).toFixed(2)} MB; at most ${limits.megabytes} are allowed.`);
   }
   const bytes = new Uint8Array(await file.arrayBuffer());
   if (isDicom(bytes)) return decodeDicom(bytes, limits);

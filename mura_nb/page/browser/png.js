@@ -1,5 +1,5 @@
 // PNG of 16 bits, of which a browser would keep eight: decoded here, and scaled as `images.to_grey` does.
-import { checkSize, ends, luma, refuse, whiteOf } from "./refuse.js";
+import { ends, luma, refuse, whiteOf } from "./refuse.js";
 
 const CHANNELS = { 0: 1, 2: 3, 4: 2, 6: 4 }; // of a PNG's colour types that may have 16 bits
 
@@ -21,6 +21,11 @@ function chunksOf(bytes) {
 // Was a PNG written by this project? As `headers.png_mark`.
 export const isOwn = (bytes) =>
   chunksOf(bytes).tEXt.some((text) => new TextDecoder("latin1").decode(text) === "Software\0mura_nb");
+
+export function pngSize(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return { width: view.getUint32(16), height: view.getUint32(20) };
+}
 
 // Does a PNG hold 16 bits a channel?
 export const isDeep = (bytes) => bytes[24] === 16 && bytes[25] in CHANNELS;
@@ -166,11 +171,9 @@ function turned({ data, width, height }, orientation) {
   return { data: out, width: w, height: h };
 }
 
-export async function decodeDeepPng(bytes, limits) {
+export async function decodeDeepPng(bytes) {
   const chunks = chunksOf(bytes);
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const [width, height] = [view.getUint32(16), view.getUint32(20)];
-  checkSize(width, height, limits);
+  const { width, height } = pngSize(bytes);
   const channels = CHANNELS[bytes[25]];
   const values = await valuesOf(chunks.IDAT, { width, height, channels, interlaced: bytes[28] === 1 });
   if (channels % 2) blackenClear(values, channels, chunks.tRNS);
