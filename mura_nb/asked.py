@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from .core import progress
+from .core import file_sha256, progress
 from .settings import Recipe
 from .geometry import Geometry, eval_view, warp
 from .shipped import SHIPPED, network_words, resolve_models
@@ -97,20 +97,39 @@ def onnx_model(
     except Exception as e: raise ValueError(f'{path}: not an ONNX file that ONNX Runtime reads: {e}') from None
     told = session.get_modelmeta().custom_metadata_map
     own = session.get_inputs()[0].name==INPUT and 'preprocessing' in told
-    return _own_onnx(session, told, path) if own else _foreign_onnx(session, path)
+    return _own_onnx(session, told, Path(path)) if own else _foreign_onnx(session, path)
+
+# %% ../nbs/08ff_asked.ipynb #3e2bf62a
+def _check_card(path):
+    "ValueError where the card beside a file is of another file"
+    from mura_nb.engines import card_path # here: torch takes seconds to import
+    try: card = json.loads(card_path(path).read_text(encoding='utf-8'))
+    except FileNotFoundError: return
+    except ValueError: card = {}
+    if not isinstance(card, dict) or card.get('sha256')!=file_sha256(path):
+        raise ValueError(f'{path}: not the file that {card_path(path).name} describes; export it again')
+
+def _says(told, path):
+    "How pictures are prepared for a file, and its threshold, by its metadata"
+    try:
+        steps,decision = (json.loads(told.get(k, '{}')) for k in ('preprocessing','decision'))
+        recipe = SimpleNamespace(**{k:steps[k] for k in ('fit','resize','crop')})
+        if recipe.fit in ('stretch','letterbox') and 0<recipe.crop<=recipe.resize:
+            return recipe,float(decision.get('threshold') or .5)
+    except (ValueError, KeyError, TypeError, AttributeError): pass
+    raise ValueError(f'{path}: does not say how pictures are prepared for it; export it again')
 
 # %% ../nbs/08ff_asked.ipynb #3825a443
 def _own_onnx(session, told, path):
     "A file that this project has written; told: what it says of itself"
     if told.get('part')=='local branch': raise ValueError(f'{path}: reads crops, not whole pictures')
     from mura_nb.engines import INPUT, OUTPUTS # here: torch takes seconds to import
-    steps = json.loads(told['preprocessing'])
-    recipe = SimpleNamespace(**{k:steps[k] for k in ('fit','resize','crop')})
+    _check_card(path)
+    recipe,threshold = _says(told, path)
     def call(pictures):
         views = [eval_view(p, recipe) for p in pictures]
         return expit(session.run(OUTPUTS[:1], {INPUT:np.stack(views)})[0].astype(float))
-    threshold = json.loads(told.get('decision', '{}')).get('threshold') or .5
-    return PictureModel(call, f"{told.get('model', Path(path).stem)} (ONNX)", _prepared(recipe), threshold)
+    return PictureModel(call, f"{told.get('model', path.stem)} (ONNX)", _prepared(recipe), threshold)
 
 # %% ../nbs/08ff_asked.ipynb #9e4a660f
 def _input_shape(given, path):

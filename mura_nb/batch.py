@@ -17,7 +17,7 @@ from PIL import Image
 from .core import study_type as checked_type, write_atomic
 from .results import ModelFiles
 from .geometry import BOX
-from .images import LeftAsideWarning, radiograph_files
+from .images import LeftAsideWarning, kind_of_file, radiograph_files
 from .lists import LABELS, list_fields
 from .layout import parse_path, shown_name, walk_files
 from .input_check import unusual_greys
@@ -80,11 +80,19 @@ def _is_dataset(folder):
     return any((folder/s).is_dir() and ((folder/f'{s}_image_paths.csv').is_file() or (folder/f'{s}.csv').is_file())
                for s in ('train','valid','test'))
 
+def _of_dataset(folder):
+    "Views that MURA's lists name; `LeftAsideWarning` counts the other pictures"
+    rows,pictures = mura_index(folder),('DICOM','picture')
+    others = set(walk_files(folder, failed={})) - set(rows.path)
+    if n := sum(kind_of_file(folder/f) in pictures for f in others if not Path(f).name.startswith('.')):
+        warnings.warn(f'{folder}: files left aside: {n} pictures that no list names', LeftAsideWarning, 3)
+    return [_row(folder/r.path, study=r.study, study_type=r.study_type,
+                 label=None if is_missing(r.label) else int(r.label)) for r in rows.itertuples()]
+
+# %% ../nbs/11c_batch.ipynb #836bc840
 def _of_folder(folder):
     "Views of a dataset with MURA's lists, or of every folder from this one down that holds pictures"
-    if _is_dataset(folder):
-        return [_row(folder/r.path, study=r.study, study_type=r.study_type,
-                     label=None if is_missing(r.label) else int(r.label)) for r in mura_index(folder).itertuples()]
+    if _is_dataset(folder): return _of_dataset(folder)
     closed = {}
     files = [folder/f for f in radiograph_files(folder, walk_files(folder, failed=closed))]
     if not files and not closed: raise FileNotFoundError(f'{folder}: no pictures in this folder or below')
@@ -129,7 +137,8 @@ def _views_from(given):
     if p.is_dir(): return _of_folder(p)
     if not p.is_file(): raise FileNotFoundError(f'{p}: no such file or folder')
     if p.suffix.lower() in ('.xlsx','.xls','.ods'): raise ValueError(f'{p}: a spreadsheet; save it as csv')
-    return _of_list(p) if p.suffix.lower() in ('.csv','.tsv','.txt') else [_row(p)]
+    listed = p.suffix.lower() in ('.csv','.tsv','.txt') and kind_of_file(p) not in ('DICOM','DICOMDIR')
+    return _of_list(p) if listed else [_row(p)]
 
 # %% ../nbs/11c_batch.ipynb #df661fee
 def _why_not(row, force):

@@ -276,9 +276,11 @@ def _grey_of_colour(values):
 
 def _grey_between(values, black, white, negative):
     "8-bit grey of (h, w) values; black lies above white where the file's rescale slope is negative"
-    span = float(white)-float(black)
-    share = np.clip((values - float(black))/span, 0, 1) if span else np.zeros(values.shape)
-    return np.round(255*(1-share if negative else share)).astype(np.uint8)
+    span,grey = float(white)-float(black),np.empty(values.shape, np.uint8)
+    for row,given in zip(grey, values): # row by row, so that few floating-point numbers lie in memory at once
+        share = np.clip((given - float(black))/span, 0, 1) if span else np.zeros(given.shape)
+        row[:] = np.round(255*(1-share if negative else share))
+    return grey
 
 # %% ../nbs/00f_dicom_grey.ipynb #898db6d0
 def at_edge(

@@ -18,14 +18,16 @@ from .images import kind_of_file, read_picture
 
 # %% ../nbs/01k_headers.ipynb #ded74348
 UID = r'\d+(\.\d+){2,}' # a DICOM identifier
-RADIOGRAPHY = ('CR','DX','DR','RG','RF','XA','MG','IO','PX','OT','') # may be radiographs; OT and '' do not say
+RADIOGRAPHY = ('CR','DX','DR','RG','RF','XA','OT','') # may show a bone of the arm; OT and '' do not say
 BODY_PARTS = dict(THUMB='FINGER', UPPERARM='HUMERUS', **{t:t for t in STUDY_TYPES})
 ARM_WORDS = ('ARM','HANDS','WRISTS','FINGERS','ELBOWS','FOREARMS','SHOULDERS','PHALANX','PHALANGES','METACARPAL',
     'METACARPALS','RADIUS','RADIAL','ULNA','CARPUS','SCAPHOID','HUMERAL','SCAPULA','CLAVICLE','ACJOINT')
-OTHER_PARTS = ('CHEST','THORAX','LUNG','LUNGS','RIB','RIBS','STERNUM','HEART','BREAST','ABDOMEN','KUB','PELVIS','HIP',
-    'HIPS','FEMUR','THIGH','KNEE','PATELLA','LEG','LOWERLEG','TIBIA','FIBULA','ANKLE','FOOT','TOE','TOES','HEEL',
-    'CALCANEUS','SKULL','HEAD','FACE','ORBIT','SINUS','NOSE','JAW','MANDIBLE','TOOTH','TEETH','NECK','SACRUM','COCCYX',
-    'SCOLIOSIS')
+OTHER_PARTS = ('CHEST','THORAX','LUNG','LUNGS','RIB','RIBS','STERNUM','HEART','BREAST','ABDOMEN','KUB','KIDNEY',
+    'BLADDER','STOMACH','COLON','ESOPHAGUS','CHESTABDOMEN','CHESTABDPELVIS','ABDOMENPELVIS','WHOLEBODY','PELVIS',
+    'SIJOINT','HIP','HIPS','FEMUR','FEMURS','THIGH','KNEE','KNEES','PATELLA','LEG','LEGS','LOWERLEG','CALF','TIBIA',
+    'FIBULA','TIBFIB','ANKLE','ANKLES','FOOT','FEET','TOE','TOES','HEEL','CALCANEUS','SKULL','HEAD','HEADNECK','FACE',
+    'FACIAL','ORBIT','SINUS','NOSE','NASAL','ZYGOMA','MAXILLA','JAW','TMJ','MANDIBLE','TOOTH','TEETH','NECK','CERVICAL',
+    'THORACIC','LUMBAR','LUMBOSACRAL','SACRUM','COCCYX','SCOLIOSIS')
 HEADER = dict(study='StudyInstanceUID', part='BodyPartExamined', modality='Modality', maker='Manufacturer')
 MAKER = 'mura_nb' # in what is written here: Manufacturer of a DICOM file, Software of a PNG
 
@@ -77,7 +79,7 @@ def refusal_of(
     if tags.get('modality')=='DICOMDIR': return 'the contents of a disc (DICOMDIR), not a radiograph; name its folder'
     if force or not tags: return ''
     if tags['modality'] not in RADIOGRAPHY:
-        return f"modality {tags['modality']}, not a radiograph ({', '.join(RADIOGRAPHY[:-1])})"
+        return f"modality {tags['modality']}, which shows no bone of an arm as {', '.join(RADIOGRAPHY[:-1])} may"
     if is_other_part(tags['part']): return f"body part {tags['part']}, on which no network here was trained"
     return ''
 

@@ -21,15 +21,22 @@ from .core import error_number, progress, write_atomic, writing
 from .dicom_grey import OddTagWarning, PictureWarning, dicom_grey, leave_aside, read_dicom, white_of
 
 # %% ../nbs/01a_images.ipynb #7ec0e2f8
+def _scaled(values, white):
+    "(h, w) uint16 values as 8 bits, `white` as 255; row by row, as what numpy looks up takes eight bytes a value"
+    table = ((np.arange(65536)*255 + white//2)//white).clip(0, 255).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    for row,given in zip(grey, values): row[:] = table[given]
+    return grey
+
 def _grey_of_16_bits(img):
     "8-bit grey of a 16-bit picture, with TIFF's WhiteIsZero (tag 262), which Pillow applies in 8 bits only"
-    values = np.asarray(img).astype(np.int64)
+    values = np.asarray(img)
     if values.min()<0 or values.max()>65535:
         raise ValueError(f'mode {img.mode} with values {values.min()} to {values.max()}; 16 bit hold 0 to 65535')
+    values = values.astype(np.uint16)
     if isinstance(clear := img.info.get('transparency'), int): values[values==clear] = 0 # PNG's tRNS
-    white = white_of(values.max())
-    if getattr(img, 'tag_v2', {}).get(262)==0: values = white-values
-    return ((values*255 + white//2)//white).astype(np.uint8)
+    white = white_of(int(values.max()))
+    return _scaled(white-values if getattr(img, 'tag_v2', {}).get(262)==0 else values, white)
 
 # %% ../nbs/01a_images.ipynb #10f09854
 def to_grey(
@@ -70,11 +77,13 @@ def _restore_low_bytes(img, data):
     if raw not in _swapped: return
     high,clear = np.asarray(img),img.info.pop('transparency', None) # of 16 bits; Pillow would compare 8 of them
     if clear is None and white_of(256*int(high[..., :3].max()))==65535: return
-    values = 256*high.astype(np.int64) + _lower_bytes(data, raw)
+    values = (high.astype(np.uint16)<<8) + _lower_bytes(data, raw)
     if clear is not None: values[(values==clear).all(-1)] = 0
-    if white_of(values[..., :3].max())==65535: return img.paste(Image.fromarray((values>>8).astype(np.uint8)))
-    whites = [white_of(values[..., :3].max())]*3 + [white_of(channel.max()) for channel in values[..., 3:].T]
-    img.paste(Image.fromarray(((values*255 + np.array(whites)//2)//whites).astype(np.uint8)))
+    white = white_of(int(values[..., :3].max()))
+    if white==65535: return img.paste(Image.fromarray((values>>8).astype(np.uint8)))
+    channels = np.moveaxis(values, -1, 0)
+    whites = [white]*3 + [white_of(int(alpha.max())) for alpha in channels[3:]]
+    img.paste(Image.fromarray(np.dstack([_scaled(*both) for both in zip(channels, whites)])))
 
 # %% ../nbs/01a_images.ipynb #be650f12
 _VRS = rb'AE|AS|CS|DA|DS|DT|IS|LO|LT|OB|OW|PN|SH|SL|SQ|SS|ST|TM|UI|UL|UN|US|UT'
@@ -95,12 +104,22 @@ def is_dicom(
 # %% ../nbs/01a_images.ipynb #75f5cb96
 PICTURE_FORMATS = ('PNG','JPEG','TIFF','BMP','GIF','WEBP','JPEG2000','PPM') # of Pillow, that are read
 
+# %% ../nbs/01a_images.ipynb #75f5cb98
+def _jpeg_bits(data):
+    "Bits of a value of a JPEG by its own head; 8 where it does not say, and for other bytes"
+    at = 2
+    while data[:2]==b'\xff\xd8' and len(data)>at+4 and data[at]==0xff:
+        if 0xc0<=data[at+1]<=0xcf and data[at+1] not in (0xc4, 0xc8, 0xcc): return data[at+4]
+        at += 1 if data[at+1]==0xff else 2 + int.from_bytes(data[at+2:at+4], 'big')
+    return 8
+
 # %% ../nbs/01a_images.ipynb #653d10c9
 def _decode_image(data):
     "Grey picture of the bytes of a PNG, JPEG, TIFF or another format that Pillow reads"
     try: img = Image.open(io.BytesIO(data), formats=PICTURE_FORMATS)
     except UnidentifiedImageError:
         if data.startswith(b'MM\0+'): raise ValueError('big-endian BigTIFF, which Pillow cannot read') from None
+        if (bits := _jpeg_bits(data))!=8: raise ValueError(f'JPEG of {bits} bits, which Pillow cannot read') from None
         raise ValueError(f"not a picture that can be read ({', '.join(PICTURE_FORMATS)}, or DICOM)") from None
     with img:
         if img.format=='PNG' and b'IEND' not in data: raise OSError('file is truncated: it has no end')

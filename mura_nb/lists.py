@@ -19,7 +19,7 @@ def list_text(
     )->str: # its text
     "The text of a list; ValueError for bytes that are no text"
     code = next((code for mark,code in _MARKS.items() if data.startswith(mark)), None)
-    if code is None and b'\0' in data[:200]: code = 'utf-16-le' if data[1:2]==b'\0' else 'utf-16-be'
+    if code is None and data[:200].count(0)>len(data[:200])/4: code = 'utf-16-le' if data[1:2]==b'\0' else 'utf-16-be'
     for encoding in [code] if code else ['utf-8', 'cp1252']:
         try: text = data.decode(encoding)
         except UnicodeDecodeError: continue

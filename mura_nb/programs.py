@@ -471,9 +471,9 @@ def audit_command(
     from mura_nb.asked import audited_model # here: torch takes seconds to import
     from mura_nb.audit import audit_shortcuts, card_rows, fracture_sentence # here: as above
     from mura_nb.core import seed_everything # here: as above
-    out.mkdir(parents=True, exist_ok=True)
     seed_everything(0) # also lets freed memory be used again, which saves time
     asked = audited_model(model[0] if len(model)==1 else model or None)
+    out.mkdir(parents=True, exist_ok=True)
     typer.echo(f'network: {asked.name}; pictures {asked.prepared}', err=True)
     report = audit_shortcuts(asked, studies, seed, size)
     print_table(card_rows(report).set_axis(['change','shift','of a fracture','to abnormal, %','verdict'], axis=1))

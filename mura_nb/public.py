@@ -29,8 +29,9 @@ def _notes(file):
     "What is special about a file that can be read: (problem, detail)"
     data = Path(file).read_bytes()
     yield from _end_notes(data)
-    with Image.open(file) as img: tag = img.getexif().get(274, 1) if 'exif' in img.info else 1
+    with Image.open(file) as img: tag,mode = img.getexif().get(274, 1) if 'exif' in img.info else 1,img.mode
     if tag!=1: yield 'orientation tag', f'orientation {tag}: read as it is shown'
+    if mode.startswith('I'): yield '16 bits', 'scaled to 8, white by the bits that are used'
 
 def _read_pictures(root, paths):
     "Table by path: pixels (hash), h, w, error; and problems"

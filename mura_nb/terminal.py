@@ -39,7 +39,7 @@ def _shorten_paths(t):
     for c in ('path','study','query','first_view'):
         if c not in t or not len(t): continue
         t[c],folder = _without_shared_folder(t[c])
-        if folder: words.append(f"{c.replace('_', ' ')}: below {folder}")
+        if folder: words.append(f"{c.replace('_', ' ')}: below {one_line(folder)}")
     return words
 
 def _hidden_columns(t):

@@ -93,6 +93,10 @@ def test_our_onnx_file_needs_no_card_beside_it(net, recipe, pairs, tmp_path):
 
     card = dict(architecture='single_logit', recipe=recipe.card(), threshold=0.3)
     done = export_onnx((net, card), tmp_path / 'ours.onnx')
+    other = (tmp_path / 'ours.onnx').read_bytes() + b'\x32\0'  # an empty description: the same graph
+    (tmp_path / 'ours.onnx').write_bytes(other)
+    with pytest.raises(ValueError, match='not the file that ours.onnx.json describes'):
+        asked.onnx_model(done.path)
     card_path(done.path).unlink()
     model, pictures = asked.onnx_model(done.path), pairs[1][:3]
     np.testing.assert_allclose(model(pictures), asked.torch_model(net, recipe)(pictures), atol=1e-4)
@@ -222,3 +226,9 @@ def test_kept_audit_is_quick_and_finds_what_was_planted(root):
     assert of['lite0_b16'].ratio_lo.metal > 0.5 and of['lite0_b16'].verdict.marker == 'not read'
     planted = of['pipeline that has learned markers']
     assert planted['shift'].idxmax() == 'marker' and planted.lo.marker > 1
+
+
+@pytest.mark.parametrize('card, threshold', [(dict(threshold=0.3), 0.3), ({}, 0.5)])
+def test_a_network_is_audited_at_its_own_threshold(net, recipe, card, threshold):
+    card = dict(architecture='single_logit', recipe=recipe.card()) | card
+    assert asked.audited_model((net, card)).threshold == threshold

@@ -9,7 +9,8 @@ from test_input_check import GREY
 import dicoms
 
 
-@pytest.mark.parametrize('part', ['CHEST', 'chest pa', 'LSPINE', 'T SPINE', 'LOWER LEG', 'Hip', 'SKULL', 'KNEE RT'])
+@pytest.mark.parametrize('part', ['CHEST', 'chest pa', 'LSPINE', 'T SPINE', 'LOWER LEG', 'Hip', 'SKULL', 'KNEE RT',
+    'FEET', 'KNEES', 'CERVICAL', 'LUMBAR SPINE', 'CHESTABDOMEN', 'ABDOMEN PELVIS', 'WHOLE BODY', 'HEADNECK', 'TIBFIB'])
 def test_parts_that_networks_have_not_seen(part): assert is_other_part(part)
 
 
@@ -36,7 +37,14 @@ def test_a_chest_is_refused_unless_forced(tmp_path):
 def test_what_this_project_wrote_is_refused_even_when_forced(tmp_path):
     dicoms.write(tmp_path/'a.dcm', GREY, Manufacturer='mura_nb')
     assert views_of([tmp_path/'a.dcm'], force=True)[1][0].why == 'written by mura_nb, not a radiograph'
-    assert 'not a radiograph' in refusal_of(dict(maker='', modality='CT', part='')) and refusal_of({}) == ''
+    assert refusal_of({}) == ''
+
+
+@pytest.mark.parametrize('modality', ['CT', 'MG', 'PX', 'IO', 'SR'])
+def test_what_shows_no_arm_is_refused_by_its_modality(modality):
+    tags = dict(maker='', modality=modality, part='')
+    assert refusal_of(tags).startswith(f'modality {modality}, which shows no bone of an arm')
+    assert not refusal_of(tags, True)
 
 
 @pytest.mark.parametrize('command', ['predict', 'locate', 'search'])

@@ -3,6 +3,7 @@ item never stops the rest."""
 import builtins, errno, io, os, warnings
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
+from hypothesis import HealthCheck, given as drawn, settings as hsettings, strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 from mura_nb import programs as P
@@ -199,6 +200,12 @@ def test_any_name_is_judged_and_shown(odd, tmp_path, capsys):
     assert len(single) == 5 and 'no such file' in unread[0].why
 
 
+def test_a_folder_with_a_terminals_code_in_its_name_is_shown_without_it():
+    from mura_nb.terminal import for_people
+    _, words = for_people(pd.DataFrame(dict(path=['a\x1b[31m/x.png', 'a\x1b[31m/y.png'], prob=.5)))
+    assert 'below a' in words and '\x1b' not in words
+
+
 def test_located_files_of_odd_names(odd, tmp_path, monkeypatch):
     from types import SimpleNamespace
     from mura_nb import batch
@@ -219,6 +226,42 @@ def test_a_dataset_with_a_name_that_is_no_text(tmp_path):
     except OSError: pytest.skip('a file system that allows only Unicode')
     warned = check_index(mura_index(tmp_path)).warnings
     assert 'train/bad\\udcff.png' in set(warned.path)
+
+
+def test_a_jpeg_of_12_bits_is_refused_for_its_bits(tmp_path):
+    data = encoded('JPEG')
+    frame = data.index(b'\xff\xc0')
+    (tmp_path/'a.jpg').write_bytes(data[:frame+4] + b'\x0c' + data[frame+5:])
+    with pytest.raises(ValueError, match='JPEG of 12 bits, which Pillow cannot read'): read_picture(tmp_path/'a.jpg')
+
+
+def test_pictures_that_no_list_of_a_dataset_names_are_counted(tmp_path):
+    paths = make_dataset(tmp_path, 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert len(views_of([tmp_path])[0]) == len(paths)
+    study = tmp_path/Path(paths[0]).parent
+    PICTURE.save(study/'image77.png')
+    dicoms.write(tmp_path/'a.dcm', GREY)
+    with pytest.warns(LeftAsideWarning, match='files left aside: 2 pictures that no list names'):
+        assert len(views_of([tmp_path])[0]) == len(paths)
+
+
+def test_a_dicom_file_that_is_called_a_text(tmp_path):
+    dicoms.write(tmp_path/'a.txt', GREY, study='1.2.3')
+    assert views_of([tmp_path/'a.txt'])[0].study.tolist() == ['1.2.3']
+
+
+def test_a_large_picture_of_16_bits_is_read_in_little_memory(tmp_path):
+    import tracemalloc
+    grey = np.zeros((2000, 3000), np.uint16)
+    grey[0] = 4095
+    Image.fromarray(grey).save(tmp_path/'a.png')
+    tracemalloc.start()
+    picture = read_picture(tmp_path/'a.png')
+    assert tracemalloc.get_traced_memory()[1] < 9*grey.size
+    tracemalloc.stop()
+    assert picture[0].min() == 255 and not picture[1:].any()
 
 
 def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path):
@@ -375,3 +418,46 @@ def test_fields_without_a_file(tmp_path):
     assert list_fields(tmp_path/'l.csv')[0][0]['wrong'] == 'line 2 names no file'
     assert radiograph_files(tmp_path, []) == []
     assert CliRunner().invoke(P.cli, ['predict', str(tmp_path/'l.csv')]).exit_code == 2
+
+
+# -- any bytes ---------------------------------------------------------------------------------------------------------
+
+SMALL = st.tuples(st.integers(0, 4000), st.integers(0, 255))
+
+
+@pytest.fixture(scope='module')
+def beginnings():
+    "Files to change: a radiograph in each encoding"
+    from torture.inputs import originals
+    return [b'', *originals().values()]
+
+
+@hsettings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@drawn(which=st.integers(0, 10**6), changes=st.lists(SMALL, max_size=8), end=st.integers(0, 10**5), more=st.binary())
+def test_any_bytes_are_read_or_refused(tmp_path, beginnings, which, changes, end, more):
+    "With their typed error or row: a file alone, its header, its size"
+    from mura_nb.headers import header
+    from mura_nb.images import scan_file
+    from mura_nb.studies import picture_size
+    data = bytearray(beginnings[which % len(beginnings)])
+    for at, value in changes:
+        if at < len(data): data[at] = value
+    (tmp_path/'a.png').write_bytes(bytes(data[:end]) + more)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        scan = scan_file(tmp_path/'a.png')
+        assert scan.error if scan.grey is None else scan.grey.dtype == np.uint8 and scan.grey.ndim == 2
+        assert isinstance(header(tmp_path/'a.png'), dict)
+        try: assert len(picture_size(tmp_path/'a.png')) == 2
+        except ValueError as e: assert str(e)
+
+
+@hsettings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@drawn(st.one_of(st.binary(), st.text(alphabet='ab,;\t\n"\'./\\01path label').map(str.encode)))
+def test_any_list_is_read_or_refused(tmp_path, data):
+    (tmp_path/'l.csv').write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try: lines, _ = list_fields(tmp_path/'l.csv')
+        except ValueError as e: assert 'l.csv' in str(e)
+        else: assert lines and all('path' in line or line['wrong'] for line in lines)

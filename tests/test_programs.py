@@ -275,7 +275,7 @@ def test_what_is_no_radiograph_is_not_judged(here, tmp_path):
     r = run('predict', tmp_path, '--format', 'csv')
     assert (
         r.exit_code == 1
-        and 'modality CT, not a radiograph' in r.stderr
+        and 'modality CT, which shows no bone of an arm' in r.stderr
         and len(pd.read_csv(io.StringIO(r.stdout))) == 1
     )
 

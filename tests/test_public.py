@@ -1,5 +1,6 @@
 "Public datasets: each trap of their formats, on trees that `public_trees` makes; and a real part, where it is at hand."
 import json, os, shutil
+from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from mura_nb.core import types_of
 from mura_nb.data import check_index, counts, image_store, load_data, mura_index
@@ -8,7 +9,9 @@ from mura_nb.public import held_out_groups, known_boxes, link_public, public_ind
 from public_trees import (fracatlas_picture, make_coco_export, make_fracatlas, make_graz, make_yolo, noise, save,
     write)
 
-REAL = os.environ.get('MURA_NB_FRACATLAS') # read at import, before the tests' own environment is made
+# a real part: where the variable says (read at import, before the tests' environment is made), or beside the project
+BESIDE = Path(__file__).parents[2]/'shared'/'real'/'FracAtlas'
+REAL = os.environ.get('MURA_NB_FRACATLAS') or (BESIDE.is_dir() and str(BESIDE))
 
 
 def problems_of(df):
@@ -130,6 +133,7 @@ def test_sixteen_bits_are_not_clipped(tmp_path):
     df, _ = public_index(make_graz(tmp_path))
     grey = read_picture(tmp_path/df.path.min())
     assert (grey.min(), grey.max()) == (0, 255) and 120 < grey.mean() < 135
+    assert len(named(df, '16 bits')) == len(df)
 
 
 @pytest.mark.parametrize('names', ['list', 'dict'])
@@ -330,7 +334,7 @@ def test_one_box_an_image_is_given_as_it_stands(tmp_path):
     assert known_boxes(tmp_path/'elsewhere') is None
 
 
-@pytest.mark.skipif(not REAL, reason='MURA_NB_FRACATLAS names no folder')
+@pytest.mark.skipif(not REAL, reason='MURA_NB_FRACATLAS names no folder, and ../shared/real holds none')
 def test_a_real_part(tmp_path):
     df, boxes = public_index(REAL)
     assert set(df.study_type) <= {'ARM', 'SHOULDER', 'ARM_SHOULDER'}
