@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
-from .core import Table, fmt_ci, progress
+from .core import Table, fmt_ci, fmt_num, progress
 from .settings import Recipe, settings
 from .results import cached, load_table, save_headline, save_table
 from .geometry import BOX
@@ -164,16 +164,14 @@ def measure_shares(
 # %% ../nbs/08d_label_shares.ipynb #036d2c65
 def shares_view(
     table:pd.DataFrame # from `measure_shares`
-    )->Table: # a row a share
+    )->Table: # a row a share and score
     "Shares of the labels as they are printed"
     gains,rows = load_table('label_gains', real_results()).set_index(['share','score']),[]
     for share,t in table.groupby('share'):
-        mean = t.groupby('start')[['auc','hit']].mean()
-        row = {'labels':f'{share:.0%}', 'labelled images':t.labels.mean()}
-        row |= {f'AUC, {start}':mean.auc[start] for start in STARTS}
-        row['simulated less ImageNet'] = fmt_ci(*gains.loc[(share, 'auc'), ['value','lo','hi']])
-        row |= {f'hit, {start}':mean.hit[start] for start in STARTS}
-        rows.append(row)
-    caption = f'Out-of-fold predictions ({real_words()}), means over {table.seed.nunique()} seeds.'
-    numbers = {f'{score}, {start}':'.3f' for score in ('AUC','hit') for start in STARTS}
-    return Table(pd.DataFrame(rows), caption, {'labelled images':'.0f', **numbers})
+        for score,words in dict(auc='AUC', hit='hit').items():
+            row = {'labels':f'{share:.0%}', 'labelled images':round(t.labels.mean()), 'score':words}
+            row |= {start:fmt_num(t[t.start==start][score].mean()) for start in STARTS}
+            row['simulated less ImageNet'] = fmt_ci(*gains.loc[(share, score), ['value','lo','hi']])
+            rows.append(row)
+    return Table(pd.DataFrame(rows), f'Out-of-fold predictions ({real_words()}), means over {table.seed.nunique()} '
+        'seeds; the difference with its 95 % interval over groups and seeds.')

@@ -28,7 +28,7 @@ from .audit import audit_pictures, audit_shortcuts
 from .numbers import scores_view
 from .worlds import (DISEASES, Pictures, WORLDS, called_normals, logit_shifts, look_alike, metal_evidence,
     metal_neighbours, pair_pictures, pair_plan, pair_seed, planted_rows, seeds_auc, test_studies, train_on,
-    train_world, tune_of, world_answers, world_scores)
+    train_world, tune_of, wanted_change, world_answers, world_scores)
 from .metal import (measure_detector, measure_without, metal_predictions, metal_threshold, train_detector)
 from .remedies import REMEDIES, chosen_weight, masked_pictures, measure_weights, remedy_answers
 
@@ -192,7 +192,7 @@ def measure_report(
 
 def _predicted():
     s = settings()
-    answers = {n:load_predictions(n) for n in (*s.recipes, s.fusenet) if ModelFiles(n).predictions.is_file()}
+    answers = {n:load_predictions(n) for n in (*s.recipes, s.local, s.fusenet) if ModelFiles(n).predictions.is_file()}
     whole = all(ModelFiles(n).predictions.is_file() for n in s.ensemble)
     return answers | (dict(ensemble=ensemble()) if whole else {})
 
@@ -295,14 +295,15 @@ def worlds_view(
 # %% ../nbs/08k_metal_numbers.ipynb #eb04462d
 def kinds_view(
     table:pd.DataFrame # metal_worlds
-    )->Table: # a row a disease
+    )->Table: # a row a disease and world
     "What metal hides, as it is printed"
     wide = _wide(table)
-    rows = [{'kind':kind, 'studies':int(wide.loc[(0., f'hidden_{kind}'), 'n'])}
-        | {f'world of {world:.0%}':_cell(wide, world, f'hidden_{kind}') for world in WORLDS}
-        for kind in ('disease', *DISEASES)]
-    return Table(pd.DataFrame(rows), 'AUC with metal in every picture less without, simulated test; 95 % intervals '
-        'over patients and seeds.')
+    words = {'without metal':'auc_{}_plain', 'with metal':'auc_{}_metal', 'difference':'hidden_{}'}
+    rows = [{'kind':kind, 'studies':int(wide.loc[(world, f'hidden_{kind}'), 'n']), 'world':f'{world:.0%}'}
+        | {name:_cell(wide, world, score.format(kind)) for name,score in words.items()}
+        for kind in ('disease', *DISEASES) for world in WORLDS]
+    return Table(pd.DataFrame(rows), 'AUC of the diseases against normal studies, simulated test: metal in no picture '
+        'and in every one; 95 % intervals over patients and seeds.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #def9096e
 def in_words(
@@ -344,29 +345,36 @@ def costs_view(
 # %% ../nbs/08k_metal_numbers.ipynb #407a70b1
 def reading_view(
     table:pd.DataFrame # metal_reading
-    )->Table: # a row a world
+    )->Table: # a row a measure, a column a world
     "Evidence and neighbours, as they are printed"
     words = {'evidence':'evidence on metal', 'area':'area of metal',
-        'metal beside plain':'metal among neighbours, view without metal',
-        'metal beside metal':'metal, the same view with metal',
-        'abnormal beside plain':'abnormal among neighbours, view without metal',
-        'abnormal beside metal':'abnormal, the same view with metal'}
-    wide = _wide(table)
-    rows = [{'world':f'{world:.0%}'} | {name:_cell(wide, world, score) for score,name in words.items()}
-        for world in WORLDS]
-    return Table(pd.DataFrame(rows), 'Normal views of the simulated test: share of the heat map on metal, and what is '
-        'among the five nearest neighbours; one network a world, 95 % intervals over patients.')
+        'metal beside plain':'show metal, of the neighbours of a view without metal',
+        'metal beside metal':'show metal, of those of the same view with metal',
+        'abnormal beside plain':'abnormal, of the neighbours of a view without metal',
+        'abnormal beside metal':'abnormal, of those of the same view with metal'}
+    wide,train = _wide(table),pair_plan().query("split=='train'")
+    def row(name, cell): return {'share':name} | {f'world of {world:.0%}':cell(world) for world in WORLDS}
+    rows = [row(name, lambda world: _cell(wide, world, score)) for score,name in words.items()]
+    rows += [row('show metal, of all training studies',
+        lambda world: fmt_num((wanted_change(train, world)=='metal').mean())),
+        row('abnormal, of all training studies', lambda _: fmt_num(train.label.mean()))]
+    n,most = wide.loc[[(world, 'evidence') for world in WORLDS], 'n'],wide.n.xs('area', level='score').max()
+    return Table(pd.DataFrame(rows), f'Normal views of the simulated test. Evidence: of {most} views with metal those '
+        f"that have any ({', '.join(map(str, n))}). Neighbours: the five nearest training images. One network a world, "
+        '95 % intervals over patients.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #ce5cb7d1
 def without_view(
     table:pd.DataFrame # metal_without
-    )->Table: # a row a network
+    )->Table: # a row a network and metric
     "Results with and without studies with metal, as they are printed"
     every = table[table.group=='ALL']
     wide = every.set_index(['model','studies','metric'])
     shown = {'all':'of all', 'without':'without metal', 'less':'difference'}
-    rows = [{'network':model} | {f'{metric}, {words}':_cell(wide, model, which, metric)
-        for metric in ('auc','kappa') for which,words in shown.items()} for model in every.model.unique()]
+    metrics = dict(auc='AUC', accuracy='accuracy', kappa='kappa')
+    rows = [{'network':model, 'metric':words}
+        | {name:_cell(wide, model, which, metric) for which,name in shown.items()}
+        for model in every.model.unique() for metric,words in metrics.items()]
     n = every.groupby('studies').n.first()
     return Table(pd.DataFrame(rows), f'Internal test, {data_source(settings())}: all {n["all"]} studies, and '
         f'the {n.get("without", 0)} in which the detector finds no metal; 95 % intervals over patients.')
