@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from mura_nb.core import STUDY_TYPES
 from mura_nb.metrics import METRICS, group_metrics, interval, mean_intervals, metric_interval, prob_bin, resamples
-from mura_nb.pooling import POOL, check_studies, pool_studies
+from mura_nb.pooling import POOL, check_studies, pool_studies, resample_groups
 from mura_nb.calibration import operating_point, platt, reliability_figure, reliability_table
 from mura_nb.comparison import (
     compare, compare_mean, compare_seeds, compare_types, delong, detectable, holm, seed_interval, two_sided, verdict)
@@ -674,3 +674,13 @@ def test_no_interval_where_no_resample_moves_the_difference():
     assert both.value == 0 and np.isnan([both.lo, both.hi]).all()
     same = compare_mean([sure], sure, n_boot=50)
     assert (same.value, same.lo, same.hi) == (0, 0, 0)
+
+
+def test_the_order_of_the_studies_moves_no_resample():
+    s = studies_of(40)
+
+    def positives(d): return resample_groups(d, lambda w, rows, patient: w @ np.bincount(
+        patient, d.label.to_numpy()[rows], w.shape[1])[:, None], 30, 0)
+
+    one, other = positives(s), positives(s[::-1].reset_index(drop=True))
+    assert all(np.array_equal(one[g], other[g], equal_nan=True) for g in one)

@@ -2,6 +2,7 @@
 
 import numpy as np, pandas as pd
 from hypothesis import given, settings as hsettings, strategies as st
+import mura_nb.free_response as F
 from mura_nb.free_response import free_response
 
 
@@ -34,3 +35,12 @@ def test_every_threshold_tried_by_hand(seed, n):
     assert (np.diff(got, axis=1) >= 0).all() and got.min() >= 0 and got.max() <= 1
     turned = marks.sample(frac=1, random_state=seed % 1000)
     np.testing.assert_allclose(free_response(turned, images, at=at, n_boot=0)[0], got[0])
+
+
+def test_a_row_says_what_was_asked_and_what_was_found(monkeypatch):
+    kept = pd.DataFrame([dict(who=who, criterion='iou25', false_boxes=f, value=f, lo=f - 0.05, hi=f + 0.05)
+                         for who in ('map', 'centre') for f in (0.1, 0.5)])
+    monkeypatch.setattr(F, 'load_table', lambda name: kept)
+    table = F.free_response_table('Simulated.').df
+    assert table.columns.tolist() == ['box of', 'true where', '.10 false boxes', '.50 false boxes']
+    assert table.iloc[1].tolist() == ['centre of the image', 'IoU ≥ .25', '.100 [.050, .150]', '.500 [.450, .550]']

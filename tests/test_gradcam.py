@@ -480,3 +480,22 @@ def test_a_reshape_that_makes_no_map():
     net = timm_net('vit_tiny_patch16_224')
     with pytest.raises(TypeError, match='need feature maps'):
         M.grad_cam(net, torch.randn(1, 3, 224, 224), 'blocks.11.norm1', reshape=lambda t: t[..., None])
+
+
+def test_the_distances_of_every_reading_are_kept(monkeypatch):
+    from types import SimpleNamespace
+
+    images = pd.DataFrame(dict(path=['a', 'b'], patient=['p', 'q']))
+    scores = dict(map=pd.DataFrame(dict(hit=[1.0, 0.0])))
+    found = dict(settings=SimpleNamespace(n_boot=0), map_sources={'x': SimpleNamespace(method='x')},
+                 abnormal_images=images, scores_beside_chance=scores, peak_offset=dict(distance=3.0),
+                 called_and_all=[('all', scores, images.patient)], comparison_table=pd.DataFrame(dict(value=[0.5])))
+    for name, value in found.items():
+        monkeypatch.setattr(G, name, lambda *a, value=value: value)
+    kept = {}
+    monkeypatch.setattr(G, 'save_table', lambda table, name: kept.update({name: table}))
+    readings = {k: SimpleNamespace(box='x', level=0.5, peak='x') for k in ('report', 'equal')}
+    every = dict.fromkeys(readings)
+    G.write_test_tables(SimpleNamespace(truth=None), readings, every, every)
+    assert kept['gradcam_away'].read.tolist() == kept['gradcam_found'].read.tolist() == ['report', 'equal']
+    assert kept['gradcam_pictures'].who.tolist() == ['map', 'map']

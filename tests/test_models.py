@@ -55,3 +55,11 @@ def test_template_is_packaged(root):
     packed = tomllib.loads((root/'pyproject.toml').read_text())['tool']['setuptools']['package-data']['mura_nb']
     names = {f.name for pattern in packed for f in (root/'mura_nb').glob(pattern)}
     assert 'model_card.md.j2' in names
+
+
+def test_a_card_of_a_model_whose_radiographs_are_gone(tmp_path):
+    from types import SimpleNamespace
+    from mura_nb.models import _training_data
+    known = dict(train_images=3, train_patients=2)
+    model = SimpleNamespace(card=dict(data=known), s=SimpleNamespace(data=tmp_path/'gone'))
+    assert _training_data(model) == dict(data=known, train_studies=None)

@@ -229,3 +229,17 @@ def test_who_wears_nothing_stays_as_he_is():
     assert dress(maps, None) is maps
     dressed = dress(maps, (1., 2., -99.))
     assert dressed.cortical[0, 0] == 1 and dressed.cancellous[0, 0] == 6 and dressed.soft.max() == 0
+
+
+@pytest.mark.parametrize('radius, reach', [(2., 1.3), (20., 2.5)])
+def test_a_break_reaches_no_further_than_25_mm(radius, reach):
+    from types import SimpleNamespace
+    from mura_nb.fractures import broken_bone
+    site = SimpleNamespace(part=SimpleNamespace(bone='radius', body='forearm'), radius=radius)
+    assert broken_bone(site, [], np.zeros((3, 3))).reach == pytest.approx(reach)
+
+
+def test_patients_of_a_plan_of_muras_size_are_numbered_from_one():
+    from mura_nb.mura_size import plan_mura
+    patients = sorted(set(plan_mura(.002).patient))
+    assert patients == list(range(1, len(patients) + 1))

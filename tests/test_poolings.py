@@ -2,10 +2,11 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np, pytest, torch
 
-import mura_nb.engines as V, mura_nb.networks as N, mura_nb.serving as S
+import mura_nb.engines as V, mura_nb.networks as N, mura_nb.poolings as P, mura_nb.serving as S
 from mura_nb.settings import POOLINGS, SettingError, read_recipe, settings
 from mura_nb.results import save_model
 from mura_nb.maps import grad_cam
@@ -93,3 +94,14 @@ def test_fusenet_has_the_mean_of_the_last_map(key, tmp_path):
     file.write_text(s.file.read_text() + '\n[recipe other]\nlike = lite0\npooling = max\n')
     with pytest.raises(SettingError, match='one of mean, lse, pcam, top'):
         read_recipe('other', replace(s, file=file))
+
+
+@pytest.mark.parametrize('names, compared', [(None, ['a', 'b']), (['b'], ['b'])])
+def test_the_profiles_recipes_are_compared_where_none_are_named(monkeypatch, names, compared):
+    trained, saved = [], []
+    monkeypatch.setattr(P, 'settings', lambda: SimpleNamespace(poolings=['a', 'b']))
+    monkeypatch.setattr(P, 'train_recipes', trained.extend)
+    monkeypatch.setattr(P, 'localisation_data', lambda: None)
+    monkeypatch.setattr(P, 'pooling_row', lambda name, data: dict(recipe=name))
+    monkeypatch.setattr(P, 'save_table', lambda table, name: saved.append(name))
+    assert P.measure_poolings(names).recipe.tolist() == compared == trained and saved == ['poolings']

@@ -231,3 +231,18 @@ def test_wheel_in_a_fresh_environment_answers_within_a_minute(tmp_path):
     where = sh(python, '-c', 'import mura_nb; print(mura_nb.__file__)', cwd=empty).stdout
     assert str(tmp_path / 'env') in where
     assert json.loads(sh(python.parent / 'mura-nb', 'predict', 'a.png', '--format', 'json', cwd=empty).stdout)
+
+
+def test_rounding_keeps_the_card_but_not_what_was_measured_before(made, tmp_path):
+    import shutil
+    from mura_nb.given import round_weights
+    from mura_nb.networks import load_model
+    from mura_nb.results import ModelFiles, update_card
+
+    shutil.copytree(made[0], tmp_path / 'models', ignore=lambda folder, names: [n for n in names if n[:7] != 'trained'])
+    file = ModelFiles('trained', tmp_path).model
+    update_card(file, predicted='before')
+    round_weights('trained', tmp_path)
+    net, card = load_model(file)
+    assert 'predicted' not in card and (card['threshold'], card['platt']['n']) == (0.4, 10)
+    assert all(v.equal(v.half().float()) for v in net.state_dict().values() if v.is_floating_point())
