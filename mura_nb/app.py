@@ -82,8 +82,7 @@ def delete_old_files(
             since = time.time() - max(path.stat().st_mtime, path.stat().st_ctime)
             if path.is_dir():
                 if since >= min(age, SWEEP_EVERY): path.rmdir() # not one that was made a moment ago
-            # files of one upload lie in `folder` itself until the last of them has arrived
-            elif since >= age*(10 if path.parent == Path(folder) else 1): path.unlink()
+            elif since >= age: path.unlink()
 
 # %% ../nbs/12_app.ipynb #5768e0e7
 @contextmanager
