@@ -7,19 +7,20 @@ import pytest
 from . import summary
 
 FILES = ('test_small_disk.py', 'test_two_reports.py')
-WHAT = dict(
-    test_full_disk='full disk: an error that says so',
-    test_a_file_larger_than_is_allowed='full disk: an error that says so',
-    test_read_only='a folder that may only be read: an error that says so',
-    test_no_file_handles='no file handles left: an error that says so',
-    test_an_ended_process='a process ended, or out of memory: an error that says so',
-    test_a_loader_process='a process ended, or out of memory: an error that says so',
-    test_nothing_half_is_left='what was there stays, nothing half is left, the same again goes on',
-    test_what_was_there_stays='what was there stays, nothing half is left, the same again goes on',
-    test_the_same_again_goes_on='what was there stays, nothing half is left, the same again goes on',
-    test_the_second_waits_until_the_first_has_ended='two reports at once: the second waits',
-    test_headlines_of_writers_at_once='several writers of one table: no row is lost',
-)
+KINDS = {
+    'what was there stays, nothing half is left, the same again goes on': (
+        'test_nothing_half_is_left',
+        'test_what_was_there_stays',
+        'test_the_same_again_goes_on',
+    ),
+    'full disk: an error that says so': ('test_full_disk', 'test_a_file_larger_than_is_allowed'),
+    'a folder that may only be read: an error that says so': ('test_read_only',),
+    'no file handles left: an error that says so': ('test_no_file_handles',),
+    'a process ended, or out of memory: an error that says so': ('test_an_ended_process', 'test_a_loader_process'),
+    'two reports at once: the second waits': ('test_the_second_waits_until_the_first_has_ended',),
+    'several writers of one table: no row is lost': ('test_headlines_of_writers_at_once',),
+}
+WHAT = {test: what for what, tests in KINDS.items() for test in tests}
 
 
 class Count:
