@@ -126,8 +126,9 @@ def map_sources()->dict: # name -> `MapSource`
     s = settings()
     found = {m:MapSource((s.baseline,), m, method_words(m)) for m in OWN_METHODS}
     for m in ('plain','hires'): found[f'fusenet {m}'] = MapSource((s.fusenet,), m, method_words(f'fusenet {m}'))
-    words = f'mean of the ensemble: {method_words("hires")}'
-    return found | {'ensemble hires':MapSource(tuple(s.ensemble), 'hires', words)}
+    for m in ('hires','hires_spread'):
+        found[f'ensemble {m}'] = MapSource(tuple(s.ensemble), m, f'mean of the ensemble: {method_words(m)}')
+    return found
 
 # %% ../nbs/06c_boxes.ipynb #18bea395
 def source_boxes(

@@ -187,7 +187,7 @@ def _map_settings(made):
     "Where the cells of the map lie, px of the view, and the moves of the views whose maps are averaged"
     grid = made.method.grid(made.part.recipe.crop, made.part.net)
     start = grid.start or (grid.cell/2,)*2 # equal tiles
-    moves = [[dx, dy] for dx in grid.offsets for dy in grid.offsets]
+    moves = [(0-move.points([0, 0])).tolist() for move in made.method.moves(grid)]
     return dict(side=grid.side, start=list(start), stride=grid.cell, moves=moves, words=made.method.description)
 
 def _colours():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARGIN', 'DETECTABLE', 'LOWER_IS_BETTER', 'two_sided', 'fmt_p', 'detectable', 'verdict', 'corrected_verdict',
            'Judged', 'delong', 'check_pair', 'Comparison', 'compare', 'MeanComparison', 'compare_mean', 'seed_interval',
-           'SeedComparison', 'compare_seeds', 'holm', 'TypeComparison', 'compare_types']
+           'SeedComparison', 'compare_seeds', 'seeds_mean', 'holm', 'TypeComparison', 'compare_types']
 
 # %% ../nbs/02d_comparison.ipynb #3f0ec0ef
 import math
@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from .core import Table, fmt_ci, fmt_num, study_type
-from .metrics import METRICS, check_resampling, effective_patients, group_metrics, interval, metric_interval
+from .metrics import (METRICS, check_resampling, effective_patients, group_metrics, interval, mean_by_patient,
+    metric_interval)
 from .pooling import STUDY_COLUMNS, check_studies, resample_groups, study_groups
 
 # %% ../nbs/02d_comparison.ipynb #51df1f60
@@ -318,6 +319,19 @@ def compare_seeds(
     table = pd.DataFrame([(arm, k, v) for arm, d in zip('ab', arms) for k, v in enumerate(d[0])],
                          columns=['arm', 'seed', 'value'])
     return SeedComparison(metric, *seed_interval(*arms, paired), len(models[0]), n_boot, table)
+
+# %% ../nbs/02d_comparison.ipynb #ad4f6c21
+def seeds_mean(
+    values: list, # of each seed: (n,) a number of each study or image, the same ones
+    patient, # (n,) whose it is
+    n_boot: int = 2000, # resamples of patients
+) -> tuple: # value, lo, hi
+    "Mean over seeds with a 95 % interval over patients and seeds; of a share never narrower than over patients alone"
+    draws = mean_by_patient(np.column_stack(values), patient, n_boot=n_boot)
+    value, lo, hi, *_ = seed_interval(draws, np.zeros_like(draws))
+    if not np.isin(values, (0, 1)).all(): return value, lo, hi
+    _, least, most = interval(draws.mean(1), n=len(set(patient)))[:3] # of a share, also where no patient differs
+    return value, max(np.nanmin([lo, least]), 0), min(np.nanmax([hi, most]), 1)
 
 # %% ../nbs/02d_comparison.ipynb #8f208909
 def holm(

@@ -38,9 +38,10 @@ class CamMethod:
     layer:str='last' # last feature map, or the earlier one before the last halving
     pooled:bool=True # average the gradients over the map (Grad-CAM); False keeps each at its place (HiResCAM)
     shifts:int=1 # views whose maps are averaged: 1, or 4 moved by a quarter of a cell
+    spread:bool=False # over the networks of an ensemble: each reads one view, unmoved or one of the four
     larger:bool=False # enlarge the view by `LARGER`
     branches:str='both' # of FuseNet: both, global or local
-    placement:str=None # of the cells, one of `PLACEMENTS`; default by responses where measured, else by the layers
+    placement:str=None # of the cells, one of `PLACEMENTS`; default as measured where that was done, else by the layers
 
     def __post_init__(self):
         allowed = dict(layer=MAP_LAYERS, shifts=(1, 4), branches=('both','global','local'),
@@ -48,6 +49,7 @@ class CamMethod:
         for name,words in allowed.items():
             if getattr(self, name) not in words:
                 raise ValueError(f"{name} {getattr(self, name)!r}: must be one of {', '.join(map(str, words))}")
+        if self.spread and self.shifts==1: raise ValueError('spread: needs shifts=4, the views to be spread')
 
 # %% ../nbs/06a_evidence.ipynb #4c86c3a7
 @patch
@@ -61,6 +63,17 @@ def grid(self:CamMethod,
     if cells: return MapGrid(side, cells.stride, self.shifts, cells.start)
     return MapGrid(side, STRIDE if self.layer=='last' else STRIDE//2, self.shifts)
 
+# %% ../nbs/06a_evidence.ipynb #a84be213
+@patch
+def moves(self:CamMethod,
+    grid:MapGrid, # of the view
+    turn:int=0 # number of the network in an ensemble, from 0
+    )->list: # a `Geometry` for each view, pixels of the view -> pixels of the moved view
+    "How the views are moved whose maps are averaged"
+    still,four = Geometry.crop(0, 0),[Geometry.crop(dx, dy) for dx in grid.offsets for dy in grid.offsets]
+    if self.shifts==1: return [still]
+    return [[still, *four][turn%5]] if self.spread else four
+
 # %% ../nbs/06a_evidence.ipynb #21030051
 _hires = dict(layer='earlier', pooled=False)
 CAM_METHODS = dict(
@@ -70,6 +83,8 @@ CAM_METHODS = dict(
     hires=CamMethod('HiResCAM, earlier layer', **_hires),
     shifted=CamMethod('shifted inputs', shifts=4),
     hires_shifted=CamMethod('HiResCAM, earlier layer, shifted inputs', **_hires, shifts=4),
+    hires_spread=CamMethod('HiResCAM, earlier layer, moved views spread over the networks', **_hires, shifts=4,
+                           spread=True),
     hires_larger=CamMethod('HiResCAM, earlier layer, larger input', **_hires, larger=True),
     fusenet_global=CamMethod('FuseNet: whole view', branches='global'),
     fusenet_local=CamMethod('FuseNet: crop', branches='local'),
@@ -159,21 +174,21 @@ def _nanmean(maps):
     total = sum(np.nan_to_num(m) for m in maps)
     return np.divide(total, n, out=np.full(n.shape, np.nan, np.float32), where=n>0)
 
-def _shifted_maps(view, images, geometries, grid, layer, pooled):
+def _moved_maps(view, images, geometries, grid, moves, layer, pooled):
     "Mean heat maps of moved views, in pixels of the files"
-    moves = [Geometry.crop(dx, dy) for dx in grid.offsets for dy in grid.offsets]
     maps = [_view_maps(view.net, images, [move @ g for g in geometries], grid, layer, pooled, np.nan)[1]
             for move in moves]
     reach = [file_map(torch.ones(1, 1), g, grid.side, i.shape) for g,i in zip(geometries, images)]
     return [r*np.nan_to_num(_nanmean(m)) for r,m in zip(reach, zip(*maps))]
 
 # %% ../nbs/06a_evidence.ipynb #98ef9b14
-def _maps_of_view(view, images, method):
+def _maps_of_view(view, images, method, turn=0):
     "Logits of a view, None where it is changed, and its heat maps in pixels of the files"
     net = getattr(view.net, 'net', view.net)
     grid,layer = method.grid(view.side, net),map_layer(net, method.layer)
     geometries = [Geometry.resize((view.side,)*2, (grid.side,)*2) @ g for g in view.geometries]
-    if method.shifts>1: return None,_shifted_maps(view, images, geometries, grid, layer, method.pooled)
+    if method.shifts>1:
+        return None,_moved_maps(view, images, geometries, grid, method.moves(grid, turn), layer, method.pooled)
     logit,maps = _view_maps(view.net, images, geometries, grid, layer, method.pooled)
     return (None if method.larger else logit),maps
 
@@ -182,13 +197,14 @@ def evidence(
     net:nn.Module, # SingleLogit or FuseNet
     recipe:Recipe, # sizes and fit
     images:list, # (h, w) uint8 each
-    method='plain' # one of `CAM_METHODS`, or a `CamMethod`
+    method='plain', # one of `CAM_METHODS`, or a `CamMethod`
+    turn:int=0 # number of the network in an ensemble, from 0; counts where moved views are spread
     )->tuple: # logits (n,); heat maps in pixels of the files, at least 0, not normalised
     "Logits and heat maps of images. ValueError without images or for an unknown method"
     method = cam_method(method)
     if not len(images): raise ValueError('no pictures to look at')
     logit,views = _network_views(net, recipe, images, method.branches)
-    found = [_maps_of_view(view, images, method) for view in views]
+    found = [_maps_of_view(view, images, method, turn) for view in views]
     if logit is None: logit = found[0][0]
     if logit is None: logit = _view_maps(net, images, views[0].geometries, MapGrid(recipe.crop, STRIDE))[0]
     weighted = [[w*m for w,m in zip(view.weights, maps)] for view,(_,maps) in zip(views, found)]
@@ -201,7 +217,7 @@ def predict_views(
     method='plain' # one of `CAM_METHODS`, or a `CamMethod`
     )->tuple: # probabilities (n,), heat maps 0..1 in pixels of the files
     "Probabilities and heat maps of images by one network or an ensemble"
-    found = [evidence(net, Recipe(**card['recipe']), images, method) for net,card in nets]
+    found = [evidence(net, Recipe(**card['recipe']), images, method, i) for i,(net,card) in enumerate(nets)]
     prob = np.mean([expit(logit) for logit,_ in found], 0)
     return prob,[mean_map(maps) for maps in zip(*(maps for _,maps in found))]
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PIXEL_SHARES', 'BLUR', 'EDGE', 'ORDERS', 'STEP', 'RANDOMISED', 'OTHER_MAP', 'cell_field', 'field_figure',
-           'median_image', 'methods_figure', 'network_scores', 'network_table', 'method_scores', 'other_methods_table',
-           'confident_failures', 'failures_figure', 'evidence_rank', 'deletion_insertion', 'network_maps', 'next_maps',
-           'faithfulness', 'curve_heights', 'order_difference', 'faithfulness_table', 'faithfulness_figure',
-           'randomised', 'rank_agreement', 'sanity', 'sanity_table']
+           'median_image', 'methods_figure', 'model_scores', 'network_scores', 'network_table', 'method_scores',
+           'other_methods_table', 'confident_failures', 'failures_figure', 'evidence_rank', 'deletion_insertion',
+           'network_maps', 'next_maps', 'faithfulness', 'curve_heights', 'order_difference', 'faithfulness_table',
+           'faithfulness_figure', 'randomised', 'rank_agreement', 'sanity', 'sanity_table']
 
 # %% ../nbs/07a_localisation.ipynb #fdd9bf40
 import copy
@@ -95,21 +95,31 @@ def methods_figure(
     return fig
 
 # %% ../nbs/07a_localisation.ipynb #25bde325
+def model_scores(
+    models:dict, # name -> pairs (network, card): one, or an ensemble
+    data:LocalisationData, # with true boxes
+    method:str, # one of `CAM_METHODS`
+    level, # of the boxes
+    )->dict: # name -> as `scores`, one row per abnormal image of the internal test
+    "Scores of the maps and boxes of several networks, image by image"
+    rows,names = data.abnormal('valid').reset_index(drop=True),list(SCORES)
+    def one(nets):
+        boxes = peaks_and_boxes(nets, rows, data.store, method, (level,))
+        return score_boxes(boxes, rows, data.truth).set_index('path').loc[rows.path, names]
+    return {name:one(nets) for name,nets in models.items()}
+
+# %% ../nbs/07a_localisation.ipynb #d7209f54
 def network_scores(
-    models:dict, # name -> pairs (network, card); the first is what the others are compared with
+    models:dict, # as in `model_scores`
     data:LocalisationData, # with true boxes
     method:str, # one of `CAM_METHODS`
     level, # of the boxes
     n_boot:int=2000 # resamples of patients
     )->pd.DataFrame: # model, score, value, lo, hi, n, diff (less the first), diff_lo, diff_hi, method, level
-    "Scores of several networks on the abnormal images of the internal test"
-    rows,names = data.abnormal('valid').reset_index(drop=True),list(SCORES)
-    def one(nets):
-        boxes = peaks_and_boxes(nets, rows, data.store, method, (level,))
-        return score_boxes(boxes, rows, data.truth).set_index('path').loc[rows.path, names]
-    scored = {name:one(nets) for name,nets in models.items()}
+    "Mean scores of several networks on the abnormal images of the internal test"
+    scored,patient = model_scores(models, data, method, level),data.abnormal('valid').patient
     first = scored[next(iter(scored))]
-    tables = [compare_scores(d, d-first, rows.patient, n_boot).assign(model=name) for name,d in scored.items()]
+    tables = [compare_scores(d, d-first, patient, n_boot).assign(model=name) for name,d in scored.items()]
     return pd.concat(tables, ignore_index=True).assign(method=method, level=level)
 
 # %% ../nbs/07a_localisation.ipynb #0ea8b378

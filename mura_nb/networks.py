@@ -607,7 +607,7 @@ def cell_grid(
     raise ValueError(f'{type(layer or model).__name__}: the layers before it do not tell where its cells lie')
 
 # %% ../nbs/03a_networks.ipynb #1f202690
-PLACEMENTS = ('tiles','layers','responses') # equal tiles; by the layers; by the layers and the measured displacement
+PLACEMENTS = ('tiles','layers','measured') # equal tiles; by the layers; by these and the measured displacement
 
 def use_offsets(
     model:nn.Module, # `SingleLogit`, or FuseNet
@@ -634,13 +634,13 @@ def map_cells(
     net:nn.Module, # `SingleLogit`
     layer:str='last', # one of `MAP_LAYERS`
     side:int=224, # of the view, px
-    placement:str=None # one of `PLACEMENTS`; default by responses where they were measured, else by the layers
+    placement:str=None # one of `PLACEMENTS`; default as measured where that was done, else by the layers
     )->CellGrid: # None for equal tiles
     "Where the cells of a heat map lie in the view. ValueError for another placement, or one that is not known"
     offset = getattr(net, 'offsets', {}).get(layer)
     if placement not in (None, *PLACEMENTS):
         raise ValueError(f"placement {placement!r}: must be one of {', '.join(PLACEMENTS)}")
-    if placement=='responses' and offset is None: raise ValueError(f'responses: not measured for the {layer} layer')
+    if placement=='measured' and offset is None: raise ValueError(f'not measured for the {layer} layer')
     if placement=='tiles': return None
     known = _layer_cells.setdefault(net, {})
     try: cells = known[layer, side] = known.get((layer, side)) or cell_grid(net, map_layer(net, layer), side)

@@ -6,8 +6,8 @@
 __all__ = ['WORLDS', 'REMOVED', 'TESTED', 'DISEASES', 'metal_draws', 'copies_of', 'mask_tiles', 'write_pair_study', 'pair_seed',
            'pair_plan', 'Pictures', 'pair_pictures', 'wanted_change', 'world_rows', 'worlds_table', 'planted_rows',
            'look_alike', 'world_name', 'train_on', 'tune_of', 'is_tuning', 'train_world', 'world_answers',
-           'test_studies', 'seeds_mean', 'called_normals', 'logit_shifts', 'seeds_auc', 'metal_as_label',
-           'world_scores', 'shows_metal', 'metal_evidence', 'metal_neighbours']
+           'test_studies', 'called_normals', 'logit_shifts', 'seeds_auc', 'metal_as_label', 'world_scores',
+           'shows_metal', 'metal_evidence', 'metal_neighbours']
 
 # %% ../nbs/08h_worlds.ipynb #6bd951f9
 import json
@@ -24,10 +24,9 @@ from .pairs import changed_views
 from .phantom import plan_studies, write_dataset
 from .leaks import pooled_auc, resample_patients, thumbnail_features
 from .data import image_store, mura_index, patient_split
-from .metrics import interval, mean_by_patient
 from .pooling import pool_studies
 from .calibration import operating_point
-from .comparison import compare_seeds, seed_interval
+from .comparison import compare_seeds, seeds_mean
 from .networks import weights_key
 from .training import data_key
 from .predictions import predict
@@ -263,18 +262,6 @@ def test_studies(
     rows = found[(found.split=='valid') & (found.change==change) & found.kind.isin(['', *kinds])]
     return pool_studies(rows)
 
-# %% ../nbs/08h_worlds.ipynb #bb2df6f6
-def seeds_mean(
-    values:list, # of each seed: (n,) a number a study or image, the same ones
-    patient # (n,) whose it is
-    )->tuple: # value, lo, hi
-    "The mean over seeds with an interval over patients and seeds"
-    draws = mean_by_patient(np.column_stack(values), patient, n_boot=settings().n_boot)
-    value,lo,hi,*_ = seed_interval(draws, np.zeros_like(draws))
-    if not np.isin(values, (0, 1)).all(): return value, lo, hi
-    _,least,most = interval(draws.mean(1), n=len(set(patient)))[:3] # of a share, also where no patient differs
-    return value, max(np.nanmin([lo, least]), 0), min(np.nanmax([hi, most]), 1)
-
 # %% ../nbs/08h_worlds.ipynb #aaea196b
 def called_normals(
     arms:list, # answers of each seed
@@ -325,9 +312,9 @@ def world_scores(
     rows,n_boot = [],settings().n_boot
     for change in ('plain','metal'):
         called,patient = called_normals(arms, change)
-        rows.append((f'called_{change}', *seeds_mean(called, patient), len(patient)))
+        rows.append((f'called_{change}', *seeds_mean(called, patient, n_boot), len(patient)))
     shifts,patient = logit_shifts(arms)
-    rows.append(('shift', *seeds_mean(shifts, patient), len(patient)))
+    rows.append(('shift', *seeds_mean(shifts, patient, n_boot), len(patient)))
     both = [metal_as_label(found) for found in arms]
     rows.append(('auc_metal', *seeds_auc(both), int(both[0].label.sum())))
     for name,kinds in dict(disease=DISEASES, **{kind:(kind,) for kind in DISEASES}).items():

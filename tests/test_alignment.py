@@ -1,4 +1,4 @@
-"Where the cells of a map lie: by the layers, against gradients; by responses, for a known displacement; and in use"
+"Where the cells of a map lie: by layers, against gradients; by responses and agreement, where known; and in use"
 
 from dataclasses import replace
 import json
@@ -114,6 +114,34 @@ def test_a_known_displacement_is_measured(features):
     assert abs(found['x'] + 4) < 1 and abs(found['y'] - 3) < 1
 
 
+@pytest.mark.parametrize('offset', [(0, 0), (-20, -45), (30, 10)])
+def test_the_last_map_is_moved_onto_the_earlier_one(offset):
+    "Views with one spot each, seen by cells that look beside their places; views without evidence change nothing"
+    coarse, fine = CellGrid(192, 32, (31.5, 31.5)), CellGrid(192, 16, (15.5, 15.5))
+    x, y = np.random.default_rng(1).uniform(60, 132, (2, 20, 1, 1))
+
+    def spots(cells, wide, moved=(0, 0)):
+        steps = cells.stride * np.arange(cells.side // cells.stride)
+        across, down = (start + steps + m for start, m in zip(cells.start, moved))
+        return torch.tensor(np.exp(-((across - x) ** 2 + (down[:, None] - y) ** 2) / (2 * wide**2))).float()
+
+    last, earlier = spots(coarse, 30, offset), spots(fine, 20)
+    found = A.agreement_offset(last, earlier, coarse, fine, 5)
+    assert abs(found['x'] - offset[0]) < 3 and abs(found['y'] - offset[1]) < 3 and found['x_spread'] < 3
+    nothing = [torch.cat([maps, torch.zeros(5, *maps.shape[1:])]) for maps in (last, earlier)]
+    more = A.agreement_offset(*nothing, coarse, fine, 5)
+    assert abs(more['x'] - found['x']) < 0.01 and abs(more['y'] - found['y']) < 0.01 and more['n'] == 25
+
+
+def test_the_card_holds_the_agreement_of_the_last_map(monkeypatch):
+    written = {}
+    monkeypatch.setattr(A, 'update_card', lambda model, **new: written.update(new))
+    rows = [('last', 'responses', 1), ('earlier', 'responses', 2), ('last', 'agreement', 3)]
+    table = A.pd.DataFrame(rows, columns=['layer', 'placement', 'x']).assign(y=0, x_spread=0, y_spread=0)
+    A.write_offsets('any', table)
+    assert written['offsets'] == dict(earlier=[2, 0, 0, 0], last=[3, 0, 0, 0])
+
+
 def test_the_card_moves_maps_and_file(tmp_path):
     "An offset on a card is used by a loaded network, by `evidence` and by the ONNX card"
     s = settings(profile='smoke')
@@ -142,9 +170,9 @@ def test_hits_only_where_boxes_are_known(monkeypatch, known):
     store = dict(a=np.zeros((10, 10)), b=np.zeros((30, 30)))
     columns = ['path', 'layer', 'placement', 'peak_x', 'peak_y']
     peaks = A.pd.DataFrame([(p, 'last', 'tiles', 5., 5.) for p in 'ab'], columns=columns)
-    net = nn.Linear(1, 1)
-    net.offsets = {}
-    monkeypatch.setattr(A, 'load_networks', lambda name: [(net, dict(recipe={}))])
+    offsets = A.pd.DataFrame(dict(layer=['last'], placement='agreement', x=0., y=0.))
+    monkeypatch.setattr(A, 'load_networks', lambda name: [(nn.Linear(1, 1), dict(recipe={}))])
+    monkeypatch.setattr(A, 'align_network', lambda name: offsets)
     monkeypatch.setattr(A, 'abnormal_truth', lambda: (about, truth, store) if known else (None, None, store))
     monkeypatch.setattr(A, 'data_key', lambda *a: 'key')
     monkeypatch.setattr(A, 'cached', lambda *a: peaks)
