@@ -322,11 +322,12 @@ def compare_seeds(
 
 # %% ../nbs/02d_comparison.ipynb #ad4f6c21
 def seeds_mean(
-    values: list, # of each seed: (n,) a number of each study or image, the same ones
+    values: list, # of each seed, two at least: (n,) a number of each study or image, the same ones
     patient, # (n,) whose it is
     n_boot: int = 2000, # resamples of patients
 ) -> tuple: # value, lo, hi
     "Mean over seeds with a 95 % interval over patients and seeds; of a share never narrower than over patients alone"
+    if len(values) < 2: raise ValueError(f'{len(values)} seeds: needs two at least')
     draws = mean_by_patient(np.column_stack(values), patient, n_boot=n_boot)
     value, lo, hi, *_ = seed_interval(draws, np.zeros_like(draws))
     if not np.isin(values, (0, 1)).all(): return value, lo, hi

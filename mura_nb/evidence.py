@@ -70,9 +70,10 @@ def moves(self:CamMethod,
     turn:int=0 # number of the network in an ensemble, from 0
     )->list: # a `Geometry` for each view, pixels of the view -> pixels of the moved view
     "How the views are moved whose maps are averaged"
-    still,four = Geometry.crop(0, 0),[Geometry.crop(dx, dy) for dx in grid.offsets for dy in grid.offsets]
-    if self.shifts==1: return [still]
-    return [[still, *four][turn%5]] if self.spread else four
+    four = [Geometry.crop(dx, dy) for dx in grid.offsets for dy in grid.offsets]
+    views = [Geometry.crop(0, 0), *four]
+    if self.shifts==1: return views[:1]
+    return [views[turn%len(views)]] if self.spread else four
 
 # %% ../nbs/06a_evidence.ipynb #21030051
 _hires = dict(layer='earlier', pooled=False)
@@ -198,7 +199,7 @@ def evidence(
     recipe:Recipe, # sizes and fit
     images:list, # (h, w) uint8 each
     method='plain', # one of `CAM_METHODS`, or a `CamMethod`
-    turn:int=0 # number of the network in an ensemble, from 0; counts where moved views are spread
+    turn:int=0 # number of the network in an ensemble, from 0; matters for methods with `spread`
     )->tuple: # logits (n,); heat maps in pixels of the files, at least 0, not normalised
     "Logits and heat maps of images. ValueError without images or for an unknown method"
     method = cam_method(method)

@@ -15,7 +15,7 @@ from fastcore.basics import patch
 from torch import nn
 from .core import Table, fingerprint, fmt_ci, fmt_num
 from .settings import Recipe, data_source, settings
-from .results import ModelFiles, load_card, save_model, save_table
+from .results import ModelFiles, load_card, save_model, save_table, update_card
 from .geometry import BOX, eval_view, file_box
 from .public import known_boxes
 from .data import load_data
@@ -149,6 +149,11 @@ def _with_branches(fuse, local, base, out):
     net.whole.offsets = base.offsets # where its maps lie
     return net.to(device_of(base))
 
+def _placed(path, card, base):
+    "The card of a finished FuseNet, whose maps lie where those of the global branch do now"
+    if base.offsets and card.get('offsets')!=base.offsets: update_card(path, offsets=base.offsets)
+    return load_card(path)
+
 # %% ../nbs/05_fusenet.ipynb #609dace3
 def _train_second(local, fuse, features, base, rows, store, stages):
     "Train the second branch; its recipe, with its threshold if it has one, and the crops that it read"
@@ -179,7 +184,8 @@ def train_fusenet(
     parts = [weights_key(base), data_key(rows, store), data_key(rows[tune], store), THRESHOLDS, FINER, SMALLEST]
     key = fingerprint(local.card(), fuse.card(), *parts)
     files = ModelFiles(fuse.name, out)
-    if done := finished_model(files, key, files.predictions, ModelFiles(local.name, out).predictions): return done[1]
+    if done := finished_model(files, key, files.predictions, ModelFiles(local.name, out).predictions):
+        return _placed(files.model, done[1], base)
     features = global_pass(base, rows, store, fuse)
     local,crops = _train_second(local, fuse, features, base, rows, store, (tune, out))
     net = _with_branches(replace(fuse, threshold=local.threshold), local, base, out)

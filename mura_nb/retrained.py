@@ -43,7 +43,8 @@ def repeated_scores(
 def _about(name):
     "AUC of the internal test, and displacement of the last map, as rows of the table"
     auc = evaluate(pool_studies(load_predictions(name, 'valid')), n_boot=settings().n_boot)['auc']
-    at = align_network(name).drop_duplicates('layer', keep='last').set_index('layer').loc['last']
+    offsets = align_network(name)
+    at = offsets[offsets.used].set_index('layer').loc['last']
     rows = [dict(score='auc', value=auc.value, lo=auc.lo, hi=auc.hi, n=auc.n)]
     rows += [dict(score=k, value=at[k], lo=np.nan, hi=np.nan, n=at.n) for k in ('x','y')]
     return pd.DataFrame(rows).assign(training=name, way='')
@@ -56,6 +57,7 @@ def measure_retrained(
     )->pd.DataFrame: # training, way (report, card or none), score, value, lo, hi, n; also the table retrained
     "Train the baseline's recipe with further seeds, or load them, and read all trainings in the same two ways"
     names = list(names or settings().look_repeats)
+    if len(names)<2: raise ValueError(f'{len(names)} trainings: needs two at least, which differ in their seed')
     train_recipes(names)
     about = [_about(n) for n in names]
     ways = dict(report=('plain', LEVEL), card=card_choice(load_networks(names[0])[0][1]))
@@ -65,7 +67,7 @@ def measure_retrained(
     return table
 
 # %% ../nbs/07g_retrained.ipynb #7a010010
-RETRAINED_ROWS = {'mean':'mean of the trainings', 'maps together':'mean of their maps'}
+RETRAINED_ROWS = {'mean':'mean of the trainings', 'maps together':'ensemble of their maps'}
 
 def retrained_view(
     t:pd.DataFrame, # from `measure_retrained`
@@ -78,7 +80,7 @@ def retrained_view(
     def row(name):
         of,known = cells.loc[name],name not in RETRAINED_ROWS
         first = {'training':RETRAINED_ROWS.get(name, f'`{name}`'), 'AUC':fmt_num(of.value['', 'auc']) if known else '–',
-            'right, down, px':f"{of.value['', 'x']:.0f}, {of.value['', 'y']:.0f}" if known else '–'}
+            'last map moved right, down, px':f"{of.value['', 'x']:.0f}, {of.value['', 'y']:.0f}" if known else '–'}
         return first | {words:fmt_ci(*of.loc[key, ['value','lo','hi']]) for words,key in columns.items()}
     return Table(pd.DataFrame([row(name) for name in t.training.unique()]), caption)
 

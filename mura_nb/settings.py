@@ -183,7 +183,7 @@ class _Compared(_Run):
     ensemble:tuple = knob(tuple, 'the recipes whose mean is the ensemble')
     sweep:tuple = knob(tuple, 'ablation: recipes that differ in batch size')
     repeats:tuple = knob(tuple, 'ablation: recipes that differ in seed')
-    look_repeats:tuple = knob(tuple, 'ablation: FuseNets with several crops that differ in the seed of both branches')
+    look_repeats:tuple = knob(tuple, 'ablation: the baseline and further seeds of it, for FuseNets and maps')
     starts:tuple = knob(tuple, 'ablation: recipes with and without ImageNet weights')
     crops:tuple = knob(tuple, 'ablation: recipes with and without the random crop')
     precisions:tuple = knob(tuple, 'ablation: recipes in single precision and bfloat16')

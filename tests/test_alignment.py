@@ -133,11 +133,22 @@ def test_the_last_map_is_moved_onto_the_earlier_one(offset):
     assert abs(more['x'] - found['x']) < 0.01 and abs(more['y'] - found['y']) < 0.01 and more['n'] == 25
 
 
+def test_without_agreement_the_responses_are_used(monkeypatch):
+    rows = dict(layer=['last', 'earlier'], x=[1., 2.], y=0., x_spread=0., y_spread=0., n=3)
+    monkeypatch.setattr(A, 'layer_offsets', lambda *a: A.pd.DataFrame(rows))
+    monkeypatch.setattr(A, 'cached', lambda name, parts, make: make())
+    monkeypatch.setattr(A, '_heat_maps', lambda net, x, layer: torch.zeros(len(x), *[3 * (1 + (layer != 'last'))] * 2))
+    net = SingleLogit('timm:tf_efficientnet_lite0')
+    table = A.measured_offsets(net, torch.zeros(2, 3, 96, 96), 'key')
+    assert table.placement.tolist() == ['responses'] * 2 and table.used.all()
+
+
 def test_the_card_holds_the_agreement_of_the_last_map(monkeypatch):
     written = {}
     monkeypatch.setattr(A, 'update_card', lambda model, **new: written.update(new))
-    rows = [('last', 'responses', 1), ('earlier', 'responses', 2), ('last', 'agreement', 3)]
-    table = A.pd.DataFrame(rows, columns=['layer', 'placement', 'x']).assign(y=0, x_spread=0, y_spread=0)
+    rows = [('last', 'responses', 1, False), ('earlier', 'responses', 2, True), ('last', 'agreement', 3, True)]
+    columns = ['layer', 'placement', 'x', 'used']
+    table = A.pd.DataFrame(rows, columns=columns).assign(y=0, x_spread=0, y_spread=0)
     A.write_offsets('any', table)
     assert written['offsets'] == dict(earlier=[2, 0, 0, 0], last=[3, 0, 0, 0])
 

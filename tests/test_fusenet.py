@@ -278,3 +278,16 @@ def test_recipes_of_looks(root, monkeypatch, tmp_path):
         view, local = s.recipe(s.look), s.recipe(s.look_local)
         assert (view.looks, view.look_area) == (local.looks, local.look_area)
         assert local.looks*local.crop**2 <= 1.5*view.crop**2 and local.looks*local.look_area <= .5
+
+
+def test_a_finished_fusenet_lies_where_its_baseline_does_now(monkeypatch):
+    "Where the baseline's displacement was measured anew, the card of a kept FuseNet follows"
+    from mura_nb import fusenet as F
+    written = []
+    monkeypatch.setattr(F, 'update_card', lambda path, **fields: written.append(fields))
+    monkeypatch.setattr(F, 'load_card', lambda path: 'card')
+    base = torch.nn.Linear(1, 1)
+    for offsets, known in (({}, {}), (dict(last=[1]), dict(last=[1])), (dict(last=[2]), dict(last=[1]))):
+        base.offsets = offsets
+        assert F._placed('path', dict(offsets=known), base) == 'card'
+    assert written == [dict(offsets=dict(last=[2]))]
