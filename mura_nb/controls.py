@@ -24,7 +24,8 @@ from .geometry import BOX, view_geometry
 from .data import load_data, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
-from .comparison import compare, compare_mean, compare_seeds, corrected_verdict, detectable, holm, verdict
+from mura_nb.comparison import (compare, compare_mean, compare_seeds, corrected_verdict, detectable, fmt_p, holm,
+    verdict)
 from .splits import labelled_rows, tuning_split
 from .networks import SingleLogit, device_of, in_precision, load_model, split_backbone, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features
@@ -577,7 +578,7 @@ def seeds_view(
     )->Table: # a row a seed
     "Global branches and FuseNets with looks as they are printed"
     shown = {'global branch':t.recipe, 'its AUC':t.base.map(fmt_num), 'AUC with looks':t.auc.map(fmt_num),
-        'difference':[fmt_ci(*v) for v in zip(t['diff'], t.lo, t.hi)], 'p':t.p.map(fmt_num)}
+        'difference':[fmt_ci(*v) for v in zip(t['diff'], t.lo, t.hi)], 'p':t.p.map(fmt_p)}
     return Table(pd.DataFrame(shown), caption)
 
 # %% ../nbs/05a_controls.ipynb #030b6d16

@@ -75,7 +75,7 @@ def _detection_rows(s):
             "gained with the source report's crop", pair('fusenet')),
         ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'),
             'difference from the member that is best on the tuning split', pair('ensemble')),
-        ('', f'AUC of one larger network, `{s.rivals[-1]}`, trained about as long as the {len(s.ensemble)} together',
+        ('', f'AUC of one larger network, `{s.rivals[-1]}`, trained for more epochs',
             rival('auc', 'lo', 'hi'), 'ensemble less this network', rival('diff', 'diff_lo', 'diff_hi')),
         ('', 'chapter 9: share of normal studies with metal that are called abnormal, trained without metal in normal '
             'studies', metal(0.), 'trained with metal in 30 % of them', metal(.3))]

@@ -168,7 +168,8 @@ def _evaluation_data(m, tuned):
 def _localisation(m):
     "What chapter 7 measured of a model's boxes"
     at = {k:table_estimate('gradcam_models_chosen', out=m.out, model=m.name, score=k) for k in ('hit','iou')}
-    boxed = table_estimate('gradcam_boxed', out=m.out, label=0) if m.name==m.s.baseline else None
+    def boxes(read): return table_estimate('gradcam_equal', out=m.out, label=0, read=read) # of its own maps
+    boxed = boxes('own') or boxes('report') if m.name==m.s.baseline else None
     chosen = m.card.get('localise', {})
     return dict(localisation=at if all(at.values()) else None, boxed_normal=boxed,
         localise=chosen if 'method' in chosen else None)
