@@ -1,6 +1,7 @@
 "make test: what it runs with CUDA and without, and that it notices what is not in step."
 
-import os, subprocess
+import os, subprocess, sys, tempfile
+from pathlib import Path
 import check, pytest
 
 
@@ -94,3 +95,15 @@ def test_the_copy_is_of_the_tree_and_leaves_the_index_alone(root, monkeypatch, t
     monkeypatch.delenv('GIT_INDEX_FILE')
     assert not (tmp_path / 'index').exists()
     assert subprocess.check_output(['git', 'status', '--porcelain'], cwd=root) == before
+
+
+def test_nothing_temporary_is_left(tmp_path, monkeypatch):
+    "What a process that is ended at once leaves is removed, and the caller's folder is used again"
+    monkeypatch.setenv('TMPDIR', str(tmp_path))
+    monkeypatch.setattr(tempfile, 'tempdir', None)
+    leave = 'import os, tempfile; d = tempfile.TemporaryDirectory(); print(d.name, flush=True); os._exit(0)'
+    with check.scratch():
+        left = Path(subprocess.check_output([sys.executable, '-c', leave], env=os.environ, text=True).strip())
+        with check.copied() as copy:
+            assert left.exists() and left.parent == copy.parent and left.parent.parent == tmp_path
+    assert list(tmp_path.iterdir()) == [] and tempfile.gettempdir() == str(tmp_path)

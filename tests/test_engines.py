@@ -320,7 +320,7 @@ def test_stream(tmp_path):
     assert list(V.probabilities([], e)) == []
 
 
-def test_imports_without_the_extra_and_without_network(root):
+def test_imports_without_the_extra_and_without_network(root, tmp_path):
     """In a process where the packages cannot be imported the module works with PyTorch; where they can, nothing opens
     a connection"""
     blocked = '''
@@ -341,15 +341,15 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = no
 import mura_nb.engines as G, mura_nb.serving as V, torch, numpy as np
 from mura_nb.baselines import SingleLogit
 from mura_nb.settings import settings
-import tempfile; from dataclasses import replace; from pathlib import Path
-s = settings('smoke'); d = tempfile.mkdtemp(); G.settings = lambda *a: replace(s, root=Path(d))
+import sys; from dataclasses import replace; from pathlib import Path
+s = settings('smoke'); G.settings = lambda *a: replace(s, root=Path(sys.argv[1]))
 recipe = s.recipe('resnet50_smoke').card() | dict(backbone='torchvision:resnet18')
 e = V.load_engine((SingleLogit('torchvision:resnet18'), dict(architecture='single_logit', recipe=recipe)))
 e([np.zeros((80, 80), np.uint8)]); print(e.name, 'telemetry' in ' '.join(__import__('sys').modules))
 '''
 
     def run(first):
-        r = subprocess.run([sys.executable, '-c', first + code], cwd=root, capture_output=True, text=True)
+        r = subprocess.run([sys.executable, '-c', first + code, tmp_path], cwd=root, capture_output=True, text=True)
         assert r.returncode == 0, r.stderr
         return r.stdout.split()
 

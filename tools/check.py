@@ -120,12 +120,23 @@ def beside(args):
             try: tests.wait(60)
             except subprocess.TimeoutExpired: tests.kill()
 
+@contextmanager
+def scratch():
+    """A folder for all that is temporary, in every process that is started inside the block; removed at its end
+
+    A chapter's process is ended at once and pytest keeps the folders of its last three runs: some gigabytes a run."""
+    before = os.environ.get('TMPDIR', '')
+    with tempfile.TemporaryDirectory(prefix='mura_nb-check-', ignore_cleanup_errors=True) as d:
+        os.environ['TMPDIR'] = tempfile.tempdir = d
+        try: yield
+        finally: os.environ['TMPDIR'], tempfile.tempdir = before, None
+
 def main():
     every, begin, now = '--all' in sys.argv, time.time(), state()
     known = every and PASSED.exists() and PASSED.read_text() == now
     args = ['-m', 'outer' if known else '']*every # pytest leaves the outer checks out by itself
     if not known: os.environ.setdefault('OMP_NUM_THREADS', str(max(1, (os.cpu_count() or 2)//2)))
-    with beside(args) as end:
+    with scratch(), beside(args) as end:
         if known: print('make test has just passed on this very tree', flush=True)
         elif not all_pass(): return 1
         else: print(f'all chapters in {time.time()-begin:.0f} s', flush=True)
