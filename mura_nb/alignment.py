@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PATCH', 'WINDOW', 'SEARCH', 'VIEWS', 'PATCHES', 'PLACED', 'WITHOUT_MAP', 'LEARNED', 'fill_patch', 'patch_responses',
            'response_curve', 'response_offset', 'agreement_offset', 'suspicious_views', 'layer_offsets',
-           'measured_offsets', 'write_offsets', 'align_network', 'response_table', 'response_figure',
+           'measured_offsets', 'used_offsets', 'write_offsets', 'align_network', 'response_table', 'response_figure',
            'displacement_parts', 'parts_view', 'placed_peaks', 'control_peaks', 'hit_table', 'hits_view',
            'abnormal_truth', 'network_hits', 'alignment_tables', 'placement_figure', 'train_aligned', 'alignment_row',
            'networks_view']
@@ -125,6 +125,13 @@ def _by_axis(change, places, cells):
         room = middles/cells.stride,(cells.side-middles)/cells.stride
         yield (places[...,k,None]-middles)/cells.stride,answer,room
 
+# %% ../nbs/04bb_alignment.ipynb #d4e90b24
+def _with_spread(offset, n, resamples, seed):
+    "x and y that `offset` finds in all n views, and their spreads over resampled ones"
+    rng,(x,y) = np.random.default_rng(seed),offset(slice(None))
+    spread = np.std([offset(rng.integers(0, n, n)) for _ in range(resamples)], 0)
+    return dict(x=x, y=y, x_spread=spread[0], y_spread=spread[1], n=n)
+
 # %% ../nbs/04bb_alignment.ipynb #2eaabdc7
 def response_offset(
     change:np.ndarray, # (B, m, h, w) from `patch_responses`
@@ -136,10 +143,7 @@ def response_offset(
     "How far the cells that answer must be moved to lie on the patches"
     axes = list(_by_axis(change, places, cells))
     def both(views): return [_curve_centre(d[views], a[views], room)*cells.stride for d,a,room in axes]
-    rng,n = np.random.default_rng(seed),len(change)
-    spread = np.std([both(rng.integers(0, n, n)) for _ in range(resamples)], 0)
-    x,y = both(slice(None))
-    return dict(x=x, y=y, x_spread=spread[0], y_spread=spread[1], n=n)
+    return _with_spread(both, len(change), resamples, seed)
 
 # %% ../nbs/04bb_alignment.ipynb #1e3c8d22
 SEARCH = np.arange(-8, 9)/4 # how far the last map is moved, down and right, in cells
@@ -167,17 +171,15 @@ def agreement_offset(
     )->dict: # x and y (right and down), x_spread, y_spread: px of the view; n views. None where the maps do not agree
     "How far the cells of the last map must be moved to agree best with the earlier map"
     still = _standardised(F.adaptive_avg_pool2d(enlarge(earlier, fine), FINER*last.shape[-1]))
-    moved = [[enlarge(last, cells.moved(x, y)) for x in SEARCH*cells.stride] for y in SEARCH*cells.stride]
-    agree = np.array([[(_standardised(m)*still).sum(1).numpy() for m in row] for row in moved])
+    def alike(x, y): return (_standardised(enlarge(last, cells.moved(x, y)))*still).sum(1).numpy()
+    moves = SEARCH*cells.stride
+    agree = np.array([[alike(x, y) for x in moves] for y in moves])
     def best(views):
         mean = agree[...,views].mean(-1)
         down,right = np.unravel_index(mean.argmax(), mean.shape)
-        return [(SEARCH[0] + _top(line)/4)*cells.stride for line in (mean[down], mean[:,right])]
-    rng,n = np.random.default_rng(seed),len(last)
-    x,y = best(slice(None))
-    if agree.mean(-1).max()<=0 or max(abs(x), abs(y))>=SEARCH[-1]*cells.stride: return None
-    spread = np.std([best(rng.integers(0, n, n)) for _ in range(resamples)], 0)
-    return dict(x=x, y=y, x_spread=spread[0], y_spread=spread[1], n=n)
+        return [moves[0] + _top(line)*(moves[1]-moves[0]) for line in (mean[down], mean[:,right])]
+    if agree.mean(-1).max()<=0 or np.abs(best(slice(None))).max()>=moves[-1]: return None
+    return _with_spread(best, len(last), resamples, seed)
 
 # %% ../nbs/04bb_alignment.ipynb #2c2ea561
 VIEWS,PATCHES = 48,12 # of the tuning split; patches in each
@@ -231,15 +233,22 @@ def measured_offsets(
     table = pd.concat(both, ignore_index=True)
     return table.assign(used=~table.layer.duplicated(keep='last'))
 
+# %% ../nbs/04bb_alignment.ipynb #c93e5a79
+def used_offsets(
+    table:pd.DataFrame # from `measured_offsets`
+    )->pd.DataFrame: # a row a layer, which is the index
+    "The displacements that are used"
+    return table[table.used].set_index('layer')
+
 # %% ../nbs/04bb_alignment.ipynb #e107fb7b
 def write_offsets(
     name:str, # of the model
     table:pd.DataFrame, # from `measured_offsets`
     out:Path=None # results folder, default the profile's
     ):
-    "Write the measured displacement of a model's maps on its card"
-    columns = ['x','y','x_spread','y_spread']
-    offsets = {row.layer:[round(float(getattr(row, c)), 2) for c in columns] for row in table[table.used].itertuples()}
+    "Write the used displacement of a model's maps on its card"
+    used = used_offsets(table)[['x','y','x_spread','y_spread']].astype(float).round(2)
+    offsets = {layer:row.tolist() for layer,row in used.iterrows()}
     update_card(ModelFiles(name, out).model, offsets=offsets)
 
 # %% ../nbs/04bb_alignment.ipynb #d63f1194
@@ -420,12 +429,13 @@ def abnormal_truth(
 
 # %% ../nbs/04bb_alignment.ipynb #567f9a2c
 def network_hits(
-    name:str # of a trained recipe; its displacement is measured, or read from the cache, and written on its card
+    name:str, # of a trained recipe
+    offsets:pd.DataFrame # its displacement, from `align_network`
     )->pd.DataFrame: # as `hit_table`; None where no true box is known
     "Hits of a network on the internal test under each placement"
     ((net,card),),(about,truth,store) = load_networks(name),abnormal_truth()
     if about is None: return None
-    offsets,paths = align_network(name),about.path.tolist()
+    paths = about.path.tolist()
     parts = [2, weights_key(net), offsets.to_json(), paths, data_key(about, store), card['recipe']]
     make = lambda: placed_peaks(net, Recipe(**card['recipe']), paths, store, offsets)
     peaks = pd.concat([cached('alignment/peaks', parts, make), control_peaks(about.path, store)])
@@ -436,7 +446,7 @@ def alignment_tables():
     "Write the baseline's tables: alignment_parts, and alignment_hits where true boxes are known"
     name = settings().baseline
     save_table(displacement_parts(name), 'alignment_parts')
-    hits = network_hits(name)
+    hits = network_hits(name, align_network(name))
     if hits is not None: save_table(hits, 'alignment_hits')
 
 # %% ../nbs/04bb_alignment.ipynb #0a4e4840
@@ -462,10 +472,10 @@ def placement_figure(
     view = eval_geometry(image.shape, recipe)
     heat = _heat_maps(net, net_input([warp(image, view, (side, side))], device_of(net)), 'last')[0]
     fig,axes = plt.subplots(1, len(PLACEMENTS), figsize=(8.5, 3.6), dpi=90, layout='constrained')
+    words = dict(tiles='as equal tiles', layers='by the layers', measured='by agreement')
     for ax,placement in zip(axes, PLACEMENTS):
         placed = scaled(file_map(heat, view, side, image.shape, 0, map_cells(net, 'last', side, placement)))
         _draw_placed(ax, image, placed, truth.loc[[one.path], BOX])
-        words = dict(tiles='as equal tiles', layers='by the layers', measured='by agreement')
         ax.set_title(f'cells {words[placement]}', fontsize=9)
     plt.close(fig)
     return fig
@@ -491,8 +501,8 @@ def alignment_row(
     )->dict: # recipe, backbone, trained_on (images), auc, and for each layer: right, down, spreads (px), hits, gains
     "What a network reached on the tuning split, how far its maps are displaced, and what placing them brings"
     card = train_aligned(name)
-    offsets,hits = align_network(name),network_hits(name)
-    offsets = offsets[offsets.used].set_index('layer')
+    table = align_network(name)
+    offsets,hits = used_offsets(table),network_hits(name, table)
     auc = evaluate(pool_studies(load_predictions(name, 'tune')), n_boot=0)['auc'].value
     row = dict(recipe=name, backbone=card['recipe']['backbone'], trained_on=card['data']['train_images'], auc=auc)
     for layer in MAP_LAYERS:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
-from .core import file_sha256, progress
+from .core import progress
 from .settings import Recipe
 from .geometry import Geometry, eval_view, warp
 from .shipped import SHIPPED, network_words, resolve_models
@@ -102,11 +102,8 @@ def onnx_model(
 # %% ../nbs/08ff_asked.ipynb #3e2bf62a
 def _check_card(path):
     "ValueError where the card beside a file is of another file"
-    from mura_nb.engines import card_path # here: torch takes seconds to import
-    try: card = json.loads(card_path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError: return
-    except ValueError: card = {}
-    if not isinstance(card, dict) or card.get('sha256')!=file_sha256(path):
+    from mura_nb.engines import card_path, own_card # here: torch takes seconds to import
+    if card_path(path).exists() and own_card(path) is None:
         raise ValueError(f'{path}: not the file that {card_path(path).name} describes; export it again')
 
 def _says(told, path):

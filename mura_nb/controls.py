@@ -24,8 +24,7 @@ from .geometry import BOX, view_geometry
 from .data import load_data, targets, view_dl
 from .metrics import bar_lengths
 from .pooling import pool_studies
-from mura_nb.comparison import (compare, compare_mean, compare_seeds, corrected_verdict, detectable, fmt_p, holm,
-    verdict)
+from .comparison import compare, compare_mean, compare_seeds, corrected_verdict, detectable, fmt_p, holm, verdict
 from .splits import labelled_rows, tuning_split
 from .networks import SingleLogit, device_of, in_precision, load_model, split_backbone, weights_key
 from .training import Features, data_key, follow_start, outputs, train_on_features

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPSET', 'TOLERANCE', 'BATCHES', 'ENGINES', 'PRECISIONS', 'PIECE', 'NEAR', 'SINGLE_SHARES', 'ModelPart', 'part_of',
            'difference', 'preprocessing', 'onnx_card', 'EngineUnavailable', 'require_packages', 'NotEqual', 'card_path',
-           'Exported', 'export_onnx', 'has_bf16', 'Engine', 'write_graph']
+           'Exported', 'export_onnx', 'has_bf16', 'own_card', 'Engine', 'write_graph']
 
 # %% ../nbs/03c_engines.ipynb #0b06f5a4
 import copy, hashlib, importlib, importlib.util, inspect, io, json, math, platform, tempfile, threading, warnings
@@ -21,7 +21,7 @@ from fastcore.basics import patch
 from PIL import Image
 from torch.nn.functional import conv2d
 import mura_nb
-from .core import fingerprint, write_atomic
+from .core import file_sha256, fingerprint, write_atomic
 from .settings import Recipe, settings
 from .geometry import eval_view
 from .metrics import expit
@@ -459,14 +459,17 @@ def _written_by():
     card = onnx_card, preprocessing, _decision, _heat_cells, _serialised, _write
     return [inspect.getsource(f) for f in (*graph, *card)]
 
-# %% ../nbs/03c_engines.ipynb #ffaeb2db
-def _same_file(path):
-    "The card of a cached file; None unless both are there and belong together"
-    try: card = json.loads(card_path(path).read_text())
+# %% ../nbs/03c_engines.ipynb #e5fa1c35
+def own_card(
+    path:Path # of an ONNX file
+    )->dict: # None unless both are there and belong together
+    "The card beside an ONNX file, where it describes this very file"
+    try: card = json.loads(card_path(path).read_text(encoding='utf-8'))
     except (OSError, ValueError): return None
-    if not path.is_file() or card.get('sha256')!=hashlib.sha256(path.read_bytes()).hexdigest(): return None
-    return card
+    known = isinstance(card, dict) and path.is_file() and card.get('sha256')==file_sha256(path)
+    return card if known else None
 
+# %% ../nbs/03c_engines.ipynb #ffaeb2db
 def _kept_file(part):
     "The ONNX file of a part and its card, made where there is none"
     require_packages('onnx', 'onnxruntime')
@@ -474,7 +477,7 @@ def _kept_file(part):
     key = fingerprint(weights_key(part.net), recipe.backbone, input_stats(recipe.backbone), recipe.crop, part.heat,
         part.net.pooling, _heat_cells(part), OPSET, probe_views(8), _versions(), _written_by())
     path = settings().cache/'engines'/f'{key}.onnx'
-    return path,_same_file(path) or _write(part, path, TOLERANCE)
+    return path,own_card(path) or _write(part, path, TOLERANCE)
 
 # %% ../nbs/03c_engines.ipynb #3427f290
 NEAR = .012 # bf16: root mean square difference of logits

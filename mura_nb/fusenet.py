@@ -17,7 +17,6 @@ from .core import Table, fingerprint, fmt_ci, fmt_num
 from .settings import Recipe, data_source, settings
 from .results import ModelFiles, load_card, save_model, save_table, update_card
 from .geometry import BOX, eval_view, file_box
-from .public import known_boxes
 from .data import load_data
 from .metrics import expit
 from .pooling import pool_studies
@@ -30,8 +29,8 @@ from .training import data_key, finished_model, follow_start
 from .predictions import load_predictions, save_predictions
 from .baselines import WeightedBCE, run_recipe, type_weights, with_results
 from .maps import FINER, SMALLEST, box_area, thirds, heat_boxes, heatmaps, normalise
-from .crops import (THRESHOLDS, branch_boxes, crop_hits, crop_view, crops_at, cut_bag, fine_maps, global_pass,
-    local_pass, tuned_threshold)
+from .crops import (THRESHOLDS, branch_boxes, crop_view, crops_at, cut_bag, fine_maps, global_pass, local_pass,
+    tuned_threshold)
 from .looks import (LookBranch, bags_at, fit_fusion, fused_predictions, look_pass, look_windows, peak_windows,
     pooled_features, train_look_branch)
 

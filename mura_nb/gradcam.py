@@ -280,7 +280,6 @@ def measure_localisation():
     boxes = read_test(data, readings, called)
     shares = {k:box_shares(found, data, called[k]) for k,found in boxes.items()}
     save_table(pd.concat([d.assign(read=k) for k,d in shares.items()], ignore_index=True), 'gradcam_equal')
-    save_table(shares[list(readings)[-1]], 'gradcam_boxed')
     if data.truth is None: return
     write_test_tables(data, readings, boxes, called)
     save_table(group_scores(), 'gradcam_groups')

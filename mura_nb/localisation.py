@@ -25,7 +25,7 @@ from .maps import LEVEL, PEAK, SCORES, any_hit, borrowed, file_map, hooked, map_
 from .chance import seen_part
 from .evidence import evidence, method_words
 from .boxes import (LEVELS, LocalisationData, OWN_METHODS, best_method, compare_scores, file_boxes, image_title,
-    map_readings, map_sources, peaks_and_boxes, row_ci, score_boxes, sweep_table)
+    map_readings, map_sources, peaks_and_boxes, row_ci, score_boxes)
 from .disagreement import pick_view
 from .gradcam import localise, localised_figure, result_of
 
@@ -99,7 +99,7 @@ def model_scores(
     models:dict, # name -> pairs (network, card): one, or an ensemble
     data:LocalisationData, # with true boxes
     method:str, # one of `CAM_METHODS`
-    level, # of the boxes
+    level # of the boxes
     )->dict: # name -> as `scores`, one row per abnormal image of the internal test
     "Scores of the maps and boxes of several networks, image by image"
     rows,names = data.abnormal('valid').reset_index(drop=True),list(SCORES)

@@ -18,9 +18,9 @@ from .evaluation import evaluate
 from .networks import load_networks
 from .predictions import load_predictions
 from .baselines import train_recipes
-from .alignment import align_network
+from .alignment import align_network, used_offsets
 from .maps import LEVEL
-from .boxes import LocalisationData, localisation_data
+from .boxes import LocalisationData
 from .gradcam import card_choice
 from .localisation import model_scores
 
@@ -43,12 +43,10 @@ def repeated_scores(
 def _about(name):
     "AUC of the internal test, and displacement of the last map, as rows of the table"
     auc = evaluate(pool_studies(load_predictions(name, 'valid')), n_boot=settings().n_boot)['auc']
-    offsets = align_network(name)
-    at = offsets[offsets.used].set_index('layer').loc['last']
+    at = used_offsets(align_network(name)).loc['last']
     rows = [dict(score='auc', value=auc.value, lo=auc.lo, hi=auc.hi, n=auc.n)]
     rows += [dict(score=k, value=at[k], lo=np.nan, hi=np.nan, n=at.n) for k in ('x','y')]
     return pd.DataFrame(rows).assign(training=name, way='')
-
 
 # %% ../nbs/07g_retrained.ipynb #7a010015
 def measure_retrained(

@@ -183,11 +183,10 @@ def test_hits_only_where_boxes_are_known(monkeypatch, known):
     peaks = A.pd.DataFrame([(p, 'last', 'tiles', 5., 5.) for p in 'ab'], columns=columns)
     offsets = A.pd.DataFrame(dict(layer=['last'], placement='agreement', x=0., y=0.))
     monkeypatch.setattr(A, 'load_networks', lambda name: [(nn.Linear(1, 1), dict(recipe={}))])
-    monkeypatch.setattr(A, 'align_network', lambda name: offsets)
     monkeypatch.setattr(A, 'abnormal_truth', lambda: (about, truth, store) if known else (None, None, store))
     monkeypatch.setattr(A, 'data_key', lambda *a: 'key')
     monkeypatch.setattr(A, 'cached', lambda *a: peaks)
-    hits = A.network_hits('any')
+    hits = A.network_hits('any', offsets)
     assert (hits is None) != known
     if known:
         assert hits.placement.tolist() == ['tiles', *A.WITHOUT_MAP] and hits.value.tolist()[:2] == [1, .5]
