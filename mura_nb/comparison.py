@@ -16,7 +16,7 @@ import pandas as pd
 
 from .core import Table, fmt_ci, fmt_num, study_type
 from .metrics import (METRICS, check_resampling, effective_patients, group_metrics, interval, mean_by_patient,
-    metric_interval)
+    metric_interval, share_difference)
 from .pooling import STUDY_COLUMNS, check_studies, resample_groups, study_groups
 
 # %% ../nbs/02d_comparison.ipynb #51df1f60
@@ -178,10 +178,9 @@ class Comparison(Judged):
 
 # %% ../nbs/02d_comparison.ipynb #27665b1b
 def _separate_interval(draws, metric, patient, y):
-    "Interval of a difference from those of both models, for one that no resample moves (Newcombe 1998, method 10)"
+    "Interval of a difference from those of both models, for one that no resample moves, see `share_difference`"
     if effective_patients(metric, patient, y) is None: return np.nan, np.nan
-    (a, lo_a, hi_a), (b, lo_b, hi_b) = (metric_interval(d, metric, patient, y) for d in draws.T)
-    return a-b - math.hypot(a-lo_a, hi_b-b), a-b + math.hypot(hi_a-a, b-lo_b)
+    return share_difference(*(metric_interval(d, metric, patient, y)[:3] for d in draws.T))[1:]
 
 # %% ../nbs/02d_comparison.ipynb #0eb0a2d1
 def _compare_groups(a, b, metric, n_boot, seed, threshold):

@@ -227,8 +227,8 @@ def ways_view(
     "Ways as they are printed"
     words = dict(auc='AUC', hit='peak in a box', iou10='IoU ≥ .1', iou25='IoU ≥ .25', marked='marked at 1 false box')
     return _ways_table(table, words, f'Internal test of {real_words()}', 'groups. A share with fewer than ten hits '
-        'or misses, counted in groups and not in images, has an exact interval, which is wider. Differences always '
-        'have the resampled one, so the same number may stand with two intervals; trust the wider')
+        'or misses, counted in groups and not in images, has an exact interval, which is wider; so has a difference '
+        'of hits that holds such a share')
 
 def _ways_table(table, words, test, resampled):
     "A row a way, a column a score; words: of the scores that are shown"

@@ -95,7 +95,7 @@ def run_trial(
     data, # `LocalisationData` of the real radiographs
     start=None, # network that training starts from, default the recipe's weights
     folds:int=5 # of the cross-validation
-    )->pd.DataFrame: # of its fold: predictions, hit, neighbours; labels: images it learned from
+    )->pd.DataFrame: # of its fold: predictions, hit, neighbours; labels, base: images learned from, share abnormal
     "Train on a share, predict a fold; kept in the cache"
     rows,s = data.rows[data.rows.label.notna()],settings()
     recipe = share_recipe(s.recipe(s.real), trial.share, trial.seed)
@@ -105,9 +105,9 @@ def run_trial(
             net,card = fit(recipe, train, data.store, tune, Path(out), start=start)
         near = neighbour_labels(net, recipe, train, test, data.store)
         found = carry_over(net, card, data, test)
-        return found.assign(neighbours=found.path.map(near), labels=len(train))
+        return found.assign(neighbours=found.path.map(near), labels=len(train), base=train.label.mean())
     boxes = data.truth.loc[data.truth.index.isin(rows.path), BOX].astype(float)
-    key = [3, recipe.card(), folds, *trial, data_key(rows, data.store), start and weights_key(start),
+    key = [4, recipe.card(), folds, *trial, data_key(rows, data.store), start and weights_key(start),
         sorted(boxes.itertuples(name=None))]
     return cached('label_shares/trial', key, make)
 
@@ -124,7 +124,7 @@ def share_row(
     auc,hit = image_scores(found)
     broken = found[found.label==1]
     return dict(share=share, start=start, seed=seed, labels=found.labels.mean(), auc=auc.value, lo=auc.lo, hi=auc.hi,
-        hit=hit.value, hit_lo=hit.lo, hit_hi=hit.hi, neighbours=broken.neighbours.mean(), base=found.label.mean())
+        hit=hit.value, hit_lo=hit.lo, hit_hi=hit.hi, neighbours=broken.neighbours.mean(), base=found.base.mean())
 
 # %% ../nbs/08d_label_shares.ipynb #5a234766
 def share_gain(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N_BINS', 'METRICS', 'FEW', 'logit', 'expit', 'prob_bin', 'count_columns', 'ratio', 'metrics_from_counts', 'ranking',
            'resamples', 'check_resampling', 'group_metrics', 'interval', 'effective_patients', 'metric_interval',
-           'bar_lengths', 'mean_by_patient', 'mean_intervals']
+           'bar_lengths', 'mean_by_patient', 'mean_intervals', 'share_difference']
 
 # %% ../nbs/02a_metrics.ipynb #82093f0f
 import numpy as np
@@ -253,3 +253,12 @@ def mean_intervals(
         rows.append(interval(draws[:, k], n=n)[:3])
     out = pd.DataFrame(rows, columns=['value', 'lo', 'hi'], index=values.columns)
     return out.assign(n=values.notna().sum().to_numpy())
+
+# %% ../nbs/02a_metrics.ipynb #8c41e6d9
+def share_difference(
+    a: tuple, # value, lo, hi of a share, from `mean_intervals`
+    b: tuple, # of another
+) -> tuple: # a less b: value, lo, hi
+    "Difference of two shares from their own 95 % intervals (Newcombe 1998, method 10)"
+    (a, a_lo, a_hi), (b, b_lo, b_hi) = a, b
+    return a-b, a-b - np.hypot(a-a_lo, b_hi-b), a-b + np.hypot(a_hi-a, b-b_lo)
