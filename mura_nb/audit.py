@@ -341,5 +341,6 @@ def audited_view(
     "Shifts of the logit and verdicts of several networks"
     cells = {name.partition(',')[0]:[f'{fmt_ci(r.shift, r.lo, r.hi, 2)}: {r.verdict}' for r in t.itertuples()]
         for name,t in table.groupby('network', sort=False)}
-    words = f'Shift of the logit and verdict, {table.studies.max()} simulated normal studies, 95 % intervals.'
+    words = (f'Shift of the logit, {table.studies.max()} simulated normal studies, 95 % intervals; and the verdict, '
+        'which compares it with the shift of a fracture in the same column.')
     return Table(pd.DataFrame({'change':SHORTCUTS} | cells), words)

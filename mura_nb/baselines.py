@@ -214,7 +214,7 @@ def baseline_results()->dict: # name -> `evaluate`'s result on the internal test
 def baselines_table(
     results:dict # from `baseline_results`
     )->Table: # a row a study type, a column a recipe
-    "Accuracy by study type and AUC in the report's layout; all metrics go to `tables/baselines.csv`"
+    "Accuracy by study type and AUC in the source report's layout; all metrics go to `tables/baselines.csv`"
     s = settings()
     save_table(pd.concat([r.table.assign(model=n) for n,r in results.items()]), 'baselines')
     return report_table(results, f"Internal test, {data_source(s)}.")

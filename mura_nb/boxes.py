@@ -179,7 +179,7 @@ def sweep_table(
     scored:dict, # name of a method -> from `score_boxes`
     n_boot:int=2000 # resamples of patients
     )->pd.DataFrame: # method, level, score, images_per_s, and as `compare_scores`: less the first method at `LEVEL`
-    "Every method and level on the same images, and how much better than the first method at the report's level"
+    "Every method and level on the same images, and how much better than the first method at the source report's level"
     first,names = next(iter(scored.values())),list(SCORES)
     report = first[first.level==str(LEVEL)].set_index('path')[names]
     def one(method, level, group):

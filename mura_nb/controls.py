@@ -467,7 +467,7 @@ def look_controls_table(
     area = pd.Series(box_area(boxes[BOX]), boxes.path)
     looks = dict(alone=load_predictions(s.look_local, 'valid'), fused=load_predictions(s.look, 'valid'))
     found = {'peaks of the finer map':looks} | {LOOK_CONTROLS[n]:v for n,v in ran.items()}
-    found["area of the report's crop"] = dict(alone=base.assign(prob=1-area.loc[base.path].to_numpy()))
+    found["area of the source report's crop"] = dict(alone=base.assign(prob=1-area.loc[base.path].to_numpy()))
     pairs = {(n, b):([pool_studies(p)], pool_studies(base)) for n,v in found.items() for b,p in v.items()}
     return judged(control_table(pairs, s.n_boot))
 

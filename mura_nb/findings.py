@@ -70,15 +70,16 @@ def _detection_rows(s):
     return [
         ('1 abnormal?', f'AUC of one network, `{s.baseline}`', auc(s.baseline),
             'floor (study type and number of views only)', auc('floor')),
-        ('', 'AUC of FuseNet (image and crop)', auc(s.fusenet), 'difference from one network', pair('fusenet')),
-        ('', f'AUC gained by FuseNet with {s.recipe(s.look).looks} crops of constant area', pair('looks'),
-            "gained with the source report's crop", pair('fusenet')),
+        ('', 'AUC of FuseNet (image and crop)', auc(s.fusenet), 'gain over one network', pair('fusenet')),
+        ('', f'AUC gained over one network by FuseNet with {s.recipe(s.look).looks} crops of constant area',
+            pair('looks'), "with the source report's crop", pair('fusenet')),
         ('', f'AUC of the ensemble of {len(s.ensemble)}', auc('ensemble'),
-            'difference from the member that is best on the tuning split', pair('ensemble')),
+            'gain over the member that is best on the tuning split', pair('ensemble')),
         ('', f'AUC of one larger network, `{s.rivals[-1]}`, trained for more epochs',
-            rival('auc', 'lo', 'hi'), 'ensemble less this network', rival('diff', 'diff_lo', 'diff_hi')),
-        ('', 'chapter 9: share of normal studies with metal that are called abnormal, trained without metal in normal '
-            'studies', metal(0.), 'trained with metal in 30 % of them', metal(.3))]
+            rival('auc', 'lo', 'hi'), 'gain of the ensemble over it', rival('diff', 'diff_lo', 'diff_hi')),
+        ('', 'false alarms (less is better): share of normal studies with metal that are called abnormal, where no '
+            'normal training study had metal (chapter 9)', metal(0.),
+            'where 30 % of the normal training studies had', metal(.3))]
 
 # %% ../nbs/11_findings.ipynb #54dd2a7d
 def _result_rows(s):

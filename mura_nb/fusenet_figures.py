@@ -94,7 +94,7 @@ def architecture_figure(
     ): # matplotlib Figure
     "FuseNet with the shapes of its stages; one picture's input, heat map, region and crop at their places"
     import matplotlib.pyplot as plt # here: takes a second to import
-    if net.recipe.looks: raise ValueError(f'{net.recipe.name}: has several crops a view; this draws the report\'s one')
+    if net.recipe.looks: raise ValueError(f'{net.recipe.name}: has several crops a view; this draws one')
     shapes,given = stage_shapes(net, image)
     fig = plt.figure(figsize=(11, 6.4), dpi=90)
     _draw_stages(fig.add_axes((0, 0, 1, .95)), shapes, given, net.recipe)

@@ -20,6 +20,7 @@ from .images import picture_files
 from .input_check import unusual_greys, warn_unusual
 from .headers import read_radiograph
 from .metrics import bar_lengths
+from .evaluation import kind_words
 from .networks import load_networks
 from .predictions import load_predictions
 from .maps import LEVEL, SCORES, check_level, grad_cam
@@ -221,7 +222,7 @@ def sweep_view(
         best,marks = cells.loc[m,level],' **points**'*(m==chosen.peak) + ' **boxes**'*(m==chosen.box)
         return {'map':(sources[m].words if m in sources else m) + marks, 'hit':row_ci(best.loc['hit']),
                 'best level':level, 'mean IoU':row_ci(best.loc['iou']),
-                "less the report's":'–' if m=='plain' else row_ci(best.loc['iou'], True),
+                'IoU gain':'–' if m=='plain' else row_ci(best.loc['iou'], True),
                 'IoU ≥ .5':row_ci(best.loc['iou50']), 'images/s':f'{best.loc["iou"].images_per_s:.0f}'}
     return Table(pd.DataFrame([row(m) for m in table.method.unique()]), caption)
 
@@ -241,7 +242,7 @@ def sweep_figure(
                 label=sources[method].words if method in sources else method)
         ax.plot([1], otsu.value, 's' if fused else 'o', ms=5, mfc='none', color=f'C{i}')
     ax.axvline(LEVEL, color='.6', lw=1, ls=':')
-    ax.text(LEVEL, ax.get_ylim()[1], ' the report', fontsize=7.5, va='top', color='.4')
+    ax.text(LEVEL, ax.get_ylim()[1], ' the source report', fontsize=7.5, va='top', color='.4')
     ax.set(xlabel='level, share of the maximum', ylabel='mean IoU with the true box', title=title)
     ax.set_xticks([.1, .3, .5, .7, .9, 1], ['.1', '.3', '.5', '.7', '.9', 'Otsu'])
     fig.legend(frameon=False, fontsize=7.5, loc='outside lower center', ncols=2)
@@ -292,12 +293,12 @@ def localisation_table(
     caption:str, # what it was measured on
     group:str='called abnormal' # as `called_and_all` names them
     )->Table:
-    "The map as in the report and as chosen, beside chance and ceiling; a note where no true box is known"
+    "The map as in the source report and as chosen, beside chance and ceiling; a note where no true box is known"
     try: table = load_table('gradcam_found')
-    except FileNotFoundError: return Table(pd.DataFrame({'box of':['no true boxes are known']}), caption)
+    except FileNotFoundError: return Table(pd.DataFrame({'map or box':['no true boxes are known']}), caption)
     cells = table[table.group==group].set_index(['read','who','score']).sort_index()
     def row(words, read, who):
-        return {'box of':words} | {SCORES[k]:row_ci(cells.loc[read,who,k]) for k in SCORES}
+        return {'map or box':words} | {SCORES[k]:row_ci(cells.loc[read,who,k]) for k in SCORES}
     rows = [row(words, k, 'map') for k,words in READINGS.items() if k in table['read'].unique()]
     rows += [row(words, 'chosen', who) for who,words in COMPARED.items() if who!='map']
     return Table(pd.DataFrame(rows), caption)
@@ -308,11 +309,11 @@ def equal_table(
     )->Table:
     "Every reading over all abnormal images, beside the share of normal studies with a box; a note without true boxes"
     try: found = load_table('gradcam_found').query("who=='map'").set_index(['read','group','score']).sort_index()
-    except FileNotFoundError: return Table(pd.DataFrame({'box of':['no true boxes are known']}), caption)
+    except FileNotFoundError: return Table(pd.DataFrame({'map or box':['no true boxes are known']}), caption)
     normal = load_table('gradcam_equal').query('label==0').set_index('read')
     def row(k, words):
         every = found.loc[k].loc['every']
-        return {'box of':words, 'normal studies with a box':row_ci(normal.loc[k]), 'hit':row_ci(every.loc['hit']),
+        return {'map or box':words, 'normal studies with a box':row_ci(normal.loc[k]), 'hit':row_ci(every.loc['hit']),
                 'hit, smallest third':row_ci(found.loc[k,'small third','hit']), 'mean IoU':row_ci(every.loc['iou']),
                 'IoU ≥ .5':row_ci(every.loc['iou50']), 'hit, missed studies as none':row_ci(found.loc[k,'all','hit'])}
     return Table(pd.DataFrame([row(k, words) for k,words in READINGS.items() if k in normal.index]), caption)
@@ -359,6 +360,7 @@ def group_table(
     def row(by, name, d):
         cell = lambda score: row_ci(d.loc[('map',score)])
         chance = max(d.value[who,'hit'] for who in CHANCE)
+        name = kind_words(name) if by=='kind' else name
         return {'by':GROUPS[by], 'group':name.capitalize(), 'n':int(d.n.iloc[0]), 'hit':cell('hit'),
                 'hit by chance at best':chance, 'mean IoU':cell('iou'), 'ceiling':d.value['ceiling','iou']}
     return Table(pd.DataFrame([row(*v) for v in _grouped(table)]), caption)

@@ -6,8 +6,8 @@
 __all__ = ['EXAMPLES', 'ASKED', 'answers_by_world', 'quotient', 'world_gains', 'measure_worlds', 'measure_reading', 'metal_alone',
            'remedy_rows', 'measure_remedies', 'metal_scores', 'measure_report', 'known_metal', 'measure_real_metal',
            'measure_examples', 'measure_audits', 'measure_hardware', 'worlds_view', 'kinds_view', 'in_words',
-           'remedies_view', 'costs_view', 'reading_view', 'without_view', 'types_without_view', 'answers_to',
-           'found_view', 'examples_figure']
+           'as_expected', 'remedies_view', 'costs_view', 'reading_view', 'without_view', 'types_without_view',
+           'answers_to', 'found_view', 'examples_figure']
 
 # %% ../nbs/08k_metal_numbers.ipynb #768a39f6
 import numpy as np
@@ -283,14 +283,16 @@ def worlds_view(
     table:pd.DataFrame # metal_worlds
     )->Table: # a row a world
     "What metal does in each world, as it is printed"
-    words = dict(called_plain='called abnormal without metal', called_metal='with metal', shift='shift of the logit',
-        auc_metal='AUC of metal against none', auc_disease_plain='AUC of disease')
+    words = dict(called_plain='alarms without metal', called_metal='alarms with metal',
+        shift='shift of the logit', auc_metal='AUC, metal or none', auc_disease_plain='AUC, diseases')
     wide = _wide(table)
-    rows = [{'normal studies with metal':f'{world:.0%}'} | {name:_cell(wide, world, score)
+    rows = [{'world':f'{world:.0%}'} | {name:_cell(wide, world, score)
         for score,name in words.items()} for world in WORLDS]
     n = table[table.score=='called_metal'].n.iloc[0]
-    return Table(pd.DataFrame(rows), f'Networks of three worlds on {n} normal studies of the simulated test, pictured '
-        'with metal and without; means over seeds, 95 % intervals over patients and seeds.')
+    return Table(pd.DataFrame(rows), 'Networks of three worlds (the share of the normal training studies with metal) '
+        f'on {n} normal studies of the simulated test. Alarms: share called abnormal. Shift: what metal adds to the '
+        'logit of a view. AUC, metal or none: of the same studies with metal and without; diseases: against normal '
+        'studies, no metal in either. Means over seeds, 95 % intervals over patients and seeds.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #eb04462d
 def kinds_view(
@@ -314,21 +316,30 @@ def in_words(
     "On which side of a limit an interval lies"
     return 'below' if hi<limit else 'above' if lo>limit else 'open'
 
+# %% ../nbs/08k_metal_numbers.ipynb #5b9e17d3
+def as_expected(
+    side:str, # from `in_words`
+    expected:str # below or above
+    )->str: # yes, no, or open
+    "Does an interval lie where it was expected?"
+    return side if side=='open' else 'yes' if side==expected else 'no'
+
 # %% ../nbs/08k_metal_numbers.ipynb #e95f61d0
 def remedies_view(
     table:pd.DataFrame # metal_remedies
     )->Table: # a row a remedy
     "What remedies mend and cost, as it is printed"
-    words = dict(shift='shift of the logit, share left', called='normal studies with metal called abnormal',
-        diseases='AUC of diseases', alone='AUC of metal alone, as labelled')
+    words = dict(shift='share of the shift left', called='change in alarms with metal',
+        diseases='change in AUC, diseases', alone='change in AUC, metal alone')
     wide = table.set_index(['remedy','score'])
-    def mends(key):
-        shift,cost = (in_words(*wide.loc[(key, s), ['lo','hi']], x) for s,x in (('shift', .5), ('diseases', -.01)))
-        return f'shift: {shift} at .5; AUC: {cost} at -.01'
+    def met(key):
+        halved,kept = (in_words(*wide.loc[(key, s), ['lo','hi']], x) for s,x in (('shift', .5), ('diseases', -.01)))
+        return f'{as_expected(halved, "below")}; {as_expected(kept, "above")}'
     rows = [{'remedy':r.words, 'world':f'{r.world:.0%}'} | {name:_cell(wide, key, score)
-        for score,name in words.items()} | {'limits':mends(key)} for key,r in REMEDIES.items()]
-    return Table(pd.DataFrame(rows), 'Each less the same world without it, the first as a quotient; '
-        f'{table.seeds.max()} seeds of each, simulated test; 95 % intervals over patients and seeds.')
+        for score,name in words.items()} | {'halved; cost ≤ .01':met(key)} for key,r in REMEDIES.items()]
+    return Table(pd.DataFrame(rows), 'Each remedy against none in the same world: a quotient, then differences. '
+        f'Alarms: share of normal studies with metal called abnormal. {table.seeds.max()} seeds of each, simulated '
+        'test; 95 % intervals over patients and seeds.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #741f9b34
 def costs_view(
@@ -348,14 +359,14 @@ def reading_view(
     )->Table: # a row a measure, a column a world
     "Evidence and neighbours, as they are printed"
     words = {'evidence':'evidence on metal', 'area':'area of metal',
-        'metal beside plain':'show metal, of the neighbours of a view without metal',
-        'metal beside metal':'show metal, of those of the same view with metal',
-        'abnormal beside plain':'abnormal, of the neighbours of a view without metal',
-        'abnormal beside metal':'abnormal, of those of the same view with metal'}
+        'metal beside plain':'neighbours with metal, of a view without',
+        'metal beside metal':'neighbours with metal, of the same view with it',
+        'abnormal beside plain':'abnormal neighbours, of a view without',
+        'abnormal beside metal':'abnormal neighbours, of the same view with it'}
     wide,train = _wide(table),pair_plan().query("split=='train'")
     def row(name, cell): return {'share':name} | {f'world of {world:.0%}':cell(world) for world in WORLDS}
     rows = [row(name, lambda world: _cell(wide, world, score)) for score,name in words.items()]
-    rows += [row('show metal, of all training studies',
+    rows += [row('with metal, of all training studies',
         lambda world: fmt_num((wanted_change(train, world)=='metal').mean())),
         row('abnormal, of all training studies', lambda _: fmt_num(train.label.mean()))]
     n,most = wide.loc[[(world, 'evidence') for world in WORLDS], 'n'],wide.n.xs('area', level='score').max()
@@ -409,9 +420,10 @@ def answers_to(
     for asked,words,name,limit,expected in ASKED:
         value,lo,hi = gains.loc[name, ['value','lo','hi']]
         rows.append({'question':asked, 'measured':words, 'expected':f'{expected} {limit:g}',
-            'result':fmt_ci(value, lo, hi), 'interval lies':in_words(lo, hi, limit)})
-    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *Interval '
-        'lies*: on which side of the limit the whole of it is; open: the limit lies in it. Question 5: see remedies.')
+            'result':fmt_ci(value, lo, hi), 'as expected':as_expected(in_words(lo, hi, limit), expected)})
+    return Table(pd.DataFrame(rows), 'Simulated test; 95 % intervals over patients and seeds. *As '
+        'expected*: the whole interval lies on that side of the limit; open: the limit lies in it. '
+        'Question 5: see remedies.')
 
 # %% ../nbs/08k_metal_numbers.ipynb #0e037d35
 def found_view(

@@ -55,9 +55,9 @@ def operating_table(
     cells = [{'model': n, 'threshold': words.format(fmt_num(r.threshold, 2)), **{METRICS[m]: str(r[m]) for m in _SHOWN}}
              for n, r, words in rows]
     models, base = {n: r for n, r in half.items() if n != 'floor'}, half['floor']
-    note = ('Thresholds from the tuning split; 95 % intervals in brackets. Study types in which a model has a higher '
-            'AUC than the floor but no higher accuracy, a sign that its threshold does not suit the type. At ½: '
-            f'{no_better_than_floor(models, base)}. At its own threshold: {no_better_than_floor(own, base)}.')
+    note = ('Thresholds from the tuning split; 95 % intervals in brackets. Study types in which a '
+            'model beats the floor in AUC but not in accuracy, so that its threshold may not suit them; at ½: '
+            f'{no_better_than_floor(models, base)}; tuned: {no_better_than_floor(own, base)}.')
     return Table(pd.DataFrame(cells), f'{caption} {note}')
 
 # %% ../nbs/03f_operating.ipynb #c5187bb9
@@ -101,4 +101,4 @@ def calibration_view(
         rows.append({'model': r.model, 'calibration error': fmt_ci(r.ece, r.lo, r.hi),
                      'after Platt scaling': fmt_ci(r.platt, r.platt_lo, r.platt_hi),
                      **dict(zip(names, ('–',)*3 if r.model == reference else said))})
-    return Table(pd.DataFrame(rows), f'{caption} 95 % intervals in brackets.')
+    return Table(pd.DataFrame(rows), f'{caption} Lower is better; 95 % intervals in brackets.')

@@ -73,8 +73,8 @@ def retrained_view(
     )->Table: # a row a training, then their mean and the mean of their maps
     "The trainings as they are printed"
     cells = t.fillna(dict(way='')).set_index(['training','way','score'])
-    columns = {"hit, report's map":('report', 'hit'), "hit, card's map":('card', 'hit'),
-        "IoU ≥ .5, report's map":('report', 'iou50'), "IoU ≥ .5, card's map":('card', 'iou50')}
+    columns = {"hit, source report's map":('report', 'hit'), "hit, card's map":('card', 'hit'),
+        "IoU ≥ .5, source report's map":('report', 'iou50'), "IoU ≥ .5, card's map":('card', 'iou50')}
     def row(name):
         of,known = cells.loc[name],name not in RETRAINED_ROWS
         first = {'training':RETRAINED_ROWS.get(name, f'`{name}`'), 'AUC':fmt_num(of.value['', 'auc']) if known else '–',

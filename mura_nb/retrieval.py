@@ -392,7 +392,7 @@ def retrieval_table(
     "What neighbours share, beside chance"
     words = dict(type='study type, whole database', label='label, within the type',
         kind='kind of abnormality, within the type')
-    columns = {'right is the same':t.what.map(words), 'measure':t.measure,
+    columns = {'shared with the query':t.what.map(words), 'measure':t.measure,
         'mean over queries':[fmt_ci(*v) for v in zip(t.value, t.lo, t.hi)], 'chance':t.chance,
         'macro':[fmt_ci(*v) for v in zip(t.macro, t.macro_lo, t.macro_hi)], 'chance, macro':t.macro_chance,
         'queries':t.n}
