@@ -127,7 +127,7 @@ RowsBy = Annotated[str, typer.Option(help='A row a study, or a row an image', **
 EngineName = Annotated[str, typer.Option(help='What computes; auto: the fastest that is installed and as exact',
     **_one_of('auto','torch','onnx','openvino'))]
 Precision = Annotated[str, typer.Option(
-    help='bf16 is less exact, and faster for many pictures at once, on processors that have it',
+    help='bf16 is less exact, and faster on some processors that have it',
     **_one_of('single','bf16'))]
 PREDICT_EXAMPLES = _examples('predict scan.dcm', 'predict study/ --model ensemble',
     'predict MURA-v1.1/valid --format csv > probabilities.csv', 'predict a.png b.png --one-study --by image')

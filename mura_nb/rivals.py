@@ -66,7 +66,7 @@ def rivals_view(
     for k,r in enumerate(t.itertuples()):
         ends = pd.Series(dict(lo=r.diff_lo, hi=r.diff_hi))
         said = (fmt_ci(r.diff, *ends), r.verdict, fmt_num(detectable(ends))) if k else ('–',)*3
-        names = f'AUC of the {t.who[0]} less this one', f'verdict on the {t.who[0]}', DETECTABLE
+        names = f'AUC of the {t.who[0]} less this one', f'the {t.who[0]} is', DETECTABLE
         cost = {'minutes of training':r.minutes}
         rows.append({'who':r.who, 'AUC':fmt_ci(r.auc, r.lo, r.hi), **dict(zip(names, said)), **cost})
     caption = (f'{what or f"Internal test, {data_source()}"}, {t.n[0]:,} studies; 95 % intervals of resampled '
